@@ -1,0 +1,90 @@
+//! The control socket's messages: one JSON object a line, a reply for every request, in order.
+//!
+//! A connection that is kept open doubles as a sign of life: it ends when `berth-vmm` does, however that happens.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Extent;
+
+/// The longest line either side accepts: a bind of [`crate::config::MAX_EXTENTS`] long paths fits.
+pub const MAX_LINE_BYTES: usize = 8 << 20;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// Answered with [`Reply::Status`].
+    Status,
+    /// Gives an unbound disk its files. Answered with [`Reply::Done`] when the guest's next read sees them.
+    BindDisk { disk: usize, extents: Vec<Extent> },
+    /// Stops the vCPUs. Answered when none of them runs guest code any more.
+    Pause,
+    Resume,
+    /// Answered with [`Reply::Counters`].
+    Counters,
+    /// Ends the machine at once; what the guest has not written is lost. Answered before it ends.
+    ShutDown,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    Done,
+    Status(Status),
+    Counters(Counters),
+    Error { message: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    pub state: RunState,
+    pub pid: u32,
+    /// Microseconds from the start of `berth-vmm` until the vCPUs could run (for tcg: until QEMU was let go).
+    pub started_after_us: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunState {
+    Booting,
+    Running,
+    Paused,
+}
+
+/// Since the machine's start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    pub disks: Vec<DiskCounters>,
+    pub vsock: VsockCounters,
+    pub console_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskCounters {
+    pub reads: u64,
+    pub read_bytes: u64,
+    pub writes: u64,
+    pub written_bytes: u64,
+    pub flushes: u64,
+    pub discarded_bytes: u64,
+    pub errors: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VsockCounters {
+    pub connections: u64,
+    pub to_guest_bytes: u64,
+    pub to_host_bytes: u64,
+    pub refused_packets: u64,
+}
+
+/// Why a machine is no more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reason", rename_all = "snake_case")]
+pub enum MachineExit {
+    /// Asked for over the control socket, or by SIGTERM.
+    ShutDown,
+    /// The guest reset or powered itself off, which is also how a kernel panic ends.
+    GuestReset,
+    /// The machine could not be started, or its accelerator or a device failed.
+    Failed { message: String },
+}

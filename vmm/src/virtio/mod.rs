@@ -1,0 +1,84 @@
+//! Virtio devices, written once against queues and guest memory, with two transports.
+//!
+//! A device knows neither how the guest reaches it nor who runs the guest: a transport (`mmio` under KVM,
+//! `vhost_user` under QEMU) negotiates features, owns the queues, and calls the device with them. A device reads
+//! every descriptor as the hostile guest's word: bounded, checked, and on nonsense it answers [`Broken`], after
+//! which its transport stops it (DEVICE_NEEDS_RESET, virtio 1.2, section 2.1.2). It never panics.
+
+use std::os::fd::BorrowedFd;
+
+use virtio_queue::Queue;
+use vm_memory::GuestMemoryMmap;
+
+/// What kind of device it is, with its number (virtio 1.2, section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum DeviceKind {
+    Block = 2,
+    Console = 3,
+    Rng = 4,
+    Vsock = 19,
+}
+
+/// The device cannot go on: the guest's driver broke the rules, or the host failed it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Broken(pub(crate) String);
+
+/// Queues to which the device has added used buffers; the transport notifies the driver if it wants to hear of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct UsedQueues(u64);
+
+impl UsedQueues {
+    pub(crate) const NONE: Self = Self(0);
+
+    pub(crate) fn add(&mut self, queue: usize) {
+        self.0 |= 1 << queue;
+    }
+
+    pub(crate) fn contains(self, queue: usize) -> bool {
+        self.0 >> queue & 1 == 1
+    }
+}
+
+/// A device. All calls come from one thread at a time; queues are indexed as in its section of the specification.
+pub(crate) trait VirtioDevice: Send {
+    fn kind(&self) -> DeviceKind;
+
+    /// The largest size of each queue.
+    fn queue_sizes(&self) -> &'static [u16];
+
+    /// Device feature bits; the transport adds the ring's and `VIRTIO_F_VERSION_1`.
+    fn features(&self) -> u64;
+
+    /// Reads the device's configuration space; bytes beyond its end are zeros.
+    fn read_config(&self, offset: u64, data: &mut [u8]);
+
+    /// The driver is ready: these features were negotiated, the queues may be used.
+    fn activate(&mut self, features: u64);
+
+    /// Back to the state before [`Self::activate`]; nothing may be kept of what the guest said.
+    fn reset(&mut self);
+
+    /// The driver made buffers available in queue `index`.
+    fn queue_event(
+        &mut self,
+        index: usize,
+        memory: &GuestMemoryMmap,
+        queues: &mut [&mut Queue],
+    ) -> Result<UsedQueues, Broken>;
+
+    /// A descriptor that becomes readable when the host has something for the guest; watched level-triggered.
+    fn host_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// [`Self::host_fd`] is readable.
+    fn host_event(
+        &mut self,
+        _memory: &GuestMemoryMmap,
+        _queues: &mut [&mut Queue],
+    ) -> Result<UsedQueues, Broken> {
+        Ok(UsedQueues::NONE)
+    }
+}
