@@ -1,1 +1,3 @@
-//! stub
+//! The host daemon.
+
+pub mod database;
