@@ -1,1 +1,69 @@
-fn main() {}
+//! `cargo xtask`: everything that building and testing Berth takes beyond cargo itself.
+//!
+//! This file is the table of verbs; each verb is one module of the same name, and does its work in `run`.
+
+mod packages;
+
+mod kernel;
+
+mod agent;
+
+mod images;
+
+mod tidy;
+
+mod cache;
+mod cpio;
+mod products;
+mod program;
+mod progress;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds and tests Berth", disable_version_flag = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install the Debian packages that are needed, or print the command that does
+    Packages,
+    /// Build the guest kernel (or find it in the cache) and print its path
+    Kernel,
+    /// Build the guest agent and its initramfs, and print the initramfs' path
+    Agent,
+    /// Build the demo images as archives, and print their directory
+    Images,
+    /// Check the rules of this code base that rustfmt and clippy do not know
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match perform(&arguments.verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(verb: &Verb) -> anyhow::Result<()> {
+    let workspace = Workspace::locate()?;
+    match verb {
+        Verb::Packages => packages::run(),
+        Verb::Kernel => kernel::run(&workspace),
+        Verb::Agent => agent::run(&workspace),
+        Verb::Images => images::run(&workspace),
+        Verb::Tidy => tidy::run(&workspace),
+    }
+}

@@ -1,0 +1,94 @@
+//! Unsafe code lives on islands: files that say so at their top, and whose list is known here.
+//!
+//! A new island is a decision, so it takes a line in [`ISLANDS`]. That each block argues for itself is
+//! clippy's `undocumented_unsafe_blocks`.
+
+use std::path::Path;
+
+use super::Finding;
+use super::tree::{Tree, is_comment};
+
+/// The files that may contain `unsafe`, each with what it wraps.
+const ISLANDS: [(&str, &str); 0] = [];
+
+/// What an island has at its top, and nothing else has.
+const MARK: &str = "#![expect(unsafe_code, reason = ";
+/// Put together here, so that this file does not find itself.
+const KEYWORD: &str = concat!("un", "safe");
+
+pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
+    check_against(&ISLANDS, tree, findings);
+}
+
+fn check_against(islands: &[(&str, &str)], tree: &Tree, findings: &mut Vec<Finding>) {
+    for file in tree.rust() {
+        let known = islands.iter().any(|(path, _)| file.path == Path::new(path));
+        let marked = file.lines().any(|(_, line)| line.starts_with(MARK));
+        let first_use = file.lines().find(|(_, line)| uses_unsafe(line)).map(|(number, _)| number);
+        let problem = match (first_use, known, marked) {
+            (Some(line), false, _) => (line, "unsafe code outside the known islands"),
+            (Some(line), true, false) => {
+                (line, "an island says so at its top with `#![expect(unsafe_code, reason)]`")
+            }
+            (None, true, _) => (0, "is listed as an island but has no unsafe code"),
+            _ => continue,
+        };
+        findings.push(file.finding(problem.0, problem.1));
+    }
+    for (path, _) in islands {
+        if tree.get(path).is_none() {
+            let message = "is listed as an island but does not exist".to_owned();
+            findings.push(Finding { path: path.into(), line: 0, message });
+        }
+    }
+}
+
+/// `unsafe` as a keyword: before a block, an impl, a function or an extern, and in attributes of edition 2024.
+fn uses_unsafe(line: &str) -> bool {
+    if is_comment(line) {
+        return false;
+    }
+    let code = line.split(" // ").next().unwrap_or(line);
+    code.split(|character: char| !character.is_alphanumeric() && character != '_' && character != '"')
+        .any(|word| word == KEYWORD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(islands: &[(&str, &str)], files: &[(&str, &str)]) -> Vec<String> {
+        let mut findings = Vec::new();
+        check_against(islands, &Tree::of(files), &mut findings);
+        findings.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_island_is_known_and_marked() {
+        let block = format!("let x = {KEYWORD} {{ f() }};\n");
+        let marked = format!("{MARK}\"calls f\")]\n{block}");
+        let island = [("sys.rs", "calls f")];
+        assert!(found(&island, &[("sys.rs", &marked)]).is_empty());
+        assert_eq!(found(&island, &[("sys.rs", &block)]).len(), 1);
+        assert_eq!(found(&[], &[("sys.rs", &marked)]), ["sys.rs:2: unsafe code outside the known islands"]);
+    }
+
+    #[test]
+    fn an_island_that_sank_is_found() {
+        let island = [("sys.rs", "calls f")];
+        assert_eq!(found(&island, &[]), ["sys.rs: is listed as an island but does not exist"]);
+        assert_eq!(found(&island, &[("sys.rs", "fn f() {}\n")]).len(), 1);
+    }
+
+    #[test]
+    fn the_word_alone_is_not_the_keyword() {
+        for line in
+            ["// unsafe is a word", "let unsafe_count = 1;", "#![deny(unsafe_code)]", "f(); // unsafe"]
+        {
+            assert!(!uses_unsafe(line), "{line}");
+        }
+        for line in ["unsafe impl Send for A {}", "    unsafe { f() }", "#[unsafe(no_mangle)]"] {
+            assert!(uses_unsafe(line), "{line}");
+        }
+    }
+}
