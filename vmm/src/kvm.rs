@@ -1,0 +1,413 @@
+//! The kernel's virtual machine interface: the only file that knows its ioctls.
+//!
+//! [`Host`] is `/dev/kvm`, [`Machine`] one machine's memory slots and interrupt lines, [`Vcpu`] one processor.
+//! Creation follows the order that costs least: memory slots, then the interrupt chips, then event descriptors
+//! and vCPUs. A slot that is added after the interrupt chips waits for a grace period of the kernel.
+//! What a processor starts with is `boot`'s business, what an exit means is `vcpu`'s.
+
+#![expect(unsafe_code, reason = "the structures shared with the kernel are raw memory")]
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kvm_bindings::{
+    CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, Msrs, kvm_fpu, kvm_pit_config, kvm_regs, kvm_sregs,
+    kvm_userspace_memory_region,
+};
+use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuExit, VcpuFd, VmFd};
+use vm_memory::{Address, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::layout;
+
+/// Where KVM is.
+const DEVICE: &str = "/dev/kvm";
+/// The only version there has been since 2007.
+const API_VERSION: i32 = 12;
+/// What a machine of ours cannot do without.
+const NEEDED: [Cap; 8] = [
+    Cap::UserMemory,
+    Cap::Irqchip,
+    Cap::Pit2,
+    Cap::Ioeventfd,
+    Cap::Irqfd,
+    Cap::ImmediateExit,
+    Cap::SetTssAddr,
+    Cap::SetIdentityMapAddr,
+];
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KvmError {
+    #[error(
+        "/dev/kvm is missing: enable virtualization in the firmware and load the kvm module, or use --accelerator tcg"
+    )]
+    Missing,
+    #[error(
+        "no permission to open /dev/kvm: add this user to the group kvm (usermod -aG kvm USER) and log in again"
+    )]
+    Forbidden,
+    #[error("cannot open /dev/kvm: {0}")]
+    Open(io::Error),
+    #[error("/dev/kvm offers {0}, which is not enough for a machine: use --accelerator tcg")]
+    TooOld(String),
+    #[error("KVM cannot {step}: {source}")]
+    Call { step: &'static str, source: io::Error },
+}
+
+/// For `map_err`: names what KVM refused.
+fn refused(step: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> KvmError {
+    move |error| KvmError::Call { step, source: error.into() }
+}
+
+/// `/dev/kvm`, open and sufficient.
+#[derive(Debug)]
+pub(crate) struct Host(Kvm);
+
+impl Host {
+    /// # Errors
+    /// It is missing, not ours to open, or lacks something; the message names the fix.
+    pub(crate) fn open() -> Result<Self, KvmError> {
+        Self::open_at(DEVICE)
+    }
+
+    fn open_at(path: &str) -> Result<Self, KvmError> {
+        if !Path::new(path).exists() {
+            return Err(KvmError::Missing);
+        }
+        let c_path = std::ffi::CString::new(path).expect("paths of devices contain no zero byte");
+        let kvm = Kvm::new_with_path(c_path).map_err(|error| match error.errno() {
+            libc::ENOENT | libc::ENODEV | libc::ENXIO => KvmError::Missing,
+            libc::EACCES | libc::EPERM => KvmError::Forbidden,
+            _ => KvmError::Open(error.into()),
+        })?;
+        let version = kvm.get_api_version();
+        if version != API_VERSION {
+            return Err(KvmError::TooOld(format!("version {version} of its interface")));
+        }
+        match NEEDED.into_iter().find(|capability| !kvm.check_extension(*capability)) {
+            Some(missing) => Err(KvmError::TooOld(format!("no {missing:?}"))),
+            None => Ok(Self(kvm)),
+        }
+    }
+
+    /// What a guest's CPUID may say on this host.
+    pub(crate) fn supported_cpuid(&self) -> Result<CpuId, KvmError> {
+        self.0.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(refused("list the processor's features"))
+    }
+
+    /// Whether the local APIC's timer can be driven by the time stamp counter.
+    pub(crate) fn has_tsc_deadline_timer(&self) -> bool {
+        self.0.check_extension(Cap::TscDeadlineTimer)
+    }
+
+    /// A machine with RAM and interrupt chips, without processors.
+    pub(crate) fn create_machine(&self, memory: &GuestMemoryMmap) -> Result<Machine, KvmError> {
+        let machine = self.0.create_vm().map_err(refused("create a machine"))?;
+        machine
+            .set_identity_map_address(layout::KVM_IDENTITY_MAP_START)
+            .map_err(refused("place its identity map"))?;
+        let tss = usize::try_from(layout::KVM_TSS_START).expect("x86-64 addresses fit usize");
+        machine.set_tss_address(tss).map_err(refused("place its task state segment"))?;
+        add_memory_slots(&machine, memory)?;
+        machine.create_irq_chip().map_err(refused("create interrupt chips"))?;
+        let timer = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+        machine.create_pit2(timer).map_err(refused("create an interval timer"))?;
+        Ok(Machine { fd: machine, _memory: memory.clone() })
+    }
+}
+
+fn add_memory_slots(machine: &VmFd, memory: &GuestMemoryMmap) -> Result<(), KvmError> {
+    for (slot, region) in (0..).zip(memory.iter()) {
+        let userspace = kvm_userspace_memory_region {
+            slot,
+            flags: 0,
+            guest_phys_addr: region.start_addr().raw_value(),
+            memory_size: region.len(),
+            userspace_addr: region.as_ptr().addr() as u64,
+        };
+        // SAFETY: the region is a mapping of exactly this size. `Machine` keeps a handle of the memory for as
+        // long as KVM can reach it, and nothing else in this process holds references into it.
+        unsafe { machine.set_user_memory_region(userspace) }.map_err(refused("map guest memory"))?;
+    }
+    Ok(())
+}
+
+/// One machine: its interrupt lines, its notifications, its processors.
+pub(crate) struct Machine {
+    fd: VmFd,
+    /// Dropped after `fd`: KVM maps it.
+    _memory: GuestMemoryMmap,
+}
+
+impl Machine {
+    /// A write of `event` pulses interrupt line `irq`.
+    pub(crate) fn connect_interrupt(&self, event: &EventFd, irq: u32) -> Result<(), KvmError> {
+        self.fd.register_irqfd(event, irq).map_err(refused("connect an interrupt line"))
+    }
+
+    /// When the guest writes the 32-bit `value` to `address`, `event` is signalled and no vCPU leaves the guest.
+    pub(crate) fn connect_notification(
+        &self,
+        event: &EventFd,
+        address: u64,
+        value: u32,
+    ) -> Result<(), KvmError> {
+        let address = IoEventAddress::Mmio(address);
+        self.fd.register_ioevent(event, &address, value).map_err(refused("connect a queue notification"))
+    }
+
+    /// Processor number `id`. Number 0 runs at once; the others wait until the guest starts them.
+    pub(crate) fn create_vcpu(&self, id: u8) -> Result<Vcpu, KvmError> {
+        let mut fd = self.fd.create_vcpu(id.into()).map_err(refused("create a processor"))?;
+        let flag = NonNull::from(&mut fd.get_kvm_run().immediate_exit);
+        Ok(Vcpu { fd, kick: Kick(Arc::new(Mutex::new(Some(FlagInRunPage(flag))))) })
+    }
+}
+
+impl fmt::Debug for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Machine").field("fd", &self.fd).finish_non_exhaustive()
+    }
+}
+
+/// What a processor starts with.
+#[derive(Debug)]
+pub(crate) struct VcpuState {
+    pub(crate) cpuid: CpuId,
+    pub(crate) msrs: Msrs,
+    pub(crate) fpu: kvm_fpu,
+}
+
+/// Where the boot processor starts.
+#[derive(Debug)]
+pub(crate) struct EntryState {
+    pub(crate) registers: kvm_regs,
+    pub(crate) system_registers: kvm_sregs,
+}
+
+/// Why a vCPU left the guest.
+#[derive(Debug)]
+pub(crate) enum Exit<'a> {
+    PortRead {
+        port: u16,
+        data: &'a mut [u8],
+    },
+    PortWrite {
+        port: u16,
+        data: &'a [u8],
+    },
+    MmioRead {
+        address: u64,
+        data: &'a mut [u8],
+    },
+    MmioWrite {
+        address: u64,
+        data: &'a [u8],
+    },
+    /// Another thread called [`Kick::kick`], or a signal arrived.
+    Kicked,
+    /// A triple fault, or a reset or power-off that KVM itself recognised.
+    Reset,
+    /// KVM cannot go on; [`Vcpu::describe_failure`] says more.
+    Failed(&'static str),
+}
+
+/// One processor. Runs on the thread that calls [`Vcpu::run`].
+pub(crate) struct Vcpu {
+    fd: VcpuFd,
+    kick: Kick,
+}
+
+impl Vcpu {
+    pub(crate) fn kick_handle(&self) -> Kick {
+        self.kick.clone()
+    }
+
+    /// Sets what every processor needs, the boot processor or not.
+    pub(crate) fn set_state(&self, state: &VcpuState) -> Result<(), KvmError> {
+        self.fd.set_cpuid2(&state.cpuid).map_err(refused("set a processor's features"))?;
+        let set = self.fd.set_msrs(&state.msrs).map_err(refused("set model-specific registers"))?;
+        let wanted = state.msrs.as_slice().len();
+        if set < wanted {
+            let source = io::Error::other(format!("it took {set} of {wanted}"));
+            return Err(KvmError::Call { step: "set model-specific registers", source });
+        }
+        self.fd.set_fpu(&state.fpu).map_err(refused("set the floating-point unit"))?;
+        self.connect_local_interrupts()
+    }
+
+    /// The local APIC's pins as a PC's firmware leaves them: the 8259 on LINT0, NMI on LINT1.
+    fn connect_local_interrupts(&self) -> Result<(), KvmError> {
+        /// Offsets in the APIC's page and delivery modes in a vector entry (Intel SDM 3A, section 11.5.1).
+        const LINT0_OFFSET: usize = 0x350;
+        const LINT1_OFFSET: usize = 0x360;
+        const MODE_EXTINT: u8 = 0x7;
+        const MODE_NMI: u8 = 0x4;
+        let mut apic = self.fd.get_lapic().map_err(refused("read a local APIC"))?;
+        for (offset, mode) in [(LINT0_OFFSET, MODE_EXTINT), (LINT1_OFFSET, MODE_NMI)] {
+            let delivery = &mut apic.regs[offset + 1];
+            *delivery = (*delivery & !0x7) | mode.cast_signed();
+        }
+        self.fd.set_lapic(&apic).map_err(refused("set a local APIC"))
+    }
+
+    pub(crate) fn system_registers(&self) -> Result<kvm_sregs, KvmError> {
+        self.fd.get_sregs().map_err(refused("read a processor's registers"))
+    }
+
+    pub(crate) fn set_entry(&self, entry: &EntryState) -> Result<(), KvmError> {
+        self.fd.set_sregs(&entry.system_registers).map_err(refused("set a processor's system registers"))?;
+        self.fd.set_regs(&entry.registers).map_err(refused("set a processor's registers"))
+    }
+
+    /// Runs guest code until there is something to do outside.
+    ///
+    /// # Errors
+    /// KVM refuses to run this processor at all.
+    pub(crate) fn run(&mut self) -> Result<Exit<'_>, KvmError> {
+        Ok(match self.fd.run() {
+            Ok(VcpuExit::IoIn(port, data)) => Exit::PortRead { port, data },
+            Ok(VcpuExit::IoOut(port, data)) => Exit::PortWrite { port, data },
+            Ok(VcpuExit::MmioRead(address, data)) => Exit::MmioRead { address, data },
+            Ok(VcpuExit::MmioWrite(address, data)) => Exit::MmioWrite { address, data },
+            Ok(VcpuExit::Intr) => Exit::Kicked,
+            Ok(VcpuExit::Shutdown | VcpuExit::SystemEvent(..)) => Exit::Reset,
+            Ok(VcpuExit::Hlt) => Exit::Failed("halted although KVM has the interrupt chips"),
+            Ok(VcpuExit::InternalError) => Exit::Failed("could not be emulated"),
+            Ok(VcpuExit::FailEntry(..)) => Exit::Failed("could not be entered"),
+            Ok(VcpuExit::MemoryFault { .. }) => Exit::Failed("touched memory that the host cannot provide"),
+            Ok(_) => Exit::Failed("left the guest for a reason that is not known here"),
+            Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Exit::Kicked,
+            Err(error) => return Err(refused("run a processor")(error)),
+        })
+    }
+
+    /// To be called before looking at what another thread wants: a kick after this makes the next `run` return.
+    pub(crate) fn accept_kicks(&self) {
+        self.kick.store(0);
+    }
+
+    /// Tells a guest with a paravirtual clock that it did not run for a while, so its watchdogs stay calm.
+    pub(crate) fn announce_pause(&self) {
+        // Fails where the guest has no such clock, which then has nothing to be told.
+        let _ = self.fd.kvmclock_ctrl();
+    }
+
+    /// Where the processor stands and what KVM says of its last exit, for a person to read.
+    pub(crate) fn describe_failure(&mut self) -> String {
+        let position = match (self.fd.get_regs(), self.fd.get_sregs()) {
+            (Ok(registers), Ok(system)) => {
+                let level = if system.cs.dpl == 0 { "kernel" } else { "user" };
+                format!("at {level} address {:#x}", registers.rip)
+            }
+            _ => "at an unknown address".to_owned(),
+        };
+        let run = self.fd.get_kvm_run();
+        match run.exit_reason {
+            kvm_bindings::KVM_EXIT_INTERNAL_ERROR => {
+                // SAFETY: the exit reason says that this is the union's current field; it is plain integers.
+                let internal = unsafe { run.__bindgen_anon_1.internal };
+                let words = internal.data.get(..internal.ndata as usize).unwrap_or_default();
+                format!("{position}: internal error {}{}", internal.suberror, instruction_bytes(words))
+            }
+            kvm_bindings::KVM_EXIT_FAIL_ENTRY => {
+                // SAFETY: as above.
+                let entry = unsafe { run.__bindgen_anon_1.fail_entry };
+                format!("{position}: hardware reason {:#x}", entry.hardware_entry_failure_reason)
+            }
+            reason => format!("{position}: exit reason {reason}"),
+        }
+    }
+}
+
+/// The instruction that KVM could not emulate, if `words` (an internal error's data) carry it: flags, then a
+/// length byte and up to 15 bytes.
+fn instruction_bytes(words: &[u64]) -> String {
+    const HAS_BYTES: u64 = kvm_bindings::KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES as u64;
+    let [flags, rest @ ..] = words else { return String::new() };
+    if flags & HAS_BYTES == 0 {
+        return String::new();
+    }
+    let bytes: Vec<u8> = rest.iter().flat_map(|word| word.to_le_bytes()).collect();
+    let [length, instruction @ ..] = bytes.as_slice() else { return String::new() };
+    let shown = instruction.iter().take(usize::from(*length).min(15));
+    shown.fold(", instruction bytes".to_owned(), |text, byte| format!("{text} {byte:02x}"))
+}
+
+impl Drop for Vcpu {
+    fn drop(&mut self) {
+        // The page is unmapped with `fd`: whoever still holds a handle finds nothing.
+        *self.kick.lock() = None;
+    }
+}
+
+impl fmt::Debug for Vcpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vcpu").field("fd", &self.fd).finish_non_exhaustive()
+    }
+}
+
+/// Makes a vCPU's next, or by way of a signal current, [`Vcpu::run`] return. From any thread.
+#[derive(Clone)]
+pub(crate) struct Kick(Arc<Mutex<Option<FlagInRunPage>>>);
+
+struct FlagInRunPage(NonNull<u8>);
+
+// SAFETY: the pointer is only used through an atomic, and only while the page is mapped: see `Kick::store`.
+unsafe impl Send for FlagInRunPage {}
+
+impl Kick {
+    /// The flag alone does not interrupt a vCPU that is in the guest: the caller sends its thread a signal next.
+    pub(crate) fn set(&self) {
+        self.store(1);
+    }
+
+    fn store(&self, value: u8) {
+        if let Some(flag) = &*self.lock() {
+            // SAFETY: the page is mapped: `Vcpu::drop` takes the pointer away under this lock before it unmaps
+            // it. This process accesses the byte by this function only, the kernel reads it as a single byte.
+            let flag = unsafe { AtomicU8::from_ptr(flag.0.as_ptr()) };
+            flag.store(value, Ordering::SeqCst);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<FlagInRunPage>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Kick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kick")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_device_names_the_fix() {
+        let message = Host::open_at("/dev/there-is-no-kvm").unwrap_err().to_string();
+        assert!(message.contains("--accelerator tcg"), "{message}");
+    }
+
+    #[test]
+    fn a_device_that_is_something_else_is_no_kvm() {
+        assert!(matches!(Host::open_at("/dev/null"), Err(KvmError::TooOld(_))));
+    }
+
+    #[test]
+    fn failure_data_shows_the_instruction_and_survives_nonsense() {
+        // Length 2, bytes 0f 0b, then rubbish.
+        assert_eq!(instruction_bytes(&[1, 0xffff_ffff_ff0b_0f02]), ", instruction bytes 0f 0b");
+        assert_eq!(instruction_bytes(&[0, 0x0b_0f02]), "");
+        assert_eq!(instruction_bytes(&[1]), "");
+        assert_eq!(instruction_bytes(&[]), "");
+        assert_eq!(instruction_bytes(&[1, 0xff]), format!(", instruction bytes{}", " 00".repeat(7)));
+    }
+}
