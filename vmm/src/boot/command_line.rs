@@ -1,0 +1,61 @@
+//! The kernel's command line: what this machine needs, then what the configuration adds.
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use super::BootError;
+use crate::layout::{self, COMMAND_LINE_BYTES, COMMAND_LINE_START, VIRTIO_DEVICE_BYTES};
+
+/// True of every machine on KVM:
+/// - `console=hvc0`: the virtio console costs one exit a line, a serial port at least one a byte.
+/// - `earlycon=...`: until that console is there, and for panics before it, the serial port.
+/// - `reboot=k panic=-1`: a panic pulls the keyboard controller's reset line at once, which ends the machine.
+/// - `quiet`: the console log is for what went wrong.
+const BASE: &str = "console=hvc0 earlycon=uart8250,io,0x3f8 reboot=k panic=-1 quiet";
+
+/// The longest part of a device's announcement.
+const LONGEST_DEVICE: &str = " virtio_mmio.device=4K@0x00000000:00";
+
+// What `layout` leaves room for.
+const _: () = assert!(BASE.len() + 1 + layout::MAX_VIRTIO_DEVICES as usize * LONGEST_DEVICE.len() <= 1024);
+
+/// The whole line for a machine with `virtio_devices` devices; what is `configured` comes last and so wins.
+pub(crate) fn compose(virtio_devices: u32, configured: &str) -> String {
+    let mut line = BASE.to_owned();
+    for index in 0..virtio_devices {
+        let (start, irq) = (layout::virtio_start(index), layout::VIRTIO_FIRST_IRQ + index);
+        line += &format!(" virtio_mmio.device={}K@{start:#x}:{irq}", VIRTIO_DEVICE_BYTES / 1024);
+    }
+    if !configured.is_empty() {
+        line.push(' ');
+        line += configured;
+    }
+    line
+}
+
+pub(super) fn write(memory: &GuestMemoryMmap, line: &str) -> Result<(), BootError> {
+    let bytes = [line.as_bytes(), &[0]].concat();
+    debug_assert!(bytes.len() as u64 <= COMMAND_LINE_BYTES, "the configuration bounds its part");
+    memory
+        .write_slice(&bytes, GuestAddress(COMMAND_LINE_START))
+        .map_err(|source| BootError::Write { what: "the command line", source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::MAX_COMMAND_LINE_BYTES;
+
+    #[test]
+    fn every_device_is_announced_with_its_address_and_line() {
+        let line = compose(2, "root=/dev/vda");
+        assert!(line.ends_with(
+            " virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 root=/dev/vda"
+        ));
+    }
+
+    #[test]
+    fn the_longest_line_fits() {
+        let line = compose(layout::MAX_VIRTIO_DEVICES, &"x".repeat(MAX_COMMAND_LINE_BYTES));
+        assert!((line.len() as u64) < COMMAND_LINE_BYTES, "{} bytes", line.len());
+    }
+}
