@@ -1,0 +1,49 @@
+//! A device's interrupt: its line, and the status that tells the driver why (virtio 1.2, section 4.2.2).
+//!
+//! No lock: drivers read and acknowledge the status in their interrupt handlers while the device works.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use vmm_sys_util::eventfd::EventFd;
+
+/// Bits of InterruptStatus.
+const USED_BUFFERS: u32 = 1 << 0;
+const CONFIGURATION_CHANGED: u32 = 1 << 1;
+
+pub(super) struct Interrupt {
+    status: AtomicU32,
+    line: EventFd,
+}
+
+impl Interrupt {
+    /// `line` pulses the guest's interrupt line when it is written.
+    pub(super) fn new(line: EventFd) -> Self {
+        Self { status: AtomicU32::new(0), line }
+    }
+
+    pub(super) fn used_buffers(&self) {
+        self.raise(USED_BUFFERS);
+    }
+
+    pub(super) fn configuration_changed(&self) {
+        self.raise(CONFIGURATION_CHANGED);
+    }
+
+    fn raise(&self, reason: u32) {
+        self.status.fetch_or(reason, Ordering::SeqCst);
+        // Only fails when 2^64 interrupts wait to be delivered; then one is on its way anyhow.
+        drop(self.line.write(1));
+    }
+
+    pub(super) fn status(&self) -> u32 {
+        self.status.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn acknowledge(&self, reasons: u32) {
+        self.status.fetch_and(!reasons, Ordering::SeqCst);
+    }
+
+    pub(super) fn reset(&self) {
+        self.status.store(0, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,366 @@
+//! What lies behind a device's lock: negotiation, queue setup, and the calls into the device.
+//!
+//! ```text
+//!   reset ─ACKNOWLEDGE─DRIVER──> features ─FEATURES_OK──> queues ─DRIVER_OK──> active
+//!     ^                                                                         │ Broken, or the driver's FAILED
+//!     └─────────────────────────── Status = 0 ──────────────────────────── needs reset
+//! ```
+//!
+//! Each register can be written in its phase only (virtio 1.2, section 3.1.1); elsewhere a write changes nothing.
+
+use std::sync::atomic::Ordering;
+
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_ring::{
+    VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, VRING_AVAIL_F_NO_INTERRUPT,
+};
+use virtio_queue::{Error as QueueError, Queue, QueueT};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+
+use super::OnBroken;
+use super::interrupt::Interrupt;
+use super::registers::{self, status};
+use crate::event_loop::HostWatch;
+use crate::virtio::{Broken, UsedQueues, VirtioDevice};
+
+/// What the ring and the transport offer, whatever the device.
+const RING_FEATURES: u64 =
+    1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX | 1 << VIRTIO_RING_F_INDIRECT_DESC;
+
+/// A status bit, and the one without which it means nothing.
+const STATUS_ORDER: [(u32, u32); 4] = [
+    (status::ACKNOWLEDGE, 0),
+    (status::DRIVER, status::ACKNOWLEDGE),
+    (status::FEATURES_OK, status::DRIVER),
+    (status::DRIVER_OK, status::FEATURES_OK),
+];
+
+pub(super) struct Transport {
+    device: Box<dyn VirtioDevice>,
+    memory: GuestMemoryMmap,
+    queues: Vec<Queue>,
+    host_watch: HostWatch,
+    on_broken: OnBroken,
+    status: u32,
+    device_features_select: u32,
+    driver_features_select: u32,
+    driver_features: u64,
+    queue_select: u32,
+}
+
+impl Transport {
+    pub(super) fn new(
+        device: Box<dyn VirtioDevice>,
+        memory: GuestMemoryMmap,
+        host_watch: HostWatch,
+        on_broken: OnBroken,
+    ) -> Self {
+        let queues = device
+            .queue_sizes()
+            .iter()
+            .map(|size| Queue::new(*size).expect("our devices' queue sizes are powers of two below 32768"));
+        Self {
+            queues: queues.collect(),
+            device,
+            memory,
+            host_watch,
+            on_broken,
+            status: 0,
+            device_features_select: 0,
+            driver_features_select: 0,
+            driver_features: 0,
+            queue_select: 0,
+        }
+    }
+
+    pub(super) fn read(&self, offset: u64) -> u32 {
+        match offset {
+            registers::MAGIC_VALUE => registers::MAGIC,
+            registers::VERSION => registers::MODERN,
+            registers::DEVICE_ID => self.device.kind() as u32,
+            registers::VENDOR_ID => registers::VENDOR,
+            registers::DEVICE_FEATURES => half(self.offered_features(), self.device_features_select),
+            registers::QUEUE_SIZE_MAX => self.selected().map_or(0, |queue| queue.max_size().into()),
+            registers::QUEUE_READY => self.selected().map_or(0, |queue| queue.ready().into()),
+            registers::STATUS => self.status,
+            registers::SHARED_MEMORY_FIRST..=registers::SHARED_MEMORY_LAST => u32::MAX,
+            // No device of ours changes its configuration while it runs.
+            registers::CONFIG_GENERATION => 0,
+            _ => 0,
+        }
+    }
+
+    pub(super) fn read_config(&self, offset: u64, data: &mut [u8]) {
+        self.device.read_config(offset, data);
+    }
+
+    pub(super) fn write(&mut self, offset: u64, value: u32, interrupt: &Interrupt) {
+        match offset {
+            registers::DEVICE_FEATURES_SELECT => self.device_features_select = value,
+            registers::DRIVER_FEATURES_SELECT => self.driver_features_select = value,
+            registers::DRIVER_FEATURES => self.choose_features(value),
+            registers::QUEUE_SELECT => self.queue_select = value,
+            registers::STATUS if value == 0 => self.reset(interrupt),
+            registers::STATUS => self.advance(value, interrupt),
+            _ => {
+                if let Err(broken) = self.set_up_queue(offset, value) {
+                    self.fail(&broken, interrupt);
+                }
+            }
+        }
+    }
+
+    fn offered_features(&self) -> u64 {
+        self.device.features() | RING_FEATURES
+    }
+
+    fn choose_features(&mut self, value: u32) {
+        if !self.is_in_phase(status::DRIVER, status::FEATURES_OK) {
+            return;
+        }
+        match self.driver_features_select {
+            0 => self.driver_features = self.driver_features & !0xffff_ffff | u64::from(value),
+            1 => self.driver_features = self.driver_features & 0xffff_ffff | u64::from(value) << 32,
+            _ => {}
+        }
+    }
+
+    /// Nothing that was not offered, and not a legacy driver.
+    fn accepts_features(&self) -> bool {
+        self.driver_features & !self.offered_features() == 0
+            && self.driver_features >> VIRTIO_F_VERSION_1 & 1 == 1
+    }
+
+    fn is_in_phase(&self, reached: u32, not_yet: u32) -> bool {
+        self.status & reached == reached && self.status & not_yet == 0
+    }
+
+    fn is_active(&self) -> bool {
+        self.is_in_phase(status::DRIVER_OK, status::DEVICE_NEEDS_RESET | status::FAILED)
+    }
+
+    fn selected(&self) -> Option<&Queue> {
+        self.queues.get(usize::try_from(self.queue_select).ok()?)
+    }
+
+    fn set_up_queue(&mut self, offset: u64, value: u32) -> Result<(), Broken> {
+        if !self.is_in_phase(status::FEATURES_OK, status::DRIVER_OK) {
+            return Ok(());
+        }
+        let index = self.queue_select;
+        let selected = usize::try_from(index).ok().and_then(|index| self.queues.get_mut(index));
+        let Some(queue) = selected else { return Ok(()) };
+        if queue.ready() && offset != registers::QUEUE_READY {
+            return Ok(());
+        }
+        set_queue_register(queue, offset, value)
+            .map_err(|error| Broken(format!("setup of queue {index} with {value:#x}: {error}")))
+    }
+
+    /// Takes the status bits the driver adds, as far as the order of initialisation allows them.
+    fn advance(&mut self, value: u32, interrupt: &Interrupt) {
+        if value & status::FAILED != 0 {
+            self.status |= status::FAILED;
+            self.stop_watching();
+            return;
+        }
+        for (bit, before) in STATUS_ORDER {
+            let is_new = value & bit != 0 && self.status & bit == 0;
+            if !is_new || self.status & before != before {
+                continue;
+            }
+            if bit == status::FEATURES_OK && !self.accepts_features() {
+                continue;
+            }
+            self.status |= bit;
+            if bit == status::DRIVER_OK {
+                self.activate(interrupt);
+            }
+        }
+    }
+
+    fn activate(&mut self, interrupt: &Interrupt) {
+        if self.status & status::DEVICE_NEEDS_RESET != 0 {
+            return;
+        }
+        for (index, queue) in self.queues.iter_mut().enumerate().filter(|(_, queue)| queue.ready()) {
+            if !queue.is_valid(&self.memory) {
+                return self.fail(&Broken(format!("queue {index} does not lie in memory")), interrupt);
+            }
+            queue.set_event_idx(self.driver_features >> VIRTIO_RING_F_EVENT_IDX & 1 == 1);
+        }
+        self.device.activate(self.driver_features);
+        if let Some(fd) = self.device.host_fd()
+            && let Err(error) = self.host_watch.start(fd)
+        {
+            self.fail(&Broken(format!("cannot watch its host side: {error}")), interrupt);
+        }
+    }
+
+    fn reset(&mut self, interrupt: &Interrupt) {
+        self.stop_watching();
+        self.device.reset();
+        self.queues.iter_mut().for_each(Queue::reset);
+        self.status = 0;
+        self.device_features_select = 0;
+        self.driver_features_select = 0;
+        self.driver_features = 0;
+        self.queue_select = 0;
+        interrupt.reset();
+    }
+
+    fn stop_watching(&self) {
+        if let Some(fd) = self.device.host_fd() {
+            self.host_watch.stop(fd);
+        }
+    }
+
+    /// The driver broke the rules or the device cannot go on: only a reset helps (section 2.1.2).
+    fn fail(&mut self, broken: &Broken, interrupt: &Interrupt) {
+        self.stop_watching();
+        self.status |= status::DEVICE_NEEDS_RESET;
+        if self.status & status::DRIVER_OK != 0 {
+            interrupt.configuration_changed();
+        }
+        (self.on_broken)(self.device.kind(), broken);
+    }
+
+    /// The driver made buffers available in queue `index`. Names the queues to come back to.
+    pub(super) fn queue_event(&mut self, index: usize, interrupt: &Interrupt) -> UsedQueues {
+        if !self.is_active() || !self.queues.get(index).is_some_and(Queue::ready) {
+            return UsedQueues::NONE;
+        }
+        self.work(interrupt, |device, memory, queues| device.queue_event(index, memory, queues))
+    }
+
+    /// The host has something for the device. Names the queues to come back to.
+    pub(super) fn host_event(&mut self, interrupt: &Interrupt) -> UsedQueues {
+        if !self.is_active() {
+            return UsedQueues::NONE;
+        }
+        self.work(interrupt, |device, memory, queues| device.host_event(memory, queues))
+    }
+
+    fn work(
+        &mut self,
+        interrupt: &Interrupt,
+        call: impl FnOnce(
+            &mut dyn VirtioDevice,
+            &GuestMemoryMmap,
+            &mut [&mut Queue],
+        ) -> Result<UsedQueues, Broken>,
+    ) -> UsedQueues {
+        let result = self.progress().and_then(|before| {
+            let mut queues: Vec<&mut Queue> = self.queues.iter_mut().collect();
+            let used = call(&mut *self.device, &self.memory, &mut queues)?;
+            self.publish(used, &before, interrupt)
+        });
+        result.unwrap_or_else(|broken| {
+            self.fail(&broken, interrupt);
+            UsedQueues::NONE
+        })
+    }
+
+    fn progress(&self) -> Result<Vec<Progress>, Broken> {
+        self.queues.iter().map(|queue| Progress::of(queue, &self.memory)).collect()
+    }
+
+    /// Interrupts the driver if it wants to hear of `used`, and asks it to notify the device of further buffers.
+    ///
+    /// Buffers that came after the device looked, and before the driver knew that it should notify, would be
+    /// forgotten: those queues are returned.
+    fn publish(
+        &mut self,
+        used: UsedQueues,
+        before: &[Progress],
+        interrupt: &Interrupt,
+    ) -> Result<UsedQueues, Broken> {
+        let (memory, mut again, mut wanted) = (&self.memory, UsedQueues::NONE, false);
+        let ready = self.queues.iter_mut().zip(before).enumerate().filter(|(_, (queue, _))| queue.ready());
+        for (index, (queue, before)) in ready {
+            if used.contains(index) {
+                wanted |= wants_interrupt(queue, memory)?;
+            }
+            if queue.next_avail() == before.taken {
+                continue;
+            }
+            let has_more = queue.enable_notification(memory).map_err(|error| ring_error(&error))?;
+            if has_more && Progress::of(queue, memory)?.filled != before.filled {
+                again.add(index);
+            }
+        }
+        if wanted {
+            interrupt.used_buffers();
+        }
+        Ok(again)
+    }
+}
+
+/// How far the driver has filled a queue and the device has emptied it, as ring indices.
+struct Progress {
+    filled: u16,
+    taken: u16,
+}
+
+impl Progress {
+    fn of(queue: &Queue, memory: &GuestMemoryMmap) -> Result<Self, Broken> {
+        if !queue.ready() {
+            return Ok(Self { filled: 0, taken: 0 });
+        }
+        let filled = queue.avail_idx(memory, Ordering::Acquire).map_err(|error| ring_error(&error))?;
+        Ok(Self { filled: filled.0, taken: queue.next_avail() })
+    }
+}
+
+/// Whether the driver asked to hear of what was just used (section 2.7.7).
+fn wants_interrupt(queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<bool, Broken> {
+    if queue.event_idx_enabled() {
+        return queue.needs_notification(memory).map_err(|error| ring_error(&error));
+    }
+    // The crude form, which `needs_notification` leaves out: a flag at the beginning of the available ring.
+    let flags: u16 = memory
+        .read_obj(GuestAddress(queue.avail_ring()))
+        .map_err(|error| ring_error(&QueueError::GuestMemory(error)))?;
+    Ok(u32::from(flags) & VRING_AVAIL_F_NO_INTERRUPT == 0)
+}
+
+fn ring_error(error: &QueueError) -> Broken {
+    Broken(format!("its rings cannot be used: {error}"))
+}
+
+/// 32 of 64 bits; there are no others.
+fn half(value: u64, select: u32) -> u32 {
+    match select {
+        0 => (value & 0xffff_ffff) as u32,
+        1 => (value >> 32) as u32,
+        _ => 0,
+    }
+}
+
+/// Sizes that are no power of two or too large, and misaligned addresses, are errors; whether an address lies in
+/// memory is known when all are set.
+fn set_queue_register(queue: &mut Queue, offset: u64, value: u32) -> Result<(), QueueError> {
+    match offset {
+        registers::QUEUE_SIZE => {
+            queue.try_set_size(u16::try_from(value).map_err(|_| QueueError::InvalidSize)?)?;
+        }
+        registers::QUEUE_READY => queue.set_ready(value == 1),
+        registers::QUEUE_DESCRIPTORS_LOW if !value.is_multiple_of(16) => {
+            return Err(QueueError::InvalidDescTableAlign);
+        }
+        registers::QUEUE_DESCRIPTORS_LOW => queue.set_desc_table_address(Some(value), None),
+        registers::QUEUE_DESCRIPTORS_HIGH => queue.set_desc_table_address(None, Some(value)),
+        registers::QUEUE_AVAILABLE_LOW if !value.is_multiple_of(2) => {
+            return Err(QueueError::InvalidAvailRingAlign);
+        }
+        registers::QUEUE_AVAILABLE_LOW => queue.set_avail_ring_address(Some(value), None),
+        registers::QUEUE_AVAILABLE_HIGH => queue.set_avail_ring_address(None, Some(value)),
+        registers::QUEUE_USED_LOW if !value.is_multiple_of(4) => {
+            return Err(QueueError::InvalidUsedRingAlign);
+        }
+        registers::QUEUE_USED_LOW => queue.set_used_ring_address(Some(value), None),
+        registers::QUEUE_USED_HIGH => queue.set_used_ring_address(None, Some(value)),
+        _ => {}
+    }
+    Ok(())
+}
