@@ -15,7 +15,10 @@ pub enum Request {
     /// Answered with [`Reply::Status`].
     Status,
     /// Gives an unbound disk its files. Answered with [`Reply::Done`] when the guest's next read sees them.
-    BindDisk { disk: usize, extents: Vec<Extent> },
+    BindDisk {
+        disk: usize,
+        extents: Vec<Extent>,
+    },
     /// Stops the vCPUs. Answered when none of them runs guest code any more.
     Pause,
     Resume,

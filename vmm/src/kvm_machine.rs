@@ -1,0 +1,202 @@
+//! A machine on KVM: puts memory, devices, processors and a kernel together, and runs it.
+//!
+//! [`KvmMachine::boot`] is the list of what a machine takes, in the order it must be taken. Every end that is not
+//! asked for (a reset by the guest, a failure) is sent to the channel the caller gave; the caller then drops the
+//! machine, which stops all its threads.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use kvm_bindings::CpuId;
+use vm_memory::GuestMemoryMmap;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::boot::{self, BootError, Payload, command_line, cpu_state, cpuid};
+use crate::bus::{Bus, Overlap};
+use crate::config::MachineConfig;
+use crate::control::MachineExit;
+use crate::devices::reset::KeyboardController;
+use crate::devices::serial::SerialPort;
+use crate::event_loop::{EventLoop, RunningLoop};
+use crate::kvm::{self, KvmError, Vcpu, VcpuState};
+use crate::layout;
+use crate::memory::{self, MemoryError};
+use crate::vcpu::{Buses, RunningVcpu};
+use crate::virtio::mmio::{Connections, MmioDevice, OnBroken, QUEUE_NOTIFY};
+use crate::virtio::{DeviceKind, VirtioDevice};
+
+/// Takes what the guest prints.
+pub(crate) type Console = Arc<dyn Fn(&[u8]) + Send + Sync>;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    #[error("the machine's address map: {0}")]
+    Map(#[from] Overlap),
+    #[error(
+        "{count} virtio devices are more than the {} there are interrupt lines for",
+        layout::MAX_VIRTIO_DEVICES
+    )]
+    TooManyDevices { count: usize },
+    #[error("cannot start the machine's threads: {0}")]
+    Threads(#[from] io::Error),
+}
+
+/// A running machine. Dropping it ends it.
+pub(crate) struct KvmMachine {
+    // In the order in which they end: nothing notifies a device whose loop is gone, nothing runs without memory.
+    vcpus: Vec<RunningVcpu>,
+    _event_loops: Vec<RunningLoop>,
+    _machine: kvm::Machine,
+}
+
+impl KvmMachine {
+    /// Starts a machine with these devices, in guest order.
+    ///
+    /// # Errors
+    /// Names what is missing on the host, or wrong with the kernel.
+    pub(crate) fn boot(
+        config: &MachineConfig,
+        devices: Vec<Box<dyn VirtioDevice>>,
+        console: &Console,
+        exits: &Sender<MachineExit>,
+    ) -> Result<Self, StartError> {
+        let host = kvm::Host::open()?;
+        let memory = memory::allocate(u64::from(config.memory_mib) << 20)?;
+        let machine = host.create_machine(&memory)?;
+        let mut buses = Buses { ports: pc_devices(&machine, console, exits)?, mmio: Bus::default() };
+        let device_count = number_of(&devices)?;
+        let loops = connect_virtio(&machine, &memory, devices, console, &mut buses.mmio)?;
+        let line = command_line::compose(device_count, &config.command_line);
+        let payload = Payload {
+            kernel: &config.kernel,
+            initramfs: config.initramfs.as_deref(),
+            command_line: &line,
+            vcpus: config.vcpus,
+        };
+        let kernel = boot::load(&memory, &payload)?;
+        let vcpus = create_vcpus(&host, &machine, config.vcpus)?;
+        vcpus[0].set_entry(&cpu_state::entry(kernel, vcpus[0].system_registers()?))?;
+        let event_loops = loops.into_iter().map(|(name, event_loop)| event_loop.start(name, exits.clone()));
+        let event_loops = event_loops.collect::<io::Result<_>>()?;
+        let vcpus = start_vcpus(vcpus, &Arc::new(buses), exits)?;
+        Ok(Self { vcpus, _event_loops: event_loops, _machine: machine })
+    }
+
+    /// Takes all processors out of the guest. Returns when none of them runs guest code any more.
+    pub(crate) fn pause(&self) {
+        self.vcpus.iter().for_each(RunningVcpu::pause);
+        self.vcpus.iter().for_each(RunningVcpu::settle);
+    }
+
+    pub(crate) fn resume(&self) {
+        self.vcpus.iter().for_each(RunningVcpu::resume);
+        self.vcpus.iter().for_each(RunningVcpu::settle);
+    }
+}
+
+impl Drop for KvmMachine {
+    fn drop(&mut self) {
+        // All at once, so that the first one's end is not the others' time to wait.
+        self.vcpus.iter().for_each(RunningVcpu::stop);
+    }
+}
+
+fn number_of(devices: &[Box<dyn VirtioDevice>]) -> Result<u32, StartError> {
+    let count = devices.len();
+    match u32::try_from(count) {
+        Ok(number) if number <= layout::MAX_VIRTIO_DEVICES => Ok(number),
+        _ => Err(StartError::TooManyDevices { count }),
+    }
+}
+
+/// The serial port and the keyboard controller, on the port bus.
+fn pc_devices(
+    machine: &kvm::Machine,
+    console: &Console,
+    exits: &Sender<MachineExit>,
+) -> Result<Bus, StartError> {
+    let mut ports = Bus::default();
+    let interrupt = interrupt_line(machine, layout::SERIAL_IRQ)?;
+    let serial = SerialPort::new(interrupt, console.clone());
+    ports.insert(layout::SERIAL_PORT, layout::SERIAL_PORTS, Arc::new(serial))?;
+    let keyboard = KeyboardController::new(exits.clone());
+    ports.insert(layout::KEYBOARD_PORT, layout::KEYBOARD_PORTS, Arc::new(keyboard))?;
+    Ok(ports)
+}
+
+fn interrupt_line(machine: &kvm::Machine, irq: u32) -> Result<EventFd, StartError> {
+    let line = EventFd::new(EFD_NONBLOCK)?;
+    machine.connect_interrupt(&line, irq)?;
+    Ok(line)
+}
+
+/// Puts the devices on the bus and on event loops: disks on one of their own, for a disk may wait for the host's
+/// storage and nothing else should.
+fn connect_virtio(
+    machine: &kvm::Machine,
+    memory: &GuestMemoryMmap,
+    devices: Vec<Box<dyn VirtioDevice>>,
+    console: &Console,
+    mmio: &mut Bus,
+) -> Result<[(&'static str, EventLoop); 2], StartError> {
+    let mut disks = EventLoop::new()?;
+    let mut others = EventLoop::new()?;
+    for (index, device) in (0..).zip(devices) {
+        let event_loop = if device.kind() == DeviceKind::Block { &mut disks } else { &mut others };
+        let connections = Connections {
+            memory: memory.clone(),
+            interrupt: interrupt_line(machine, layout::VIRTIO_FIRST_IRQ + index)?,
+            host_watch: event_loop.next_host_watch(),
+            on_broken: report_broken(console.clone(), index),
+        };
+        let device = Arc::new(MmioDevice::new(device, connections)?);
+        let start = layout::virtio_start(index);
+        for (queue, notifier) in (0..).zip(device.notifiers()) {
+            machine.connect_notification(notifier, start + QUEUE_NOTIFY, queue)?;
+        }
+        event_loop.add(device.clone())?;
+        mmio.insert(start, layout::VIRTIO_DEVICE_BYTES, device)?;
+    }
+    Ok([("disks", disks), ("devices", others)])
+}
+
+/// The console log is where people look when a machine misbehaves.
+fn report_broken(console: Console, index: u32) -> OnBroken {
+    Box::new(move |kind, broken| {
+        console(format!("berth-vmm: virtio device {index} ({kind:?}) stopped: {broken}\n").as_bytes());
+    })
+}
+
+fn create_vcpus(host: &kvm::Host, machine: &kvm::Machine, count: u8) -> Result<Vec<Vcpu>, StartError> {
+    let supported: CpuId = host.supported_cpuid()?;
+    let traits = cpuid::HostTraits {
+        has_tsc_deadline_timer: host.has_tsc_deadline_timer(),
+        has_hardware_virtualization: cpuid::has_hardware_virtualization(),
+    };
+    let create = |id| {
+        let vcpu = machine.create_vcpu(id)?;
+        vcpu.set_state(&VcpuState {
+            cpuid: cpuid::for_vcpu(&supported, id, count, traits),
+            msrs: cpu_state::initial_msrs(),
+            fpu: cpu_state::initial_fpu(),
+        })?;
+        Ok(vcpu)
+    };
+    (0..count).map(create).collect()
+}
+
+fn start_vcpus(
+    vcpus: Vec<Vcpu>,
+    buses: &Arc<Buses>,
+    exits: &Sender<MachineExit>,
+) -> Result<Vec<RunningVcpu>, StartError> {
+    let start = |(id, vcpu)| Ok(RunningVcpu::start(vcpu, id, buses.clone(), exits.clone())?);
+    (0..).zip(vcpus).map(start).collect()
+}

@@ -1,0 +1,129 @@
+//! Bare 64-bit guests on the real `/dev/kvm`: they prove what a machine does without a kernel that takes seconds.
+//!
+//! A guest ([`program`]) is a few instructions, wrapped into an ELF file ([`elf`]) and booted like any kernel. It
+//! speaks through the serial port and ends by pulling the reset line. Where `/dev/kvm` does not open, a test says
+//! so and why, past the test runner's capture, and does nothing.
+
+mod elf;
+mod program;
+mod tests;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use crate::config::{Accelerator, MachineConfig};
+use crate::control::MachineExit;
+use crate::kvm;
+use crate::kvm_machine::{Console, KvmMachine, StartError};
+use crate::virtio::VirtioDevice;
+
+/// Far more than any guest here needs, on a loaded host with a software KVM too.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Whether this host can run these tests; if not, says so.
+fn kvm_opens(test: &str) -> bool {
+    match kvm::Host::open() {
+        Ok(_) => true,
+        Err(reason) => {
+            // Not eprintln, which the test runner would swallow.
+            drop(writeln!(std::io::stderr(), "SKIPPED {test}: {reason}"));
+            false
+        }
+    }
+}
+
+/// Ends a test early, and loudly, where there is no KVM.
+macro_rules! needs_kvm {
+    () => {
+        if !$crate::stub_guest::kvm_opens(module_path!()) {
+            return;
+        }
+    };
+}
+pub(crate) use needs_kvm;
+
+/// What the guest printed so far.
+#[derive(Default)]
+struct Printed {
+    bytes: Mutex<Vec<u8>>,
+    more: Condvar,
+}
+
+/// A machine that runs one of the programs.
+struct Stub {
+    machine: KvmMachine,
+    exits: Receiver<MachineExit>,
+    printed: Arc<Printed>,
+    _directory: tempfile::TempDir,
+}
+
+impl Stub {
+    fn boot(program: &[u8], vcpus: u8, devices: Vec<Box<dyn VirtioDevice>>) -> Self {
+        Self::try_boot(&elf::wrap(program), vcpus, devices).unwrap()
+    }
+
+    fn try_boot(kernel: &[u8], vcpus: u8, devices: Vec<Box<dyn VirtioDevice>>) -> Result<Self, StartError> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("kernel");
+        std::fs::write(&path, kernel).unwrap();
+        let printed = Arc::new(Printed::default());
+        let console: Console = {
+            let printed = printed.clone();
+            Arc::new(move |bytes| {
+                printed.bytes.lock().unwrap().extend_from_slice(bytes);
+                printed.more.notify_all();
+            })
+        };
+        let (sender, exits) = channel();
+        let machine = KvmMachine::boot(&config(path, vcpus), devices, &console, &sender)?;
+        Ok(Self { machine, exits, printed, _directory: directory })
+    }
+
+    fn printed(&self) -> String {
+        String::from_utf8_lossy(&self.printed.bytes.lock().unwrap()).into_owned()
+    }
+
+    /// Waits until the guest has printed `text`.
+    #[track_caller]
+    fn prints(&self, text: &str) {
+        let has_text = |bytes: &[u8]| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        let end = Instant::now() + DEADLINE;
+        let mut bytes = self.printed.bytes.lock().unwrap();
+        while !has_text(&bytes) {
+            let left = end.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no {text:?} in {:?}", String::from_utf8_lossy(&bytes));
+            if let Ok(exit) = self.exits.try_recv()
+                && !has_text(&bytes)
+            {
+                panic!("{exit:?} after {:?}", String::from_utf8_lossy(&bytes));
+            }
+            bytes = self.printed.more.wait_timeout(bytes, left.min(Duration::from_millis(100))).unwrap().0;
+        }
+    }
+
+    /// Waits for the machine's end.
+    fn exit(&self) -> MachineExit {
+        self.exits
+            .recv_timeout(DEADLINE)
+            .unwrap_or_else(|_| panic!("still runs, printed {:?}", self.printed()))
+    }
+}
+
+fn config(kernel: PathBuf, vcpus: u8) -> MachineConfig {
+    MachineConfig {
+        id: "stub".to_owned(),
+        accelerator: Accelerator::Kvm,
+        vcpus,
+        memory_mib: 32,
+        kernel,
+        initramfs: None,
+        command_line: String::new(),
+        disks: Vec::new(),
+        guest_cid: 3,
+        console_limit_bytes: 1 << 20,
+        qemu: PathBuf::new(),
+    }
+}

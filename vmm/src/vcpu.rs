@@ -1,0 +1,217 @@
+//! One processor: its thread, the states other threads can put it in, and what each exit from the guest means.
+//!
+//! ```text
+//!              pause                     stop, reset, failure
+//!   Running <────────> Paused    Running, Paused ──────────> Stopped
+//!             resume
+//! ```
+//!
+//! What is wanted is written under a lock and the processor kicked out of the guest; it answers by changing its
+//! state. Processors other than the first wait inside KVM until the guest starts them, and are `Running` there.
+
+use std::io;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::thread::JoinHandle;
+
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+
+use crate::bus::Bus;
+use crate::control::MachineExit;
+use crate::kvm::{Exit, Kick, Vcpu};
+use crate::machine_thread;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    Paused,
+    Stopped,
+}
+
+/// What is wanted of a processor, and where it is.
+struct Shared {
+    wanted: State,
+    state: State,
+}
+
+/// [`Shared`] behind its lock.
+struct Control {
+    shared: Mutex<Shared>,
+    changed: Condvar,
+}
+
+impl Control {
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what is wanted: returns once the processor shall run, or with `None` when it shall stop.
+    fn obey(&self) -> Option<()> {
+        let mut shared = self.lock();
+        loop {
+            if shared.state != shared.wanted {
+                shared.state = shared.wanted;
+                self.changed.notify_all();
+            }
+            match shared.wanted {
+                State::Running => return Some(()),
+                State::Stopped => return None,
+                State::Paused => {
+                    shared = self.changed.wait(shared).unwrap_or_else(PoisonError::into_inner);
+                }
+            }
+        }
+    }
+
+    /// A stopped processor stays so.
+    fn want(&self, wanted: State) {
+        let mut shared = self.lock();
+        if shared.wanted != State::Stopped {
+            shared.wanted = wanted;
+        }
+        self.changed.notify_all();
+    }
+
+    fn stopped(&self) {
+        let mut shared = self.lock();
+        (shared.wanted, shared.state) = (State::Stopped, State::Stopped);
+        self.changed.notify_all();
+    }
+
+    /// Waits until the processor does what is wanted. It leaves the guest when kicked, so this is not long.
+    fn settle(&self) {
+        let settled = |shared: &mut Shared| shared.state != shared.wanted && shared.state != State::Stopped;
+        drop(self.changed.wait_while(self.lock(), settled));
+    }
+}
+
+/// The devices that processors reach.
+#[derive(Debug)]
+pub(crate) struct Buses {
+    pub(crate) ports: Bus,
+    pub(crate) mmio: Bus,
+}
+
+/// A processor on its thread. Dropping it stops it and waits for the thread.
+pub(crate) struct RunningVcpu {
+    control: Arc<Control>,
+    kick: Kick,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl RunningVcpu {
+    /// Starts `vcpu`, number `id`. A reset by the guest or a failure goes to `exits`.
+    pub(crate) fn start(
+        vcpu: Vcpu,
+        id: u8,
+        buses: Arc<Buses>,
+        exits: Sender<MachineExit>,
+    ) -> io::Result<Self> {
+        install_kick_signal()?;
+        let shared = Mutex::new(Shared { wanted: State::Running, state: State::Running });
+        let control = Arc::new(Control { shared, changed: Condvar::new() });
+        let kick = vcpu.kick_handle();
+        let on_thread = StoppedAtEnd(control.clone());
+        let body = move || run(vcpu, id, &buses, &on_thread.0);
+        let thread = machine_thread::spawn(format!("vcpu{id}"), exits, body)?;
+        Ok(Self { control, kick, thread: Some(thread) })
+    }
+
+    /// Asks the processor to leave the guest; [`Self::settle`] waits for it.
+    pub(crate) fn pause(&self) {
+        self.control.want(State::Paused);
+        self.kick();
+    }
+
+    pub(crate) fn resume(&self) {
+        self.control.want(State::Running);
+    }
+
+    pub(crate) fn settle(&self) {
+        self.control.settle();
+    }
+
+    /// Asks the processor to end. Dropping waits for it.
+    pub(crate) fn stop(&self) {
+        self.control.want(State::Stopped);
+        self.kick();
+    }
+
+    fn kick(&self) {
+        self.kick.set();
+        if let Some(thread) = &self.thread {
+            // Fails when the thread has ended, and then there is nothing to interrupt.
+            let _ = thread.kill(SIGRTMIN());
+        }
+    }
+}
+
+impl Drop for RunningVcpu {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(thread) = self.thread.take() {
+            // The thread catches its own panics.
+            drop(thread.join());
+        }
+    }
+}
+
+/// Whatever way a processor's thread ends, nobody waits for it any more.
+struct StoppedAtEnd(Arc<Control>);
+
+impl Drop for StoppedAtEnd {
+    fn drop(&mut self) {
+        self.0.stopped();
+    }
+}
+
+/// The kick's signal does nothing; that it arrives is what takes a processor out of the guest.
+fn install_kick_signal() -> io::Result<()> {
+    extern "C" fn ignore(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+    static INSTALLED: Once = Once::new();
+    let mut result = Ok(());
+    INSTALLED.call_once(|| result = register_signal_handler(SIGRTMIN(), ignore));
+    result.map_err(io::Error::from)
+}
+
+/// Runs until told to stop, or until the guest or KVM ends it: then the result says why.
+fn run(mut vcpu: Vcpu, id: u8, buses: &Buses, control: &Control) -> Option<MachineExit> {
+    loop {
+        vcpu.accept_kicks();
+        control.obey()?;
+        let step = match vcpu.run() {
+            Ok(exit) => dispatch(exit, buses),
+            Err(error) => Step::Failed(error.to_string()),
+        };
+        match step {
+            Step::GoOn => {}
+            Step::Kicked => vcpu.announce_pause(),
+            Step::Reset => return Some(MachineExit::GuestReset),
+            Step::Failed(what) => {
+                let message = format!("vCPU {id} {what}, {}", vcpu.describe_failure());
+                return Some(MachineExit::Failed { message });
+            }
+        }
+    }
+}
+
+/// What comes after an exit.
+enum Step {
+    GoOn,
+    Kicked,
+    Reset,
+    Failed(String),
+}
+
+fn dispatch(exit: Exit<'_>, buses: &Buses) -> Step {
+    match exit {
+        Exit::PortRead { port, data } => buses.ports.read(port.into(), data),
+        Exit::PortWrite { port, data } => buses.ports.write(port.into(), data),
+        Exit::MmioRead { address, data } => buses.mmio.read(address, data),
+        Exit::MmioWrite { address, data } => buses.mmio.write(address, data),
+        Exit::Kicked => return Step::Kicked,
+        Exit::Reset => return Step::Reset,
+        Exit::Failed(what) => return Step::Failed(what.to_owned()),
+    }
+    Step::GoOn
+}
