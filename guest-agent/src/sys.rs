@@ -1,0 +1,263 @@
+//! The raw system calls that no safe wrapper offers, and the only unsafe code of the agent.
+//!
+//! Decides nothing: each function is one call (or one call and what must follow it at once), with its argument for
+//! soundness beside it.
+#![expect(
+    unsafe_code,
+    reason = "clone3, ioctls, inherited descriptors and real-time signals have no safe wrapper"
+)]
+
+use std::ffi::{CStr, c_char};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use rustix::io::fcntl_dupfd_cloexec;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// Descriptors handed to a new program become 0, 1, 2 … in order; copies of them are made from here on upwards first,
+/// so that moving one into place never overwrites another.
+const MAX_HANDED_DESCRIPTORS: RawFd = 16;
+
+/// The status that a new process ends with when it could not even execute its program.
+const EXIT_NOT_EXECUTED: libc::c_int = 127;
+
+/// `linux/sched.h`; the libc crate's constant of this name is an int and has lost the bit.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+const CLONE_PIDFD: u64 = 0x1000;
+const SIGNAL_OF_A_CHILD: u64 = 17;
+
+/// `_IO(0x12, 97)` of `linux/fs.h`.
+const BLKFLSBUF: libc::Ioctl = 0x1261;
+/// `_IOW('R', 3, int[2])` of `linux/random.h`.
+const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
+
+/// The bytes of one call to [`credit_entropy`].
+pub(crate) const MAX_ENTROPY_BYTES: usize = 512;
+
+/// `struct clone_args` of `linux/sched.h`, its size as of Linux 5.7.
+#[repr(C)]
+#[derive(Default)]
+struct CloneArguments {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// A program to start in a process of its own.
+pub(crate) struct Spawn<'a> {
+    pub(crate) program: &'a CStr,
+    pub(crate) argv0: &'a CStr,
+    /// `CLONE_NEW…` flags.
+    pub(crate) namespaces: u64,
+    /// The directory of the cgroup that the process is born into.
+    pub(crate) cgroup: BorrowedFd<'a>,
+    /// Become the new program's 0, 1, 2 …; it inherits nothing else.
+    pub(crate) descriptors: &'a [BorrowedFd<'a>],
+}
+
+/// A process of ours that nobody has reaped yet.
+pub(crate) struct Child {
+    /// In the caller's PID namespace.
+    pub(crate) pid: i32,
+    pub(crate) pidfd: OwnedFd,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Exited(i32),
+    Killed { signal: i32 },
+}
+
+/// Starts a program, with an empty environment.
+///
+/// # Errors
+/// What clone3 or the copying of descriptors returned. A failure to execute shows as exit status 127.
+pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
+    let copies = spawn.descriptors.iter().map(|fd| fcntl_dupfd_cloexec(fd, MAX_HANDED_DESCRIPTORS));
+    let copies = copies.collect::<Result<Vec<OwnedFd>, _>>()?;
+    let sources: Vec<RawFd> = copies.iter().map(AsRawFd::as_raw_fd).collect();
+    let arguments = [spawn.argv0.as_ptr(), ptr::null()];
+    let mut pidfd: RawFd = -1;
+    let clone = CloneArguments {
+        flags: spawn.namespaces | CLONE_PIDFD | CLONE_INTO_CGROUP,
+        pidfd: (&raw mut pidfd).addr() as u64,
+        exit_signal: SIGNAL_OF_A_CHILD,
+        cgroup: u64::try_from(spawn.cgroup.as_raw_fd()).expect("an open descriptor is not negative"),
+        ..CloneArguments::default()
+    };
+    // SAFETY: `clone` and the pidfd it points to live across the call. Without CLONE_VM the child works on a copy of
+    // this address space; it runs `execute` only, which allocates nothing and takes no lock.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const clone, size_of::<CloneArguments>()) };
+    if pid == 0 {
+        execute(&sources, spawn.program, &arguments);
+    }
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: clone3 succeeded with CLONE_PIDFD, so it stored a new descriptor that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Child { pid: i32::try_from(pid).expect("the kernel's pids are ints"), pidfd })
+}
+
+/// The child's side of [`spawn`].
+fn execute(sources: &[RawFd], program: &CStr, arguments: &[*const c_char; 2]) -> ! {
+    let environment: [*const c_char; 1] = [ptr::null()];
+    // SAFETY: only plain system calls, which are legal between fork and exec even if the parent has threads. The
+    // strings and the null-terminated arrays outlive execve; no other code of this process owns descriptors any more.
+    unsafe {
+        for (target, source) in (0..).zip(sources) {
+            if libc::syscall(libc::SYS_dup3, *source, target, 0) < 0 {
+                libc::_exit(EXIT_NOT_EXECUTED);
+            }
+        }
+        libc::syscall(libc::SYS_close_range, sources.len(), u32::MAX, 0);
+        libc::syscall(libc::SYS_execve, program.as_ptr(), arguments.as_ptr(), environment.as_ptr());
+        libc::_exit(EXIT_NOT_EXECUTED)
+    }
+}
+
+/// Splits a single-threaded process in two. The child gets `None`, the parent the child's pid.
+///
+/// # Errors
+/// What fork returned; also if the process has threads, where Rust code in the child would be unsound.
+pub(crate) fn fork_single_threaded() -> io::Result<Option<i32>> {
+    let threads = std::fs::read_dir("/proc/self/task")?.count();
+    if threads != 1 {
+        return Err(io::Error::other("a process with threads cannot be forked"));
+    }
+    // SAFETY: this process has one thread, just counted, so the child's copy of memory holds no lock of another.
+    match unsafe { libc::fork() } {
+        0 => Ok(None),
+        pid if pid > 0 => Ok(Some(pid)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Takes over a descriptor that this program was started with.
+///
+/// # Errors
+/// If there is no such descriptor.
+pub(crate) fn take_inherited(descriptor: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl on any integer is harmless; the descriptor becomes close-on-exec or the call fails.
+    if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open, as fcntl has shown, and only this call claims it: it is called once per number, at the
+    // start of the stage, for descriptors above the standard ones.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Reaps one child that has ended, whichever it is.
+pub(crate) fn reap_any() -> Option<(i32, End)> {
+    // SAFETY: an all-zero siginfo is a valid value of this plain data.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: `info` is live and writable for the call.
+    let result = unsafe { libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOHANG) };
+    // SAFETY: waitid filled the fields of a child's end, or left them zero.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if result != 0 || pid == 0 {
+        return None;
+    }
+    let end =
+        if info.si_code == libc::CLD_EXITED { End::Exited(status) } else { End::Killed { signal: status } };
+    Some((pid, end))
+}
+
+/// Sends a signal, real-time ones included.
+///
+/// # Errors
+/// ESRCH if the process has ended, EINVAL if there is no such signal.
+pub(crate) fn signal(pidfd: impl AsFd, number: i32) -> io::Result<()> {
+    let pidfd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: no memory is passed: the siginfo pointer may be null.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, number, ptr::null::<u8>(), 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Blocks every signal, for a process that waits for them.
+pub(crate) fn block_signals() {
+    let every = every_signal();
+    // SAFETY: the set is initialised and only read.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const every, ptr::null_mut()) };
+}
+
+/// The number of the next signal to a process that has blocked them all, or -1 if the wait was disturbed.
+pub(crate) fn next_signal() -> i32 {
+    let every = every_signal();
+    // SAFETY: the set is initialised and only read; the siginfo may be null.
+    unsafe { libc::sigwaitinfo(&raw const every, ptr::null_mut()) }
+}
+
+fn every_signal() -> libc::sigset_t {
+    let mut every = std::mem::MaybeUninit::uninit();
+    // SAFETY: sigfillset initialises the set it is given.
+    unsafe {
+        libc::sigfillset(every.as_mut_ptr());
+        every.assume_init()
+    }
+}
+
+/// Signal dispositions and mask as a program expects to find them: the Rust runtime ignores SIGPIPE, the agent blocks
+/// SIGCHLD.
+pub(crate) fn reset_signals() {
+    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initialises the set; SIG_DFL installs no handler, so no code can run at a bad moment.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        libc::sigemptyset(none.as_mut_ptr());
+        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+    }
+}
+
+/// Registers a descriptor with the event loop.
+///
+/// # Errors
+/// If its kind cannot be polled.
+pub(crate) fn register(descriptor: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd is open, refers to one file and always answers with the same number until it is dropped.
+    Ok(unsafe { AsyncFd::register_with_interest(descriptor, interest) }?)
+}
+
+/// Forgets what the kernel has cached of a block device.
+///
+/// # Errors
+/// What the ioctl returned.
+pub(crate) fn drop_block_cache(disk: impl AsFd) -> io::Result<()> {
+    // SAFETY: BLKFLSBUF takes no argument.
+    let result = unsafe { libc::ioctl(disk.as_fd().as_raw_fd(), BLKFLSBUF, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Adds bytes to the kernel's pool and counts each of their bits as random.
+///
+/// # Errors
+/// More than [`MAX_ENTROPY_BYTES`], or what the ioctl returned.
+pub(crate) fn credit_entropy(random_device: impl AsFd, bytes: &[u8]) -> io::Result<()> {
+    /// `struct rand_pool_info` with room for the bytes.
+    #[repr(C)]
+    struct PoolInfo {
+        entropy_bits: i32,
+        size_bytes: i32,
+        bytes: [u8; MAX_ENTROPY_BYTES],
+    }
+    let mut info = PoolInfo { entropy_bits: 0, size_bytes: 0, bytes: [0; MAX_ENTROPY_BYTES] };
+    let room =
+        info.bytes.get_mut(..bytes.len()).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    room.copy_from_slice(bytes);
+    info.size_bytes = i32::try_from(bytes.len()).expect("bounded by the array");
+    info.entropy_bits = info.size_bytes * 8;
+    // SAFETY: the kernel reads `size_bytes` bytes behind the two ints, which the array above bounds.
+    let result = unsafe { libc::ioctl(random_device.as_fd().as_raw_fd(), RNDADDENTROPY, &raw const info) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
