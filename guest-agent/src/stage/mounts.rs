@@ -1,0 +1,157 @@
+//! What is mounted in every container, and what its request adds.
+
+use std::ffi::CString;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use berth_protocol::agent::{ErrorCode, Mount};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{MountFlags, mount};
+
+use crate::failure::{During, Failure};
+
+/// Docker's size of /dev/shm where nobody asked for another.
+const DEFAULT_SHM_BYTES: u64 = 64 << 20;
+
+struct StandardMount {
+    kind: &'static str,
+    target: &'static str,
+    flags: MountFlags,
+    data: &'static str,
+}
+
+const RESTRICTED: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+const RESTRICTED_READ_ONLY: MountFlags = RESTRICTED.union(MountFlags::RDONLY);
+const NO_SETUID_NO_PROGRAMS: MountFlags = MountFlags::NOSUID.union(MountFlags::NOEXEC);
+const NO_SETUID: MountFlags = MountFlags::NOSUID.union(MountFlags::STRICTATIME);
+
+/// The OCI runtime specification's default file systems for Linux, in Docker's order and with its options. A later one
+/// may lie on an earlier. /dev/shm, whose size is asked for, follows them.
+const STANDARD_MOUNTS: [StandardMount; 6] = [
+    StandardMount { kind: "proc", target: "/proc", flags: RESTRICTED, data: "" },
+    StandardMount { kind: "tmpfs", target: "/dev", flags: NO_SETUID, data: "mode=755,size=65536k" },
+    StandardMount {
+        kind: "devpts",
+        target: "/dev/pts",
+        flags: NO_SETUID_NO_PROGRAMS,
+        data: "newinstance,ptmxmode=0666,mode=0620,gid=5",
+    },
+    StandardMount { kind: "sysfs", target: "/sys", flags: RESTRICTED_READ_ONLY, data: "" },
+    StandardMount { kind: "cgroup2", target: "/sys/fs/cgroup", flags: RESTRICTED_READ_ONLY, data: "" },
+    StandardMount { kind: "mqueue", target: "/dev/mqueue", flags: RESTRICTED, data: "" },
+];
+
+/// Mounts them all.
+pub(super) fn mount_standard(shm_size_bytes: u64) -> Result<(), Failure> {
+    for standard in &STANDARD_MOUNTS {
+        mount_at(standard.kind, standard.target, standard.flags, standard.data)?;
+    }
+    let shm_bytes = if shm_size_bytes == 0 { DEFAULT_SHM_BYTES } else { shm_size_bytes };
+    mount_at("tmpfs", "/dev/shm", RESTRICTED, &format!("mode=1777,size={shm_bytes}"))
+}
+
+/// Mounts one that the request names.
+pub(super) fn mount_requested(requested: &Mount) -> Result<(), Failure> {
+    if requested.kind != "tmpfs" {
+        return Err(Failure::invalid(format!("mounts of the kind {:?} are not possible", requested.kind)));
+    }
+    let (flags, mut data) = parse_options(&requested.options);
+    // A directory that exists keeps its mode, unless the options name another (the kernel takes the last it reads).
+    if let Ok(existing) = std::fs::metadata(&requested.target) {
+        let mode = format!("mode={:o}", existing.permissions().mode() & 0o7777);
+        data = if data.is_empty() { mode } else { format!("{mode},{data}") };
+    }
+    mount_at("tmpfs", &requested.target, flags, &data)
+}
+
+/// Makes an empty file to mount on, and the directories on the way to it, unless something is there.
+pub(super) fn make_file(path: &Path) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    rustix::fs::open(path, flags, Mode::from_raw_mode(0o644))?;
+    Ok(())
+}
+
+fn mount_at(kind: &str, target: &str, flags: MountFlags, data: &str) -> Result<(), Failure> {
+    let step = || format!("mount {kind} at {target}");
+    std::fs::create_dir_all(target).during(ErrorCode::MountFailed, step)?;
+    let data = CString::new(data).during(ErrorCode::InvalidRequest, step)?;
+    mount(kind, target, kind, flags, data.as_c_str()).during(ErrorCode::MountFailed, step)
+}
+
+/// Splits mount(8) options into flags and what the file system itself reads.
+fn parse_options(options: &[String]) -> (MountFlags, String) {
+    let mut flags = MountFlags::empty();
+    let mut data = Vec::new();
+    for option in options.iter().flat_map(|options| options.split(',')).filter(|option| !option.is_empty()) {
+        match flag(option) {
+            Some((flag, true)) => flags |= flag,
+            Some((flag, false)) => flags -= flag,
+            None => data.push(option),
+        }
+    }
+    (flags, data.join(","))
+}
+
+/// The flag of an option, and whether the option sets or clears it. Unknown ones are the file system's to judge.
+fn flag(option: &str) -> Option<(MountFlags, bool)> {
+    Some(match option {
+        "defaults" => (MountFlags::empty(), true),
+        "ro" => (MountFlags::RDONLY, true),
+        "rw" => (MountFlags::RDONLY, false),
+        "nosuid" => (MountFlags::NOSUID, true),
+        "suid" => (MountFlags::NOSUID, false),
+        "nodev" => (MountFlags::NODEV, true),
+        "dev" => (MountFlags::NODEV, false),
+        "noexec" => (MountFlags::NOEXEC, true),
+        "exec" => (MountFlags::NOEXEC, false),
+        "sync" => (MountFlags::SYNCHRONOUS, true),
+        "async" => (MountFlags::SYNCHRONOUS, false),
+        "dirsync" => (MountFlags::DIRSYNC, true),
+        "noatime" => (MountFlags::NOATIME, true),
+        "atime" => (MountFlags::NOATIME, false),
+        "nodiratime" => (MountFlags::NODIRATIME, true),
+        "diratime" => (MountFlags::NODIRATIME, false),
+        "relatime" => (MountFlags::RELATIME, true),
+        "norelatime" => (MountFlags::RELATIME, false),
+        "strictatime" => (MountFlags::STRICTATIME, true),
+        "nostrictatime" => (MountFlags::STRICTATIME, false),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(options: &[&str]) -> (MountFlags, String) {
+        parse_options(&options.iter().map(|&option| option.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn options_are_flags_or_data() {
+        let (flags, data) = parse(&["noexec,nosuid", "size=64m", "mode=1777", "ro"]);
+        assert_eq!(flags, MountFlags::NOEXEC | MountFlags::NOSUID | MountFlags::RDONLY);
+        assert_eq!(data, "size=64m,mode=1777");
+    }
+
+    #[test]
+    fn the_last_of_two_opposites_wins() {
+        assert_eq!(parse(&["ro", "rw"]).0, MountFlags::empty());
+        assert_eq!(parse(&["exec", "noexec"]).0, MountFlags::NOEXEC);
+    }
+
+    #[test]
+    fn an_unknown_option_reaches_the_kernel() {
+        assert_eq!(parse(&["bogus"]).1, "bogus");
+    }
+
+    #[test]
+    fn only_tmpfs_is_mounted() {
+        let bind = Mount { kind: "bind".into(), target: "/x".into(), options: Vec::new() };
+        assert!(mount_requested(&bind).unwrap_err().message.contains("\"bind\""));
+    }
+}

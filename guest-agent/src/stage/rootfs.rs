@@ -1,0 +1,88 @@
+//! The container's root: entered first, then furnished, then closed.
+//!
+//! Everything but the entering happens *after* the change of root, so that no symbolic link of the container's files can
+//! lead out of it. What comes from outside is opened before and attached after.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use berth_protocol::agent::{ErrorCode, StartContainer};
+use rustix::fs::CWD;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change,
+    mount_remount, move_mount, open_tree, unmount,
+};
+
+use super::{devices, mounts, paths, sysctls};
+use crate::container::network_files;
+use crate::failure::{During, Failure};
+
+/// Makes the container's root this process's root, with the standard and the requested file systems mounted.
+pub(super) fn enter(container: &StartContainer, directory: &str) -> Result<(), Failure> {
+    let directory = Path::new(directory);
+    keep_mounts_private()?;
+    let network_files = open_network_files(&directory.join(network_files::DIRECTORY))?;
+    change_root(&directory.join("root")).during(ErrorCode::MountFailed, || "enter the container's root")?;
+    mounts::mount_standard(container.shm_size_bytes)?;
+    devices::create()?;
+    sysctls::set()?;
+    for requested in &container.mounts {
+        mounts::mount_requested(requested)?;
+    }
+    attach_network_files(&network_files, container.readonly_rootfs)
+}
+
+/// What has to wait until the terminal is there: the working directory, then no more changes.
+pub(super) fn finish(container: &StartContainer, working_directory: &str) -> Result<(), Failure> {
+    // Where it cannot be made, entering it says why, in the words that users know.
+    let _made = std::fs::create_dir_all(working_directory);
+    if container.readonly_rootfs {
+        mount_remount("/", MountFlags::BIND | MountFlags::RDONLY, "")
+            .during(ErrorCode::MountFailed, || "make the root file system read-only")?;
+    }
+    paths::make_read_only(&container.readonly_paths)?;
+    paths::mask(&container.masked_paths)
+}
+
+/// Nothing mounted from here on may show up anywhere else.
+fn keep_mounts_private() -> Result<(), Failure> {
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
+        .during(ErrorCode::MountFailed, || "make mounts private")
+}
+
+/// pivot_root(2) with both roots in one place: the old one ends up on top of the new one, and goes.
+fn change_root(root: &Path) -> rustix::io::Result<()> {
+    rustix::process::chdir(root)?;
+    rustix::process::pivot_root(".", ".")?;
+    unmount(".", UnmountFlags::DETACH)?;
+    rustix::process::chdir("/")
+}
+
+fn open_network_files(directory: &Path) -> Result<Vec<(&'static str, OwnedFd)>, Failure> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let open = |name: &'static str| {
+        let tree = open_tree(CWD, directory.join(name), flags);
+        Ok((name, tree.during(ErrorCode::MountFailed, || format!("open {name}"))?))
+    };
+    network_files::NAMES.into_iter().map(open).collect()
+}
+
+fn attach_network_files(files: &[(&'static str, OwnedFd)], read_only: bool) -> Result<(), Failure> {
+    for (name, tree) in files {
+        let target = Path::new("/etc").join(name);
+        let step = || format!("mount {}", target.display());
+        mounts::make_file(&target).during(ErrorCode::MountFailed, step)?;
+        move_mount(
+            tree,
+            "",
+            CWD,
+            &target,
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS,
+        )
+        .during(ErrorCode::MountFailed, step)?;
+        if read_only {
+            paths::remount_read_only(&target).during(ErrorCode::MountFailed, step)?;
+        }
+    }
+    Ok(())
+}
