@@ -1,0 +1,149 @@
+//! A container's two disks joined to one root: the image disk below, the scratch disk's upper layer on it.
+//!
+//! Mounts in the agent's own mount namespace, so that they end when the agent says so and not when the container's last
+//! process happens to. Everything here blocks on devices and runs on a blocking thread.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use berth_protocol::agent::ErrorCode;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::failure::{During, Failure};
+use crate::sys;
+
+/// The state of running containers, on a tmpfs: nothing here outlives the machine.
+pub(crate) const CONTAINERS: &str = "/run/containers";
+
+/// The kernel lets go of a file system a moment after the last process that could see it.
+const RELEASE_ATTEMPTS: u32 = 200;
+const RELEASE_PAUSE: Duration = Duration::from_millis(10);
+
+/// Where a container's file systems lie, whether mounted or not.
+#[derive(Clone, Debug)]
+pub(crate) struct Disks {
+    image_device: PathBuf,
+    scratch_device: PathBuf,
+    directory: PathBuf,
+}
+
+impl Disks {
+    /// The names are as the guest's kernel gives them, `vda`; they are checked where requests are.
+    pub(crate) fn new(container_id: &str, image_disk: &str, scratch_disk: &str) -> Self {
+        Self {
+            image_device: Path::new("/dev").join(image_disk),
+            scratch_device: Path::new("/dev").join(scratch_disk),
+            directory: Path::new(CONTAINERS).join(container_id),
+        }
+    }
+
+    /// The container's own directory of state.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The container's root file system.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.directory.join("root")
+    }
+
+    fn image(&self) -> PathBuf {
+        self.directory.join("image")
+    }
+
+    fn scratch(&self) -> PathBuf {
+        self.directory.join("scratch")
+    }
+
+    /// Mounts both disks and the overlay.
+    ///
+    /// # Errors
+    /// MOUNT_FAILED, naming the device; what was mounted before is left for [`Disks::unmount`].
+    pub(crate) fn mount(&self) -> Result<(), Failure> {
+        for directory in [self.image(), self.scratch(), self.root()] {
+            fs::create_dir_all(&directory)
+                .during(ErrorCode::MountFailed, || format!("create {}", directory.display()))?;
+        }
+        mount_device(&self.image_device, &self.image(), "erofs", MountFlags::RDONLY | MountFlags::NODEV)?;
+        let scratch_options = MountFlags::NODEV | MountFlags::NOSUID;
+        mount_device(&self.scratch_device, &self.scratch(), "ext4", scratch_options)?;
+        self.mount_overlay()
+    }
+
+    fn mount_overlay(&self) -> Result<(), Failure> {
+        let (upper, work) = (self.scratch().join("upper"), self.scratch().join("work"));
+        for directory in [&upper, &work] {
+            fs::create_dir_all(directory)
+                .during(ErrorCode::MountFailed, || format!("create {}", directory.display()))?;
+        }
+        // The features that write private marks into the upper layer are off whatever the kernel's defaults are: the
+        // host reads that layer when it compares or commits a container.
+        let options = format!(
+            "lowerdir={},upperdir={},workdir={},index=off,redirect_dir=off,metacopy=off",
+            self.image().display(),
+            upper.display(),
+            work.display(),
+        );
+        let options = std::ffi::CString::new(options).during(ErrorCode::MountFailed, || "overlay options")?;
+        mount("overlay", self.root(), "overlay", MountFlags::empty(), options.as_c_str())
+            .during(ErrorCode::MountFailed, || "mount the overlay of image disk and scratch disk")
+    }
+
+    /// Writes everything back, unmounts what is mounted, and returns when the scratch disk is no longer in use.
+    ///
+    /// # Errors
+    /// If something still uses one of the file systems, or the scratch disk could not be written.
+    pub(crate) fn unmount(&self) -> io::Result<()> {
+        let synced = sync_file_system(&self.scratch());
+        for target in [self.root(), self.scratch(), self.image()] {
+            unmount_if_mounted(&target)?;
+        }
+        match fs::remove_dir_all(&self.directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => wait_until_unused(&self.scratch_device)?,
+        }
+        synced
+    }
+}
+
+/// Mounts a disk that may have been bound to its files only now: until then it read as zeros, which the kernel may
+/// remember.
+fn mount_device(device: &Path, target: &Path, kind: &str, flags: MountFlags) -> Result<(), Failure> {
+    let step = || format!("mount {} as {kind}", device.display());
+    let options = if kind == "ext4" { Some(c"discard") } else { None };
+    File::open(device).and_then(sys::drop_block_cache).during(ErrorCode::MountFailed, step)?;
+    mount(device, target, kind, flags, options).during(ErrorCode::MountFailed, step)
+}
+
+fn sync_file_system(mount_point: &Path) -> io::Result<()> {
+    match File::open(mount_point) {
+        Ok(directory) => Ok(rustix::fs::syncfs(directory)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn unmount_if_mounted(target: &Path) -> io::Result<()> {
+    match unmount(target, UnmountFlags::NOFOLLOW) {
+        // EINVAL: nothing is mounted there. ENOENT: a start that failed before it made the directory.
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(error) => Err(io::Error::other(format!("unmount {}: {error}", target.display()))),
+    }
+}
+
+/// An exclusive open of a block device fails for as long as a file system on it lives, in whatever mount namespace.
+fn wait_until_unused(device: &Path) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC;
+    for _ in 0..RELEASE_ATTEMPTS {
+        match rustix::fs::open(device, flags, Mode::empty()) {
+            Err(Errno::BUSY) => std::thread::sleep(RELEASE_PAUSE),
+            Err(error) if error != Errno::NOENT => return Err(error.into()),
+            _ => return Ok(()),
+        }
+    }
+    Err(io::Error::other(format!("{} is still in use", device.display())))
+}

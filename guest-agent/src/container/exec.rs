@@ -1,0 +1,37 @@
+//! The verb StartExec: a further process in a container that runs.
+
+use std::os::fd::AsFd;
+use std::rc::Rc;
+
+use berth_protocol::agent::{ErrorCode, ProcessStarted, StartExec};
+
+use super::launch::{Launch, Place, launch};
+use super::{no_such_container, request};
+use crate::agent::Agent;
+use crate::failure::Failure;
+use crate::stage::STAGE_NAME;
+use crate::stage::spec::StageSpec;
+
+/// Answers when the program has been executed.
+///
+/// # Errors
+/// NO_SUCH_CONTAINER, also when its first process has ended: its namespaces ended with that.
+pub(crate) async fn exec(agent: &Rc<Agent>, request: StartExec) -> Result<ProcessStarted, Failure> {
+    let (container_id, process) = request::check_exec(request)?;
+    let container = agent.containers.get(&container_id).ok_or_else(|| no_such_container(&container_id))?;
+    let _not_while_it_comes_or_goes = container.lifecycle.read().await;
+    let first = agent.processes.get(&container.first_process).ok().filter(|first| !first.has_ended());
+    let first = first.ok_or_else(|| {
+        Failure::new(ErrorCode::NoSuchContainer, format!("container {container_id} is not running"))
+    })?;
+    let stage = Launch {
+        container_id: &container_id,
+        cgroup: &container.cgroup,
+        place: Place::With(first.pidfd.as_fd()),
+        stage_name: STAGE_NAME,
+        spec: StageSpec { exec: Some(process.clone()), container: None, directory: String::new() },
+        process: &process,
+    };
+    let started = launch(agent, stage).await?;
+    Ok(ProcessStarted { pid: started.pid })
+}

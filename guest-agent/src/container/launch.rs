@@ -1,0 +1,231 @@
+//! From a request to a running process: a stage is born into its namespaces and its cgroup, and watched until it has
+//! become the program.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use berth_protocol::agent::{ErrorCode, ExitStatus, Process as ProcessRequest};
+use nix::sched::{CloneFlags, setns};
+use prost::Message;
+use rustix::fs::{MemfdFlags, memfd_create};
+use tokio::io::Interest;
+use tokio::sync::{oneshot, watch};
+use tokio::task::spawn_local;
+
+use super::cgroup::Cgroup;
+use crate::agent::Agent;
+use crate::clock;
+use crate::failure::{During, Failure};
+use crate::processes::{Process, ProcessStreams, Role};
+use crate::stage::report::{self, Report};
+use crate::stage::spec::StageSpec;
+use crate::streams::{Endpoint, Input, Output, ProcessEnds, Stdio};
+use crate::sys::{self, Child, End, Spawn};
+
+/// Of a new container. Its cgroup namespace follows in the stage, which is in the right cgroup by then.
+const NEW_NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWPID
+    .union(CloneFlags::CLONE_NEWNS)
+    .union(CloneFlags::CLONE_NEWUTS)
+    .union(CloneFlags::CLONE_NEWIPC)
+    .union(CloneFlags::CLONE_NEWNET);
+
+/// Where a process is to live.
+pub(super) enum Place<'a> {
+    NewContainer,
+    /// With the process of this pidfd.
+    With(BorrowedFd<'a>),
+}
+
+/// One process to start.
+pub(super) struct Launch<'a> {
+    pub(super) container_id: &'a str,
+    pub(super) cgroup: &'a Cgroup,
+    pub(super) place: Place<'a>,
+    /// How this program calls itself as the stage.
+    pub(super) stage_name: &'static CStr,
+    pub(super) spec: StageSpec,
+    pub(super) process: &'a ProcessRequest,
+}
+
+/// Starts it and serves its streams.
+///
+/// # Errors
+/// What the stage reported, or what kept it from starting. Nothing is left then.
+pub(super) async fn launch(agent: &Rc<Agent>, launch: Launch<'_>) -> Result<Rc<Process>, Failure> {
+    let reservation = agent.processes.reserve(&launch.process.process_id)?;
+    let (stdio, ends) = Stdio::create(launch.process).during(ErrorCode::Internal, || "create pipes")?;
+    let (reports, stage_end) =
+        report::channel().during(ErrorCode::Internal, || "create the stage's socket")?;
+    let oom_kills_before = launch.cgroup.oom_kills();
+    let child = spawn_stage(&launch, &ends, &stage_end).during(ErrorCode::Internal, || "start the stage")?;
+    let end = agent.reaper.watch(child.pid);
+    // The ends of the streams and of the reports come when the process closes its copies, if these are the only ones.
+    drop((ends, stage_end));
+    let terminal = match become_program(reports).await {
+        Ok(terminal) => terminal,
+        Err(failure) => {
+            let ended = end.await;
+            return Err(with_cause(failure, ended.ok(), launch.cgroup.oom_kills() > oom_kills_before));
+        }
+    };
+    let process = Rc::new(new_process(&launch, child, stdio, terminal)?);
+    reservation.fill(Rc::clone(&process));
+    let cgroup = Cgroup::of(launch.container_id);
+    spawn_local(supervise(Rc::clone(&process), end, cgroup, oom_kills_before));
+    Ok(process)
+}
+
+/// The stage's descriptors, in the order of [`crate::stage`]'s numbers.
+fn spawn_stage(launch: &Launch<'_>, ends: &ProcessEnds, report: &OwnedFd) -> io::Result<Child> {
+    let spec = spec_file(&launch.spec)?;
+    let cgroup = launch.cgroup.open()?;
+    let streams = [ends.stdin.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()];
+    let mut descriptors = streams.to_vec();
+    descriptors.extend([spec.as_fd(), report.as_fd()]);
+    let mut spawn = Spawn {
+        program: PROGRAM,
+        argv0: launch.stage_name,
+        namespaces: u64::try_from(NEW_NAMESPACES.bits()).expect("flags of namespaces are positive"),
+        cgroup: cgroup.as_fd(),
+        descriptors: &descriptors,
+    };
+    match launch.place {
+        Place::NewContainer => sys::spawn(&spawn),
+        Place::With(joined) => {
+            let descriptors = [&descriptors[..], &[joined]].concat();
+            spawn.namespaces = 0;
+            spawn.descriptors = &descriptors;
+            in_pid_namespace_of(joined, || sys::spawn(&spawn))
+        }
+    }
+}
+
+/// This program, by the read-only root of [`crate::boot`].
+const PROGRAM: &CStr = c"/init";
+
+fn spec_file(spec: &StageSpec) -> io::Result<OwnedFd> {
+    let file = memfd_create("stage", MemfdFlags::CLOEXEC)?;
+    let bytes = spec.encode_to_vec();
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        rest = &rest[rustix::io::write(&file, rest)?..];
+    }
+    rustix::fs::seek(&file, rustix::fs::SeekFrom::Start(0))?;
+    Ok(file)
+}
+
+/// Children born meanwhile are in the PID namespace of another process. So an exec is a child of the agent's like any
+/// other, reaped and signalled without a go-between.
+fn in_pid_namespace_of<T>(other: BorrowedFd<'_>, spawn: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let own = std::fs::File::open("/proc/self/ns/pid")?;
+    setns(other, CloneFlags::CLONE_NEWPID)?;
+    let spawned = spawn();
+    setns(&own, CloneFlags::CLONE_NEWPID).expect("a process may always return to its own PID namespace");
+    spawned
+}
+
+/// Follows the stage until it has become the program; gives the terminal, if it made one.
+async fn become_program(reports: OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+    let internal = |error: io::Error| Failure::new(ErrorCode::Internal, format!("follow the stage: {error}"));
+    let reports = sys::register(reports, Interest::READABLE).map_err(internal)?;
+    let (mut terminal, mut executing) = (None, false);
+    loop {
+        let mut guard = reports.readable().await.map_err(internal)?;
+        let Ok(report) = guard.try_io(report::receive) else {
+            continue;
+        };
+        match report.map_err(internal)? {
+            Report::Terminal(master) => terminal = Some(master),
+            Report::Executing => executing = true,
+            Report::Failed(failure) => return Err(failure),
+            Report::Closed if executing => return Ok(terminal),
+            Report::Closed => {
+                return Err(Failure::new(ErrorCode::Internal, "the process ended before its program began"));
+            }
+        }
+    }
+}
+
+/// A stage that was killed cannot say why; the kernel can.
+fn with_cause(failure: Failure, end: Option<End>, out_of_memory: bool) -> Failure {
+    match end {
+        Some(End::Killed { .. }) if out_of_memory => Failure::new(
+            ErrorCode::ResourceLimit,
+            "the container's memory limit is too low to start its process",
+        ),
+        Some(End::Killed { signal }) => {
+            Failure::new(failure.code, format!("{}, by signal {signal}", failure.message))
+        }
+        _ => failure,
+    }
+}
+
+fn new_process(
+    launch: &Launch<'_>,
+    child: Child,
+    stdio: Stdio,
+    terminal: Option<OwnedFd>,
+) -> Result<Process, Failure> {
+    let streams = match terminal {
+        Some(master) => {
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let master =
+                Endpoint::new(master, interest).during(ErrorCode::Internal, || "poll the terminal")?;
+            serve_terminal(master, launch.process.stdin)
+        }
+        None => serve_pipes(stdio),
+    };
+    Ok(Process {
+        id: launch.process.process_id.clone(),
+        container_id: launch.container_id.to_owned(),
+        role: if matches!(launch.place, Place::NewContainer) { Role::First } else { Role::Exec },
+        pid: u32::try_from(child.pid).expect("pids are positive"),
+        pidfd: child.pidfd,
+        streams,
+        exit: watch::Sender::new(None),
+        status_delivered: std::cell::Cell::new(false),
+    })
+}
+
+fn serve_terminal(master: Endpoint, with_stdin: bool) -> ProcessStreams {
+    let master = Rc::new(master);
+    ProcessStreams {
+        stdin: with_stdin.then(|| Input::terminal(Rc::clone(&master))),
+        stdout: Some(pumped(Rc::clone(&master))),
+        stderr: None,
+        terminal: Some(master),
+    }
+}
+
+fn serve_pipes(stdio: Stdio) -> ProcessStreams {
+    ProcessStreams {
+        terminal: None,
+        stdin: stdio.stdin.map(Input::pipe),
+        stdout: stdio.stdout.map(|source| pumped(Rc::new(source))),
+        stderr: stdio.stderr.map(|source| pumped(Rc::new(source))),
+    }
+}
+
+/// An output whose reading has begun.
+fn pumped(source: Rc<Endpoint>) -> Rc<Output> {
+    let output = Rc::new(Output::default());
+    let reading = Rc::clone(&output);
+    spawn_local(async move { reading.pump(&source).await });
+    output
+}
+
+/// Turns the end of a process into its status.
+async fn supervise(process: Rc<Process>, end: oneshot::Receiver<End>, cgroup: Cgroup, oom_kills_before: u64) {
+    let (code, signal) = match end.await.expect("the reaper outlives every process") {
+        End::Exited(code) => (code, 0),
+        End::Killed { signal } => (128 + signal, signal),
+    };
+    process.finish(ExitStatus {
+        code: u32::try_from(code).unwrap_or_default(),
+        signal: u32::try_from(signal).unwrap_or_default(),
+        oom_killed: cgroup.oom_kills() > oom_kills_before,
+        finished_unix_ns: clock::unix_time_ns(),
+    });
+}

@@ -1,0 +1,82 @@
+//! Containers as the agent sees them: what each verb of the host does, and what it takes from the machine.
+//!
+//! The agent's side only. What happens inside a container's new process is [`crate::stage`].
+
+pub(crate) mod start;
+
+pub(crate) mod exec;
+
+pub(crate) mod remove;
+
+pub(crate) mod shutdown;
+
+pub(crate) mod cgroup;
+
+pub(crate) mod network_files;
+
+mod disks;
+mod launch;
+mod request;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use berth_protocol::agent::ErrorCode;
+use tokio::sync::RwLock;
+
+use crate::failure::Failure;
+use cgroup::Cgroup;
+use disks::Disks;
+
+/// Containers of one machine, starting ones included; each needs disks, of which a machine has a few.
+const MAX_CONTAINERS: usize = 256;
+
+/// What a container holds. Everything here can be released whether it was taken or not.
+pub(crate) struct Container {
+    pub(crate) id: String,
+    /// The id of its first process.
+    first_process: String,
+    cgroup: Cgroup,
+    disks: Disks,
+    /// Written by what starts and removes it, read by what joins it: neither finds it half-made or half-gone.
+    lifecycle: RwLock<()>,
+}
+
+/// All of them, by id.
+#[derive(Default)]
+pub(crate) struct Containers {
+    known: RefCell<BTreeMap<String, Rc<Container>>>,
+}
+
+impl Containers {
+    fn get(&self, id: &str) -> Option<Rc<Container>> {
+        self.known.borrow().get(id).cloned()
+    }
+
+    fn add(&self, container: Rc<Container>) -> Result<(), Failure> {
+        let mut known = self.known.borrow_mut();
+        if known.contains_key(&container.id) {
+            let message = format!("container {} exists already", container.id);
+            return Err(Failure::new(ErrorCode::AlreadyExists, message));
+        }
+        if known.len() >= MAX_CONTAINERS {
+            let message = format!("more than {MAX_CONTAINERS} containers in one machine");
+            return Err(Failure::new(ErrorCode::ResourceLimit, message));
+        }
+        known.insert(container.id.clone(), container);
+        Ok(())
+    }
+
+    fn remove(&self, id: &str) {
+        self.known.borrow_mut().remove(id);
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.known.borrow().keys().cloned().collect()
+    }
+}
+
+fn no_such_container(id: &str) -> Failure {
+    Failure::new(ErrorCode::NoSuchContainer, format!("no container {id} in this machine"))
+}

@@ -1,0 +1,74 @@
+//! The files in a container's /etc that say who it is on the network: hostname, hosts, resolv.conf.
+//!
+//! They are made per start, outside the container's layers, and bound over whatever its root file system has there.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use berth_protocol::agent::StartContainer;
+
+/// The directory of these files within a container's directory of state.
+pub(crate) const DIRECTORY: &str = "etc";
+
+/// The names of the files, which are those in /etc.
+pub(crate) const NAMES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
+
+const STANDARD_HOSTS: &str = "127.0.0.1\tlocalhost\n\
+     ::1\tlocalhost ip6-localhost ip6-loopback\n\
+     fe00::\tip6-localnet\n\
+     ff00::\tip6-mcastprefix\n\
+     ff02::1\tip6-allnodes\n\
+     ff02::2\tip6-allrouters\n";
+
+/// Writes them into the container's directory of state.
+///
+/// # Errors
+/// What writing a file returned.
+pub(crate) fn write(container_directory: &Path, request: &StartContainer) -> io::Result<()> {
+    let directory = container_directory.join(DIRECTORY);
+    fs::create_dir_all(&directory)?;
+    fs::write(directory.join("hostname"), format!("{}\n", request.hostname))?;
+    fs::write(directory.join("hosts"), hosts(&request.extra_hosts))?;
+    // Without a network there is no name server to ask; the image's own file must not suggest one.
+    fs::write(directory.join("resolv.conf"), "")
+}
+
+/// The standard lines, then one per `address name`.
+fn hosts(extra: &[String]) -> String {
+    let mut text = STANDARD_HOSTS.to_owned();
+    for line in extra {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if let [address, names @ ..] = words.as_slice() {
+            text.push_str(&format!("{address}\t{}\n", names.join(" ")));
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extra_hosts_follow_the_standard_ones() {
+        let text = hosts(&["10.0.0.1 db".into(), "10.0.0.2  cache  cache.local".into()]);
+        assert!(text.starts_with("127.0.0.1\tlocalhost\n::1\tlocalhost "));
+        assert!(text.ends_with("ip6-allrouters\n10.0.0.1\tdb\n10.0.0.2\tcache cache.local\n"));
+    }
+
+    #[test]
+    fn a_line_cannot_smuggle_in_another() {
+        assert!(hosts(&["10.0.0.1 db\n127.0.0.1 bank".into()]).ends_with("10.0.0.1\tdb 127.0.0.1 bank\n"));
+    }
+
+    #[test]
+    fn every_file_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), &StartContainer { hostname: "web".into(), ..Default::default() }).unwrap();
+        for name in NAMES {
+            assert!(directory.path().join(DIRECTORY).join(name).is_file(), "{name}");
+        }
+        assert_eq!(fs::read_to_string(directory.path().join("etc/hostname")).unwrap(), "web\n");
+    }
+}

@@ -1,0 +1,140 @@
+//! The checks a request passes before anything is done for it. What lies behind them trusts names and counts.
+
+use berth_protocol::agent::{ErrorCode, Process, StartContainer, StartExec};
+
+use crate::failure::Failure;
+
+const MAX_ID_BYTES: usize = 128;
+/// `HOST_NAME_MAX` of Linux.
+const MAX_HOSTNAME_BYTES: usize = 64;
+const MAX_MOUNTS: usize = 1024;
+
+/// # Errors
+/// INVALID_REQUEST naming the field, BAD_WORKING_DIRECTORY for one that is not absolute.
+pub(super) fn check_start(mut request: StartContainer) -> Result<(StartContainer, Process), Failure> {
+    check_id("container_id", &request.container_id)?;
+    check_disk("image_disk", &request.image_disk)?;
+    check_disk("scratch_disk", &request.scratch_disk)?;
+    check_length("hostname", request.hostname.len(), MAX_HOSTNAME_BYTES)?;
+    check_length("domainname", request.domainname.len(), MAX_HOSTNAME_BYTES)?;
+    check_length("mounts", request.mounts.len(), MAX_MOUNTS)?;
+    for path in request.masked_paths.iter().chain(&request.readonly_paths) {
+        check_absolute("masked_paths and readonly_paths", path)?;
+    }
+    for mount in &request.mounts {
+        check_absolute("mounts.target", &mount.target)?;
+    }
+    let process = check_process(request.process.take())?;
+    request.process = Some(process.clone());
+    Ok((request, process))
+}
+
+/// # Errors
+/// As [`check_start`].
+pub(super) fn check_exec(request: StartExec) -> Result<(String, Process), Failure> {
+    check_id("container_id", &request.container_id)?;
+    Ok((request.container_id, check_process(request.process)?))
+}
+
+fn check_process(process: Option<Process>) -> Result<Process, Failure> {
+    let mut process = process.ok_or_else(|| Failure::invalid("process is missing"))?;
+    check_id("process_id", &process.process_id)?;
+    if process.args.first().is_none_or(String::is_empty) {
+        return Err(Failure::invalid("no command specified"));
+    }
+    if process.working_directory.is_empty() {
+        process.working_directory = "/".into();
+    }
+    if !process.working_directory.starts_with('/') {
+        let message = format!("Cwd must be an absolute path, not {:?}", process.working_directory);
+        return Err(Failure::new(ErrorCode::BadWorkingDirectory, message));
+    }
+    Ok(process)
+}
+
+/// Ids become names of directories.
+fn check_id(field: &str, id: &str) -> Result<(), Failure> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let starts_well = id.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric());
+    if starts_well && id.len() <= MAX_ID_BYTES && id.bytes().all(plain) {
+        return Ok(());
+    }
+    Err(Failure::invalid(format!("{field} {id:?} is no name")))
+}
+
+/// `vda`, `vdb` …
+fn check_disk(field: &str, name: &str) -> Result<(), Failure> {
+    match name.strip_prefix("vd") {
+        Some(letters) if matches!(letters.as_bytes(), [b'a'..=b'z']) => Ok(()),
+        _ => Err(Failure::invalid(format!("{field} {name:?} is no virtio disk"))),
+    }
+}
+
+fn check_length(field: &str, length: usize, limit: usize) -> Result<(), Failure> {
+    if length <= limit { Ok(()) } else { Err(Failure::invalid(format!("{field} is longer than {limit}"))) }
+}
+
+fn check_absolute(field: &str, path: &str) -> Result<(), Failure> {
+    if path.starts_with('/') {
+        Ok(())
+    } else {
+        Err(Failure::invalid(format!("{field}: {path:?} is not absolute")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn process() -> Process {
+        Process { process_id: "abc".into(), args: vec!["sh".into()], ..Default::default() }
+    }
+
+    fn start() -> StartContainer {
+        StartContainer {
+            container_id: "abc".into(),
+            image_disk: "vda".into(),
+            scratch_disk: "vdb".into(),
+            process: Some(process()),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_plain_request_passes_and_starts_in_the_root() {
+        let (request, process) = check_start(start()).unwrap();
+        assert_eq!(process.working_directory, "/");
+        assert_eq!(request.process, Some(process));
+    }
+
+    #[test]
+    fn names_cannot_leave_their_directory() {
+        for id in ["", ".", "..", "a/b", "../x", "-x", "a b", "ä", "a\0", &"x".repeat(129)] {
+            assert!(check_start(StartContainer { container_id: id.into(), ..start() }).is_err(), "{id:?}");
+        }
+        for disk in ["", "vd", "sda", "vda1", "vdA", "../vda", "vd/"] {
+            assert!(check_start(StartContainer { image_disk: disk.into(), ..start() }).is_err(), "{disk:?}");
+            assert!(
+                check_start(StartContainer { scratch_disk: disk.into(), ..start() }).is_err(),
+                "{disk:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_process_needs_a_command_and_an_absolute_directory() {
+        let exec = |process| check_exec(StartExec { container_id: "abc".into(), process });
+        assert!(exec(None).is_err());
+        assert!(exec(Some(Process { args: vec![], ..process() })).is_err());
+        assert!(exec(Some(Process { args: vec![String::new()], ..process() })).is_err());
+        let failure = exec(Some(Process { working_directory: "tmp".into(), ..process() })).unwrap_err();
+        assert_eq!(failure.code, ErrorCode::BadWorkingDirectory);
+        assert!(exec(Some(process())).is_ok());
+    }
+
+    #[test]
+    fn paths_are_absolute() {
+        assert!(check_start(StartContainer { masked_paths: vec!["proc".into()], ..start() }).is_err());
+        assert!(check_start(StartContainer { readonly_paths: vec!["".into()], ..start() }).is_err());
+    }
+}

@@ -1,0 +1,71 @@
+//! The verb StartContainer: take what the container needs, then start its first process; on failure give it all back.
+
+use std::rc::Rc;
+
+use berth_protocol::agent::{ErrorCode, Process as ProcessRequest, ProcessStarted, StartContainer};
+use tokio::sync::RwLock;
+
+use super::cgroup::Cgroup;
+use super::disks::Disks;
+use super::launch::{Launch, Place, launch};
+use super::{Container, network_files, remove, request};
+use crate::agent::Agent;
+use crate::failure::{During, Failure};
+use crate::processes::Process;
+use crate::stage::spec::StageSpec;
+use crate::stage::{INIT_NAME, STAGE_NAME};
+
+/// Answers when the program has been executed.
+///
+/// # Errors
+/// With the code of the step that failed; the container is gone again then.
+pub(crate) async fn start(agent: &Rc<Agent>, request: StartContainer) -> Result<ProcessStarted, Failure> {
+    let (request, process) = request::check_start(request)?;
+    let container = Rc::new(Container {
+        id: request.container_id.clone(),
+        first_process: process.process_id.clone(),
+        cgroup: Cgroup::of(&request.container_id),
+        disks: Disks::new(&request.container_id, &request.image_disk, &request.scratch_disk),
+        lifecycle: RwLock::new(()),
+    });
+    let held = container.lifecycle.try_write().expect("nobody else knows this container yet");
+    agent.containers.add(Rc::clone(&container))?;
+    let started = bring_up(agent, &container, request, &process).await;
+    match started {
+        Ok(process) => Ok(ProcessStarted { pid: process.pid }),
+        Err(failure) => {
+            if let Err(left) = remove::release(agent, &container).await {
+                eprintln!("berth-agent: after a failed start of {}: {left}", container.id);
+            }
+            drop(held);
+            Err(failure)
+        }
+    }
+}
+
+async fn bring_up(
+    agent: &Rc<Agent>,
+    container: &Container,
+    request: StartContainer,
+    process: &ProcessRequest,
+) -> Result<Rc<Process>, Failure> {
+    let disks = container.disks.clone();
+    let mounted = tokio::task::spawn_blocking(move || disks.mount()).await;
+    mounted.during(ErrorCode::Internal, || "mount the disks")??;
+    network_files::write(container.disks.directory(), &request)
+        .during(ErrorCode::Internal, || "write the network files")?;
+    container.cgroup.create(&request.resources.unwrap_or_default())?;
+    let stage = Launch {
+        container_id: &container.id,
+        cgroup: &container.cgroup,
+        place: Place::NewContainer,
+        stage_name: if request.init { INIT_NAME } else { STAGE_NAME },
+        spec: StageSpec {
+            directory: container.disks.directory().display().to_string(),
+            container: Some(request),
+            exec: None,
+        },
+        process,
+    };
+    launch(agent, stage).await
+}
