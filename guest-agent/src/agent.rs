@@ -1,0 +1,47 @@
+//! The agent's state: one value that every task of the one thread shares.
+
+use berth_protocol::PROTOCOL_VERSION;
+use berth_protocol::agent::Ready;
+
+use crate::clock;
+use crate::container::Containers;
+use crate::processes::Processes;
+use crate::reaper::Reaper;
+
+/// Everything the agent knows.
+pub(crate) struct Agent {
+    pub(crate) containers: Containers,
+    pub(crate) processes: Processes,
+    pub(crate) reaper: Reaper,
+    started_us: u64,
+    ready_us: std::cell::Cell<u64>,
+}
+
+impl Agent {
+    /// `started_us` is when this program began, since the kernel's entry.
+    pub(crate) fn new(started_us: u64) -> Self {
+        Self {
+            containers: Containers::default(),
+            processes: Processes::default(),
+            reaper: Reaper::default(),
+            started_us,
+            ready_us: std::cell::Cell::new(0),
+        }
+    }
+
+    /// From now on requests are answered.
+    pub(crate) fn now_ready(&self) {
+        self.ready_us.set(clock::since_boot_us());
+    }
+
+    /// Who is here, for the first greeting and for every daemon that comes later.
+    pub(crate) fn introduction(&self) -> Ready {
+        Ready {
+            protocol_version: PROTOCOL_VERSION,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            agent_started_us: self.started_us,
+            agent_ready_us: self.ready_us.get(),
+            kernel_release: rustix::system::uname().release().to_string_lossy().into_owned(),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A stream connection: one header, one answer, then the bytes of one stream of one process.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use berth_protocol::agent::{StreamHeader, StreamKind, StreamReply};
+use tokio_vsock::VsockStream;
+
+use super::frames;
+use crate::agent::Agent;
+use crate::failure::Failure;
+use crate::processes::Process;
+
+/// A connection that says nothing is not kept. Generous: the host may be busy starting machines.
+const HEADER_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Serves one connection to its end.
+pub(super) async fn serve(agent: Rc<Agent>, mut connection: VsockStream) {
+    let header = tokio::time::timeout(HEADER_DEADLINE, frames::read::<StreamHeader>(&mut connection)).await;
+    let Ok(Ok(Some(header))) = header else {
+        return;
+    };
+    let served = match agent.processes.get(&header.process_id) {
+        Ok(process) => serve_process(&agent, &process, &header, connection).await,
+        Err(failure) => refuse(connection, failure).await,
+    };
+    if let Err(error) = served {
+        eprintln!("berth-agent: a stream of {} broke off: {error}", header.process_id);
+    }
+}
+
+async fn serve_process(
+    agent: &Agent,
+    process: &Process,
+    header: &StreamHeader,
+    connection: VsockStream,
+) -> io::Result<()> {
+    let streams = &process.streams;
+    match header.kind() {
+        StreamKind::Stdin => match &streams.stdin {
+            Some(input) => serve_input(input, connection).await,
+            None => refuse(connection, has_no(process, "stdin")).await,
+        },
+        kind @ (StreamKind::Stdout | StreamKind::Stderr) => {
+            let output = if kind == StreamKind::Stdout { &streams.stdout } else { &streams.stderr };
+            match output {
+                Some(output) => serve_output(output, header.offset, connection).await?,
+                None => refuse(connection, has_no(process, "such output")).await?,
+            }
+            agent.processes.forget_if_delivered(process);
+            Ok(())
+        }
+        StreamKind::Unset => refuse(connection, Failure::invalid("the stream's kind is missing")).await,
+    }
+}
+
+async fn serve_input(input: &crate::streams::Input, mut connection: VsockStream) -> io::Result<()> {
+    if let Err(failure) = input.check_open() {
+        return refuse(connection, failure).await;
+    }
+    frames::write(&mut connection, &StreamReply::default()).await?;
+    input.serve(connection).await;
+    Ok(())
+}
+
+async fn serve_output(
+    output: &crate::streams::Output,
+    offset: u64,
+    mut connection: VsockStream,
+) -> io::Result<()> {
+    match output.connect(offset) {
+        Ok(turn) => {
+            frames::write(&mut connection, &StreamReply { error: None, offset: turn.offset }).await?;
+            output.serve(turn, connection).await;
+            Ok(())
+        }
+        Err(failure) => refuse(connection, failure).await,
+    }
+}
+
+async fn refuse(mut connection: VsockStream, failure: Failure) -> io::Result<()> {
+    frames::write(&mut connection, &StreamReply { error: Some(failure.into()), offset: 0 }).await
+}
+
+fn has_no(process: &Process, what: &str) -> Failure {
+    Failure::invalid(format!("process {} has no {what}", process.id))
+}
