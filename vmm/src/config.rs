@@ -89,7 +89,7 @@ pub const MAX_VCPUS: u8 = 32;
 pub const MIN_MEMORY_MIB: u32 = 32;
 pub const MAX_MEMORY_MIB: u32 = 1 << 20;
 pub const MAX_DISKS: usize = 8;
-/// An image of 127 layers plus its metadata fits many times.
+/// A disk put together from 127 pieces and a head fits many times.
 pub const MAX_EXTENTS: usize = 1024;
 pub const MAX_COMMAND_LINE_BYTES: usize = 1024;
 

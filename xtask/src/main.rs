@@ -10,6 +10,12 @@ mod agent;
 
 mod images;
 
+mod build;
+
+mod demo;
+
+mod test;
+
 mod tidy;
 
 mod cache;
@@ -17,6 +23,7 @@ mod cpio;
 mod products;
 mod program;
 mod progress;
+mod transcript;
 mod workspace;
 
 use std::process::ExitCode;
@@ -42,6 +49,12 @@ enum Verb {
     Agent,
     /// Build the demo images as archives, and print their directory
     Images,
+    /// Build all products in release mode and print where they are
+    Build,
+    /// Build everything, run containers in machines of their own, and leave nothing behind
+    Demo,
+    /// Run every check: format, clippy, tidy, unit, integration and end-to-end tests
+    Test,
     /// Check the rules of this code base that rustfmt and clippy do not know
     Tidy,
 }
@@ -64,6 +77,9 @@ fn perform(verb: &Verb) -> anyhow::Result<()> {
         Verb::Kernel => kernel::run(&workspace),
         Verb::Agent => agent::run(&workspace),
         Verb::Images => images::run(&workspace),
+        Verb::Build => build::run(&workspace),
+        Verb::Demo => demo::run(&workspace),
+        Verb::Test => test::run(&workspace),
         Verb::Tidy => tidy::run(&workspace),
     }
 }

@@ -1,7 +1,8 @@
 //! Running other programs: a failure names the command line and how it ended.
 
 use std::fmt;
-use std::process::{Command, Output};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, ExitStatus, Output, Stdio};
 
 use anyhow::{Context, bail};
 
@@ -29,6 +30,32 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
         bail!("`{}` ended with {status}: {}", CommandLine(command), said.trim());
     }
     String::from_utf8(stdout).with_context(|| format!("`{}` did not write text", CommandLine(command)))
+}
+
+/// Runs to the end and hands on each line of both output streams, in the order in which they were written.
+/// What is no text in a line is replaced.
+///
+/// # Errors
+/// When the program cannot be started or read from, or `each` fails; then its output is no longer read, which
+/// ends it.
+pub(crate) fn lines(
+    mut command: Command,
+    mut each: impl FnMut(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitStatus> {
+    let name = cannot_start(&command);
+    let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
+    let both = writer.try_clone().context("cannot make a pipe")?;
+    command.stdin(Stdio::null()).stdout(writer).stderr(both);
+    let mut child = command.spawn().with_context(|| name.clone())?;
+    // The command holds ends of the pipe for writing: the loop would wait for them.
+    drop(command);
+    let mut reader = BufReader::new(reader);
+    let mut line = Vec::new();
+    while reader.read_until(b'\n', &mut line).with_context(|| name.clone())? > 0 {
+        each(String::from_utf8_lossy(&line).trim_end_matches('\n'))?;
+        line.clear();
+    }
+    child.wait().with_context(|| name)
 }
 
 fn cannot_start(command: &Command) -> String {
@@ -60,6 +87,19 @@ mod tests {
             text.contains("sh -c") && text.contains("exit status: 3") && text.contains("broken"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn lines_come_in_order_and_from_both_streams() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo one; echo two >&2; printf 'thr\\377ee'; exit 4"]);
+        let mut seen = Vec::new();
+        let status = lines(command, |line| {
+            seen.push(line.to_owned());
+            Ok(())
+        });
+        assert_eq!(status.unwrap().code(), Some(4));
+        assert_eq!(seen, ["one", "two", "thr\u{fffd}ee"]);
     }
 
     #[test]

@@ -3,12 +3,10 @@
 //! Works in a directory of its own beside the product and renames the finished directory into place, so that
 //! the cache holds whole kernels only. What a killed build left is removed by the next.
 
-use std::collections::VecDeque;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
+use std::fs;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::thread;
 
 use anyhow::{Context, bail};
@@ -17,6 +15,7 @@ use super::fragment::Fragment;
 use super::source::Source;
 use crate::program;
 use crate::progress::{self, Counter};
+use crate::transcript::Transcript;
 
 /// Everything that decides what kernel comes out.
 #[derive(Debug)]
@@ -28,8 +27,6 @@ pub(super) struct Recipe {
 
 /// About as many lines as the build prints; scales the progress bar.
 const EXPECTED_LINES: u64 = 2_000;
-/// So many last lines of a failed build are shown.
-const SHOWN_LINES: usize = 25;
 
 /// Builds into `directory`, which appears only when everything in it is complete.
 pub(super) fn build(recipe: &Recipe, directory: &Path) -> anyhow::Result<()> {
@@ -92,36 +89,21 @@ impl Tree {
         Ok(())
     }
 
-    /// Compiles with a bar; every line goes to `log_path`, and the last ones to the user if it fails.
-    fn compile(&self, log_path: &Path) -> anyhow::Result<()> {
-        let mut log =
-            File::create(log_path).with_context(|| format!("cannot create {}", log_path.display()))?;
+    /// Compiles with a bar; every line goes to `log`, and the last ones to the user if it fails.
+    fn compile(&self, log: &Path) -> anyhow::Result<()> {
         let jobs = thread::available_parallelism().map_or(1, NonZero::get);
         let mut make = self.make();
         make.arg(format!("-j{jobs}")).arg("vmlinux");
-        // One pipe for both streams keeps the order of progress and messages.
-        let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
-        make.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
-        let mut child = make.spawn().context("cannot start make")?;
-        // The command keeps its ends of the pipe open, and with them our loop alive.
-        drop(make);
-
-        let mut last = VecDeque::new();
+        let mut transcript = Transcript::create(log)?;
         let mut counter = Counter::new("objects", EXPECTED_LINES);
-        for line in BufReader::new(reader).lines() {
-            let line = line.context("cannot read what make prints")?;
-            writeln!(log, "{line}").with_context(|| format!("cannot write {}", log_path.display()))?;
+        let status = program::lines(make, |line| {
             counter.advance();
-            if last.len() == SHOWN_LINES {
-                last.pop_front();
-            }
-            last.push_back(line);
-        }
+            transcript.add(line)
+        })?;
         counter.finish();
-        let status = child.wait().context("cannot wait for make")?;
         if !status.success() {
-            last.make_contiguous().iter().for_each(progress::note);
-            bail!("the kernel did not compile ({status}); all of it is in {}", log_path.display());
+            transcript.show_end();
+            bail!("the kernel does not compile: make ended with {status}");
         }
         Ok(())
     }

@@ -1,0 +1,305 @@
+//! `/containers/...`: one method per endpoint.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use serde::Deserialize;
+
+use super::request::Request;
+use super::{Client, ClientError, CreateRequest, Hijacked, collect};
+use crate::terminal::Size;
+
+/// What `POST /containers/create` answers.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Created {
+    pub(crate) id: String,
+    #[serde(default)]
+    pub(crate) warnings: Option<Vec<String>>,
+}
+
+/// One line of `ps`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ContainerSummary {
+    pub(crate) id: String,
+    pub(crate) names: Vec<String>,
+    pub(crate) image: String,
+    pub(crate) command: String,
+    /// Unix time in seconds.
+    pub(crate) created: i64,
+    pub(crate) state: String,
+    pub(crate) status: String,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) labels: Option<BTreeMap<String, String>>,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) network_settings: Option<NetworkSettings>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(default)]
+pub(crate) struct Port {
+    #[serde(rename = "IP")]
+    pub(crate) ip: String,
+    #[serde(rename = "PrivatePort")]
+    pub(crate) private_port: u16,
+    #[serde(rename = "PublicPort")]
+    pub(crate) public_port: u16,
+    #[serde(rename = "Type")]
+    pub(crate) protocol: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Mount {
+    pub(crate) name: String,
+    pub(crate) source: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct NetworkSettings {
+    pub(crate) networks: BTreeMap<String, serde_json::Value>,
+}
+
+/// What of a container's description the verbs act on.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) state: ContainerState,
+    pub(crate) config: ContainerConfig,
+    pub(crate) host_config: ContainerHostConfig,
+    /// Berth's own: how long each phase of the start took, in order. Other daemons have none.
+    pub(crate) start_timeline: Vec<StartPhase>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ContainerState {
+    pub(crate) running: bool,
+    pub(crate) paused: bool,
+    pub(crate) restarting: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ContainerConfig {
+    pub(crate) tty: bool,
+    pub(crate) open_stdin: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ContainerHostConfig {
+    pub(crate) auto_remove: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct StartPhase {
+    pub(crate) phase: String,
+    pub(crate) milliseconds: f64,
+}
+
+/// Which streams an attached client wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AttachStreams {
+    pub(crate) stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+}
+
+impl AttachStreams {
+    pub(crate) fn any(self) -> bool {
+        self.stdin || self.stdout || self.stderr
+    }
+}
+
+/// What `GET /containers/{id}/logs` can be asked for; times are `seconds[.nanoseconds]` since the epoch.
+#[derive(Debug, Default)]
+pub(crate) struct LogsQuery {
+    pub(crate) follow: bool,
+    pub(crate) timestamps: bool,
+    pub(crate) details: bool,
+    pub(crate) since: Option<String>,
+    pub(crate) until: Option<String>,
+    pub(crate) tail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    NotRunning,
+    NextExit,
+    Removed,
+}
+
+/// A wait that the daemon has accepted: the exit cannot be missed any more.
+pub(crate) struct PendingExit {
+    name: String,
+    response: hyper::Response<Incoming>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct WaitAnswer {
+    status_code: i64,
+    #[serde(default)]
+    error: Option<WaitFailure>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct WaitFailure {
+    message: String,
+}
+
+impl PendingExit {
+    /// The container's exit status, once it has one.
+    pub(crate) async fn status(self) -> Result<i64, ClientError> {
+        let bytes = collect(&self.name, self.response).await?;
+        let answer: WaitAnswer = serde_json::from_slice(&bytes)
+            .map_err(|reason| ClientError::Nonsense { request: self.name, reason: reason.to_string() })?;
+        match answer.error {
+            Some(failure) if !failure.message.is_empty() => {
+                Err(ClientError::Refused { status: 500, message: failure.message })
+            }
+            _ => Ok(answer.status_code),
+        }
+    }
+}
+
+impl Client {
+    pub(crate) async fn create(
+        &self,
+        name: Option<&str>,
+        platform: Option<&str>,
+        body: &CreateRequest,
+    ) -> Result<Created, ClientError> {
+        let request = Request::post(&["containers", "create"])
+            .with_if_some("name", name)
+            .with_if_some("platform", platform)
+            .with_json(body);
+        self.send_for_json(request).await
+    }
+
+    pub(crate) async fn start(&self, id: &str, detach_keys: Option<&str>) -> Result<(), ClientError> {
+        let request = Request::post(&["containers", id, "start"]).with_if_some("detachKeys", detach_keys);
+        self.send_for_nothing(request).await
+    }
+
+    pub(crate) async fn attach(
+        &self,
+        id: &str,
+        streams: AttachStreams,
+        detach_keys: Option<&str>,
+    ) -> Result<Hijacked, ClientError> {
+        let request = Request::post(&["containers", id, "attach"])
+            .with("stream", "1")
+            .with_flag("stdin", streams.stdin)
+            .with_flag("stdout", streams.stdout)
+            .with_flag("stderr", streams.stderr)
+            .with_if_some("detachKeys", detach_keys);
+        self.hijack(request).await
+    }
+
+    /// Registers a wait; returns as soon as the daemon has confirmed it.
+    pub(crate) async fn wait(&self, id: &str, until: WaitFor) -> Result<PendingExit, ClientError> {
+        let condition = match until {
+            WaitFor::NotRunning => "not-running",
+            WaitFor::NextExit => "next-exit",
+            WaitFor::Removed => "removed",
+        };
+        let request = Request::post(&["containers", id, "wait"]).with("condition", condition);
+        let name = format!("wait for {id}");
+        Ok(PendingExit { name, response: self.send(request).await? })
+    }
+
+    pub(crate) async fn logs(&self, id: &str, query: &LogsQuery) -> Result<Incoming, ClientError> {
+        let request = Request::get(&["containers", id, "logs"])
+            .with("stdout", "1")
+            .with("stderr", "1")
+            .with_flag("follow", query.follow)
+            .with_flag("timestamps", query.timestamps)
+            .with_flag("details", query.details)
+            .with_if_some("since", query.since.as_deref())
+            .with_if_some("until", query.until.as_deref())
+            .with("tail", &query.tail);
+        self.send(request).await.map(hyper::Response::into_body)
+    }
+
+    /// The daemon's JSON as it came.
+    pub(crate) async fn inspect_container(&self, id: &str, size: bool) -> Result<Bytes, ClientError> {
+        self.send_for_bytes(Request::get(&["containers", id, "json"]).with_flag("size", size)).await
+    }
+
+    /// The same, read as far as the verbs need it.
+    pub(crate) async fn container(&self, id: &str) -> Result<Container, ClientError> {
+        self.send_for_json(Request::get(&["containers", id, "json"])).await
+    }
+
+    /// `filters` is the JSON that the API wants, `limit` counts the newest containers.
+    pub(crate) async fn list_containers(
+        &self,
+        all: bool,
+        limit: Option<u32>,
+        filters: Option<&str>,
+    ) -> Result<Vec<ContainerSummary>, ClientError> {
+        let limit = limit.map(|count| count.to_string());
+        let request = Request::get(&["containers", "json"])
+            .with_flag("all", all)
+            .with_if_some("limit", limit.as_deref())
+            .with_if_some("filters", filters);
+        self.send_for_json(request).await
+    }
+
+    /// `timeout_seconds` below zero means: never kill.
+    pub(crate) async fn stop(
+        &self,
+        id: &str,
+        signal: Option<&str>,
+        timeout_seconds: Option<i64>,
+    ) -> Result<(), ClientError> {
+        self.send_for_nothing(stop_like(id, "stop", signal, timeout_seconds)).await
+    }
+
+    pub(crate) async fn restart(
+        &self,
+        id: &str,
+        signal: Option<&str>,
+        timeout_seconds: Option<i64>,
+    ) -> Result<(), ClientError> {
+        self.send_for_nothing(stop_like(id, "restart", signal, timeout_seconds)).await
+    }
+
+    pub(crate) async fn kill(&self, id: &str, signal: Option<&str>) -> Result<(), ClientError> {
+        let request = Request::post(&["containers", id, "kill"]).with_if_some("signal", signal);
+        self.send_for_nothing(request).await
+    }
+
+    pub(crate) async fn remove_container(
+        &self,
+        id: &str,
+        force: bool,
+        volumes: bool,
+    ) -> Result<(), ClientError> {
+        let request = Request::delete(&["containers", id]).with_flag("force", force).with_flag("v", volumes);
+        self.send_for_nothing(request).await
+    }
+
+    pub(crate) async fn resize_container(&self, id: &str, size: Size) -> Result<(), ClientError> {
+        self.send_for_nothing(with_size(Request::post(&["containers", id, "resize"]), size)).await
+    }
+}
+
+fn stop_like(id: &str, verb: &str, signal: Option<&str>, timeout_seconds: Option<i64>) -> Request {
+    let timeout = timeout_seconds.map(|seconds| seconds.to_string());
+    Request::post(&["containers", id, verb])
+        .with_if_some("signal", signal)
+        .with_if_some("t", timeout.as_deref())
+}
+
+pub(super) fn with_size(request: Request, size: Size) -> Request {
+    request.with("h", &size.rows.to_string()).with("w", &size.columns.to_string())
+}

@@ -1,0 +1,85 @@
+//! The list of commands: one verb, one file. Each file has the verb's `Arguments` and its `execute`.
+
+mod attach;
+mod attached;
+mod completions;
+mod create;
+mod each;
+mod events;
+mod exec;
+mod filters;
+mod images;
+mod info;
+mod inspect;
+mod kill;
+mod load;
+mod logs;
+mod progress;
+mod ps;
+mod restart;
+mod rm;
+mod rmi;
+mod run;
+mod start;
+mod stop;
+mod timeline;
+mod version;
+mod wait;
+
+use clap::Subcommand;
+
+use crate::client::Client;
+use crate::host::HostError;
+use crate::outcome::Outcome;
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    Run(Box<run::Arguments>),
+    Create(Box<create::Arguments>),
+    Start(start::Arguments),
+    Attach(attach::Arguments),
+    Exec(exec::Arguments),
+    Ps(ps::Arguments),
+    Logs(logs::Arguments),
+    Inspect(inspect::Arguments),
+    Stop(stop::Arguments),
+    Kill(kill::Arguments),
+    Restart(restart::Arguments),
+    Wait(wait::Arguments),
+    Rm(rm::Arguments),
+    Images(images::Arguments),
+    Load(load::Arguments),
+    Rmi(rmi::Arguments),
+    Events(events::Arguments),
+    Version(version::Arguments),
+    Info(info::Arguments),
+    Completions(completions::Arguments),
+}
+
+impl Command {
+    /// Runs the verb. The verbs that work without a daemon get to see why none could be chosen.
+    pub(crate) async fn execute(self, client: Result<Client, HostError>) -> Outcome {
+        match self {
+            Self::Run(arguments) => run::execute(&arguments, &client?).await,
+            Self::Create(arguments) => create::execute(&arguments, &client?).await,
+            Self::Start(arguments) => start::execute(&arguments, &client?).await,
+            Self::Attach(arguments) => attach::execute(&arguments, &client?).await,
+            Self::Exec(arguments) => exec::execute(&arguments, &client?).await,
+            Self::Ps(arguments) => ps::execute(&arguments, &client?).await,
+            Self::Logs(arguments) => logs::execute(&arguments, &client?).await,
+            Self::Inspect(arguments) => inspect::execute(&arguments, &client?).await,
+            Self::Stop(arguments) => stop::execute(&arguments, &client?).await,
+            Self::Kill(arguments) => kill::execute(&arguments, &client?).await,
+            Self::Restart(arguments) => restart::execute(&arguments, &client?).await,
+            Self::Wait(arguments) => wait::execute(&arguments, &client?).await,
+            Self::Rm(arguments) => rm::execute(&arguments, &client?).await,
+            Self::Images(arguments) => images::execute(&arguments, &client?).await,
+            Self::Load(arguments) => load::execute(&arguments, &client?).await,
+            Self::Rmi(arguments) => rmi::execute(&arguments, &client?).await,
+            Self::Events(arguments) => events::execute(&arguments, &client?).await,
+            Self::Info(arguments) => info::execute(&arguments, &client?).await,
+            Self::Version(arguments) => version::execute(&arguments, client).await,
+            Self::Completions(arguments) => completions::execute(&arguments),
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! A daemon of a few lines for the CLI's tests: one container whose program is a closure, and fixed answers for
+//! everything else. It speaks HTTP by hand, so that nothing the CLI uses tests itself.
+
+#![expect(clippy::unwrap_used, reason = "a fake that cannot go on fails its test")]
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::{Command, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Nothing here takes long; a test that waits longer has found a hang.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What runs in the fake container: gets the attached stream, returns the exit status.
+type Program = dyn Fn(UnixStream) -> i64 + Send + Sync;
+
+pub(crate) struct FakeDaemon {
+    directory: TempDir,
+    state: Arc<State>,
+}
+
+struct State {
+    program: Box<Program>,
+    answers: Mutex<HashMap<String, (u16, String)>>,
+    requests: Mutex<Vec<(String, String)>>,
+    progress: Mutex<Progress>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
+    attached: Option<UnixStream>,
+    status: Option<i64>,
+}
+
+impl FakeDaemon {
+    /// A daemon whose container runs `program`.
+    pub(crate) fn running(program: impl Fn(UnixStream) -> i64 + Send + Sync + 'static) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join("d.sock")).unwrap();
+        let state = Arc::new(State {
+            program: Box::new(program),
+            answers: Mutex::default(),
+            requests: Mutex::default(),
+            progress: Mutex::default(),
+            changed: Condvar::new(),
+        });
+        let daemon = Self { directory, state: Arc::clone(&state) };
+        daemon.answer("GET /_ping", 200, "OK");
+        daemon.answer("POST /containers/create", 201, &json!({"Id": "c0ffee", "Warnings": []}).to_string());
+        daemon.describe(false, false);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let state = Arc::clone(&state);
+                std::thread::spawn(move || serve(&state, stream.unwrap()));
+            }
+        });
+        daemon
+    }
+
+    /// A daemon that runs nothing.
+    pub(crate) fn idle() -> Self {
+        Self::running(|_| 0)
+    }
+
+    /// `GET /containers/c0ffee/json` (and by the name `web`).
+    pub(crate) fn describe(&self, tty: bool, auto_remove: bool) {
+        let description = json!({
+            "Id": "c0ffee", "Name": "/web", "State": {"Status": "running", "Running": true},
+            "Config": {"Tty": tty, "OpenStdin": true}, "HostConfig": {"AutoRemove": auto_remove},
+            "StartTimeline": [{"Phase": "image", "Milliseconds": 1.5}]
+        });
+        for name in ["c0ffee", "web"] {
+            self.answer(&format!("GET /containers/{name}/json"), 200, &description.to_string());
+        }
+    }
+
+    /// What `METHOD /path` (without version and query) is answered from now on.
+    pub(crate) fn answer(&self, request: &str, status: u16, body: &str) {
+        self.state.answers.lock().unwrap().insert(request.to_owned(), (status, body.to_owned()));
+    }
+
+    /// `berth ARGUMENTS` against this daemon, not started yet.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+        command.arg("-H").arg(format!("unix://{}/d.sock", self.directory.path().display()));
+        command.args(arguments).env_remove("DOCKER_DEFAULT_PLATFORM").stdin(Stdio::null());
+        command
+    }
+
+    pub(crate) fn berth(&self, arguments: &[&str]) -> Said {
+        Said::from(self.command(arguments).output().unwrap())
+    }
+
+    /// Every request but the version's, as `METHOD /path?query`, in order.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let requests = self.state.requests.lock().unwrap();
+        requests.iter().map(|(request, _)| request.clone()).filter(|r| r != "GET /_ping").collect()
+    }
+
+    /// The body of the first request that begins so.
+    pub(crate) fn body_of(&self, request: &str) -> Value {
+        let requests = self.state.requests.lock().unwrap();
+        let (_, body) = requests.iter().find(|(name, _)| name.starts_with(request)).unwrap();
+        serde_json::from_str(body).unwrap()
+    }
+
+    /// Blocks until a request that begins so has come.
+    pub(crate) fn wait_for(&self, request: &str) {
+        let requests = self.state.requests.lock().unwrap();
+        let missing = |requests: &mut Vec<(String, String)>| {
+            !requests.iter().any(|(name, _)| name.starts_with(request))
+        };
+        let (_guard, result) = self.state.changed.wait_timeout_while(requests, PATIENCE, missing).unwrap();
+        assert!(!result.timed_out(), "no {request} came");
+    }
+}
+
+/// How a `berth` ended.
+#[derive(Debug)]
+pub(crate) struct Said {
+    pub(crate) status: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// A frame of the multiplexed stream.
+pub(crate) fn frame(kind: u8, payload: &str) -> Vec<u8> {
+    let mut bytes = vec![kind, 0, 0, 0];
+    bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap().to_be_bytes());
+    bytes.extend_from_slice(payload.as_bytes());
+    bytes
+}
+
+fn serve(state: &Arc<State>, stream: UnixStream) {
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let Some((method, target, body)) = read_request(&mut reader) else { return };
+    let target = target.strip_prefix("/v1.51").unwrap_or(&target).to_owned();
+    let path = target.split('?').next().unwrap();
+    let request = format!("{method} {path}");
+    state.requests.lock().unwrap().push((format!("{method} {target}"), body));
+    state.changed.notify_all();
+    let fixed = state.answers.lock().unwrap().get(&request).cloned();
+    let answered = match (fixed, path.rsplit('/').next().unwrap()) {
+        (Some((status, body)), _) => reply(&stream, status, &body),
+        (None, "attach") => attach(state, stream),
+        (None, "wait") => wait(state, &stream),
+        (None, "start") if path.starts_with("/exec/") => exec(state, stream),
+        (None, "start") => start(state, &stream),
+        (None, "kill" | "resize") => reply(&stream, 204, ""),
+        (None, _) => reply(&stream, 404, &json!({"message": format!("no answer for {request}")}).to_string()),
+    };
+    // Errors while answering are the client's hanging up, which some tests make it do.
+    drop(answered);
+}
+
+fn read_request(reader: &mut BufReader<UnixStream>) -> Option<(String, String, String)> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
+    let mut words = line.split(' ');
+    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let (mut length, mut chunked) = (0, false);
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).ok()?;
+        let header = header.trim().to_ascii_lowercase();
+        if header.is_empty() {
+            break;
+        }
+        if let Some(value) = header.strip_prefix("content-length: ") {
+            length = value.parse().ok()?;
+        }
+        chunked |= header == "transfer-encoding: chunked";
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    while chunked {
+        let mut size = String::new();
+        reader.read_line(&mut size).ok()?;
+        let size = usize::from_str_radix(size.trim(), 16).ok()?;
+        let mut chunk = vec![0; size + 2];
+        reader.read_exact(&mut chunk).ok()?;
+        body.extend_from_slice(&chunk[..size]);
+        chunked = size > 0;
+    }
+    Some((method, target, String::from_utf8_lossy(&body).into_owned()))
+}
+
+fn reply(mut stream: &UnixStream, status: u16, body: &str) -> std::io::Result<()> {
+    let length = if status == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    write!(stream, "HTTP/1.1 {status} X\r\nApi-Version: 1.51\r\n{length}\r\n{body}")
+}
+
+const UPGRADED: &[u8] =
+    b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
+
+fn attach(state: &State, mut stream: UnixStream) -> std::io::Result<()> {
+    stream.write_all(UPGRADED)?;
+    state.progress.lock().unwrap().attached = Some(stream);
+    Ok(())
+}
+
+/// Says at once that the wait is registered, and later how it ended.
+fn wait(state: &State, mut stream: &UnixStream) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+    let progress = state.progress.lock().unwrap();
+    let (progress, _) =
+        state.changed.wait_timeout_while(progress, PATIENCE, |progress| progress.status.is_none()).unwrap();
+    let body = json!({"StatusCode": progress.status.expect("the program ended in time")}).to_string();
+    write!(stream, "{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
+}
+
+fn start(state: &Arc<State>, stream: &UnixStream) -> std::io::Result<()> {
+    let attached = state.progress.lock().unwrap().attached.take();
+    reply(stream, 204, "")?;
+    if let Some(attached) = attached {
+        run(state, &attached);
+    }
+    Ok(())
+}
+
+fn exec(state: &Arc<State>, mut stream: UnixStream) -> std::io::Result<()> {
+    stream.write_all(UPGRADED)?;
+    run(state, &stream);
+    Ok(())
+}
+
+fn run(state: &Arc<State>, attached: &UnixStream) {
+    let status = (state.program)(attached.try_clone().unwrap());
+    state.progress.lock().unwrap().status = Some(status);
+    state.changed.notify_all();
+    drop(attached.shutdown(Shutdown::Both));
+}

@@ -1,0 +1,136 @@
+//! `cargo xtask test`: every check there is, in the order in which they are cheap. `.ci/run` calls this.
+//!
+//! Stops at the first step that fails. Tests that cannot run on this host say so, and the summary repeats it:
+//! a line that starts with `skipped: ` or `accelerator: ` in a test's output is kept.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::bail;
+
+use crate::build::{self, Products};
+use crate::program;
+use crate::progress;
+use crate::transcript::Transcript;
+use crate::workspace::Workspace;
+use crate::{images, packages, tidy};
+
+/// The crate of the end-to-end tests, which start real machines.
+const END_TO_END: &str = "berth-tests";
+/// What tests say about themselves that belongs into the summary.
+const REMARKS: [&str; 2] = ["skipped: ", "accelerator: "];
+
+pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
+    let mut suite = Suite::default();
+    packages::ensure()?;
+    suite.step("format", || program::run(workspace.cargo().args(["fmt", "--all", "--check"])))?;
+    suite.step("clippy", || clippy(workspace))?;
+    suite.step("tidy", || tidy::run(workspace))?;
+    let products = suite.step("build", || build::ensure(workspace))?;
+    let images = suite.step("images", || images::ensure(workspace))?;
+    let environment = Environment { products: &products, images: &images };
+    let remarks = suite.step("unit and integration tests", || {
+        let packages = ["--workspace", "--exclude", END_TO_END];
+        run_tests(workspace, &environment, &packages, "unit")
+    })?;
+    suite.remarks.extend(remarks);
+    let remarks = suite.step("end-to-end tests", || {
+        run_tests(workspace, &environment, &["--package", END_TO_END], "end-to-end")
+    })?;
+    suite.remarks.extend(remarks);
+    suite.summary();
+    Ok(())
+}
+
+fn clippy(workspace: &Workspace) -> anyhow::Result<()> {
+    let mut cargo = workspace.cargo();
+    cargo.args(["clippy", "--quiet", "--workspace", "--all-targets", "--", "--deny", "warnings"]);
+    program::run(&mut cargo)
+}
+
+/// What tests that need real programs find in their environment.
+struct Environment<'a> {
+    products: &'a Products,
+    images: &'a Path,
+}
+
+impl Environment<'_> {
+    fn give_to(&self, command: &mut Command) {
+        command.env("BERTH_TEST_BIN_DIR", &self.products.programs);
+        command.env("BERTH_TEST_KERNEL", &self.products.kernel);
+        command.env("BERTH_TEST_INITRAMFS", &self.products.initramfs);
+        command.env("BERTH_TEST_IMAGES", self.images);
+    }
+}
+
+/// Runs the tests of some packages and gives their remarks.
+fn run_tests(
+    workspace: &Workspace,
+    environment: &Environment<'_>,
+    packages: &[&str],
+    name: &str,
+) -> anyhow::Result<BTreeSet<String>> {
+    let mut cargo = workspace.cargo();
+    cargo.arg("test").args(packages).args(["--", "--show-output"]);
+    environment.give_to(&mut cargo);
+    let mut transcript = Transcript::create(&workspace.target(&format!("test-logs/{name}.log")))?;
+    let mut remarks = BTreeSet::new();
+    let mut passed = 0;
+    let status = program::lines(cargo, |line| {
+        match line.trim_start() {
+            running if running.starts_with("Running ") || running.starts_with("Doc-tests ") => {
+                progress::note(running);
+            }
+            ok if ok.starts_with("test ") && ok.ends_with(" ... ok") => passed += 1,
+            remark if REMARKS.iter().any(|start| remark.starts_with(start)) => {
+                remarks.insert(remark.to_owned());
+            }
+            _ => {}
+        }
+        transcript.add(line)
+    })?;
+    if !status.success() {
+        transcript.show_end();
+        bail!("tests failed");
+    }
+    progress::note(format_args!("{passed} tests passed"));
+    Ok(remarks)
+}
+
+/// The steps so far.
+#[derive(Default)]
+struct Suite {
+    durations: Vec<(&'static str, Duration)>,
+    remarks: BTreeSet<String>,
+}
+
+impl Suite {
+    fn step<T>(&mut self, name: &'static str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+        progress::heading(name);
+        let started = Instant::now();
+        let result = work().map_err(|error| error.context(format!("step `{name}`")));
+        self.durations.push((name, started.elapsed()));
+        result
+    }
+
+    fn summary(&self) {
+        progress::heading("all passed");
+        for (name, duration) in &self.durations {
+            progress::note(format_args!("{name:28} {}", progress::seconds(*duration)));
+        }
+        self.remarks.iter().for_each(progress::note);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_step_is_named() {
+        let error = Suite::default().step("format", || -> anyhow::Result<()> { bail!("ugly") }).unwrap_err();
+        assert_eq!(format!("{error:#}"), "step `format`: ugly");
+    }
+}
