@@ -1,3 +1,9 @@
-//! The host daemon.
+//! The host daemon: answers the Docker Engine API, keeps images and containers, runs each container in a machine.
+//!
+//! The binary is `src/main.rs`. Dependencies go one way: `api` -> `engine` -> `image`, `logs`, `agent_client`,
+//! `machine`; only `api` knows of HTTP.
 
+pub mod accelerator;
+pub mod config;
 pub mod database;
+pub mod roots;

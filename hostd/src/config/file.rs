@@ -1,0 +1,98 @@
+//! The configuration file: dockerd's `daemon.json` keys that Berth has, and Berth's own.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::flags::{Flags, LogLevel};
+use super::{ConfigError, invalid};
+use crate::accelerator::Request;
+
+/// Settings are a few lines; anything longer is the wrong file.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(super) struct FileSettings {
+    pub(super) hosts: Vec<String>,
+    pub(super) data_root: Option<PathBuf>,
+    pub(super) exec_root: Option<PathBuf>,
+    pub(super) pidfile: Option<PathBuf>,
+    pub(super) registry_mirrors: Vec<String>,
+    pub(super) insecure_registries: Vec<String>,
+    pub(super) log_level: Option<LogLevel>,
+    pub(super) debug: Option<bool>,
+    pub(super) accelerator: Option<Request>,
+    pub(super) kernel: Option<PathBuf>,
+    pub(super) initramfs: Option<PathBuf>,
+    pub(super) vmm: Option<PathBuf>,
+    pub(super) qemu: Option<PathBuf>,
+    pub(super) machine_memory: Option<String>,
+    pub(super) machine_cpus: Option<u8>,
+    pub(super) scratch_size: Option<String>,
+}
+
+impl FileSettings {
+    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
+        if std::fs::metadata(path).map_err(unreadable)?.len() > MAX_FILE_BYTES {
+            return Err(invalid("config-file", format!("{} is larger than 1 MiB", path.display())));
+        }
+        let text = std::fs::read(path).map_err(unreadable)?;
+        serde_json::from_slice(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })
+    }
+
+    /// The settings of both places; one that stands in both is refused, as dockerd does.
+    pub(super) fn merge(self, flags: Flags) -> Result<Self, ConfigError> {
+        let mut twice = Vec::new();
+        let debug = flags.debug.then_some(true);
+        let merged = Self {
+            hosts: list("hosts", self.hosts, flags.hosts, &mut twice),
+            data_root: one("data-root", self.data_root, flags.data_root, &mut twice),
+            exec_root: one("exec-root", self.exec_root, flags.exec_root, &mut twice),
+            pidfile: one("pidfile", self.pidfile, flags.pidfile, &mut twice),
+            registry_mirrors: list(
+                "registry-mirrors",
+                self.registry_mirrors,
+                flags.registry_mirrors,
+                &mut twice,
+            ),
+            insecure_registries: list(
+                "insecure-registries",
+                self.insecure_registries,
+                flags.insecure_registries,
+                &mut twice,
+            ),
+            log_level: one("log-level", self.log_level, flags.log_level, &mut twice),
+            debug: one("debug", self.debug, debug, &mut twice),
+            accelerator: one("accelerator", self.accelerator, flags.accelerator, &mut twice),
+            kernel: one("kernel", self.kernel, flags.kernel, &mut twice),
+            initramfs: one("initramfs", self.initramfs, flags.initramfs, &mut twice),
+            vmm: one("vmm", self.vmm, flags.vmm, &mut twice),
+            qemu: one("qemu", self.qemu, flags.qemu, &mut twice),
+            machine_memory: one("machine-memory", self.machine_memory, flags.machine_memory, &mut twice),
+            machine_cpus: one("machine-cpus", self.machine_cpus, flags.machine_cpus, &mut twice),
+            scratch_size: one("scratch-size", self.scratch_size, flags.scratch_size, &mut twice),
+        };
+        if twice.is_empty() { Ok(merged) } else { Err(ConfigError::Twice(twice)) }
+    }
+}
+
+fn one<T>(name: &'static str, file: Option<T>, flag: Option<T>, twice: &mut Vec<&'static str>) -> Option<T> {
+    if file.is_some() && flag.is_some() {
+        twice.push(name);
+    }
+    flag.or(file)
+}
+
+fn list(
+    name: &'static str,
+    file: Vec<String>,
+    flag: Vec<String>,
+    twice: &mut Vec<&'static str>,
+) -> Vec<String> {
+    if !file.is_empty() && !flag.is_empty() {
+        twice.push(name);
+    }
+    if flag.is_empty() { file } else { flag }
+}

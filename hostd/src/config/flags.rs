@@ -1,0 +1,86 @@
+//! The command line, with dockerd's names where dockerd has the flag.
+//!
+//! Every flag is optional here, so that a setting from the file can be told from one that was typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use serde::Deserialize;
+
+use crate::accelerator::Request;
+
+/// Runs containers, each in its own machine, and answers the Docker Engine API for them.
+#[derive(Clone, Debug, Default, Parser)]
+#[command(name = "berthd", version, disable_version_flag = true)]
+pub struct Flags {
+    /// Socket to listen on: unix:///path or tcp://127.0.0.1:port; may be repeated
+    #[arg(short = 'H', long = "host", value_name = "URL")]
+    pub hosts: Vec<String>,
+    /// Root of everything that lasts: images, containers, logs [default: /var/lib/berth]
+    #[arg(long, value_name = "DIR")]
+    pub data_root: Option<PathBuf>,
+    /// Root of everything that runs: sockets and the machines' state [default: /run/berth]
+    #[arg(long, value_name = "DIR")]
+    pub exec_root: Option<PathBuf>,
+    /// File that holds the daemon's process id [default: EXEC_ROOT/berthd.pid]
+    #[arg(short, long, value_name = "FILE")]
+    pub pidfile: Option<PathBuf>,
+    /// Mirror of Docker Hub, for the pull that is to come; may be repeated
+    #[arg(long = "registry-mirror", value_name = "URL")]
+    pub registry_mirrors: Vec<String>,
+    /// Registry that is spoken to without TLS, for the pull that is to come; may be repeated
+    #[arg(long = "insecure-registry", value_name = "HOST")]
+    pub insecure_registries: Vec<String>,
+    /// Least severe level that is logged [default: info]
+    #[arg(short, long, value_name = "LEVEL")]
+    pub log_level: Option<LogLevel>,
+    /// Log as with --log-level debug
+    #[arg(short = 'D', long)]
+    pub debug: bool,
+    /// JSON file with the same settings; none is read unless named
+    #[arg(long, value_name = "FILE")]
+    pub config_file: Option<PathBuf>,
+    /// Check the settings and exit
+    #[arg(long)]
+    pub validate: bool,
+    /// What executes the machines' CPUs [default: auto]
+    #[arg(long, value_name = "KIND")]
+    pub accelerator: Option<Request>,
+    /// Guest kernel, an uncompressed ELF [default: `vmlinux` beside berthd or in /usr/lib/berth]
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// Initramfs with the agent [default: `initramfs.cpio` beside berthd or in /usr/lib/berth]
+    #[arg(long, value_name = "FILE")]
+    pub initramfs: Option<PathBuf>,
+    /// The machine monitor [default: `berth-vmm` beside berthd or in /usr/lib/berth]
+    #[arg(long, value_name = "FILE")]
+    pub vmm: Option<PathBuf>,
+    /// QEMU, for the tcg accelerator [default: qemu-system-x86_64 from PATH]
+    #[arg(long, value_name = "FILE")]
+    pub qemu: Option<PathBuf>,
+    /// Least memory of a machine, in MiB or as 512m, 2g [default: 512]
+    #[arg(long, value_name = "SIZE")]
+    pub machine_memory: Option<String>,
+    /// Least CPUs of a machine [default: the host's with kvm, 1 with tcg]
+    #[arg(long, value_name = "COUNT")]
+    pub machine_cpus: Option<u8>,
+    /// What a container may write outside volumes [default: 16g]
+    #[arg(long, value_name = "SIZE")]
+    pub scratch_size: Option<String>,
+    /// Print the version and exit
+    #[arg(short = 'v', long, action = clap::ArgAction::Version)]
+    version: Option<bool>,
+}
+
+/// dockerd's levels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    Debug,
+    #[default]
+    Info,
+    Warn,
+    Error,
+    /// Like error: the daemon logs nothing above it.
+    Fatal,
+}

@@ -1,0 +1,171 @@
+//! The daemon's settings: flags and the configuration file, merged and checked into [`Settings`].
+//!
+//! Follows dockerd: the same names in both places, an unknown key is refused, and so is a setting that stands in
+//! both. Nothing here opens a database, a socket or a device.
+
+mod artifacts;
+mod file;
+mod flags;
+mod host;
+mod size;
+
+use std::path::{Path, PathBuf};
+
+use berth_vmm::config::{Accelerator, MAX_MEMORY_MIB, MAX_VCPUS, MIN_MEMORY_MIB};
+
+use self::artifacts::Artifacts;
+use self::file::FileSettings;
+pub use self::flags::{Flags, LogLevel};
+pub use self::host::Host;
+use crate::accelerator::Request;
+
+/// Enough for the kernel, the agent and an ordinary program; `--memory` asks for more.
+const DEFAULT_MACHINE_MEMORY_MIB: u64 = 512;
+/// What a container may write; sparse, so that only what it does write costs anything.
+const DEFAULT_SCRATCH_BYTES: u64 = 16 << 30;
+/// ext4 needs room for its own tables.
+const MIN_SCRATCH_BYTES: u64 = 16 << 20;
+const MAX_SCRATCH_BYTES: u64 = 16 << 40;
+
+/// Everything the daemon was told, complete and checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub hosts: Vec<Host>,
+    pub data_root: PathBuf,
+    pub exec_root: PathBuf,
+    pub pidfile: PathBuf,
+    pub log_level: LogLevel,
+    pub debug: bool,
+    /// For the pull that is to come; shown by `info`.
+    pub registry_mirrors: Vec<String>,
+    /// For the pull that is to come; shown by `info`.
+    pub insecure_registries: Vec<String>,
+    pub accelerator: Request,
+    pub kernel: PathBuf,
+    pub initramfs: PathBuf,
+    pub vmm: PathBuf,
+    /// Looked up in PATH if it is a bare name.
+    pub qemu: PathBuf,
+    pub machine_memory_mib: u32,
+    /// As asked for; else the accelerator decides, [`Settings::machine_vcpus`].
+    requested_vcpus: Option<u8>,
+    pub scratch_disk_bytes: u64,
+}
+
+/// A setting that cannot be used. Each message is one sentence that names the setting.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("cannot read the configuration file {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("the configuration file {path} is not valid: {source}")]
+    Parse { path: PathBuf, source: serde_json::Error },
+    #[error(
+        "the following directives are specified both as a flag and in the configuration file: {}",
+        .0.join(", ")
+    )]
+    Twice(Vec<&'static str>),
+    #[error("{setting}: {problem}")]
+    Invalid { setting: &'static str, problem: String },
+    #[error(
+        "{what} was not found at {}; build it with `cargo xtask demo` or name it with {flag}",
+        searched.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    Missing { what: &'static str, flag: &'static str, searched: Vec<PathBuf> },
+}
+
+fn invalid(setting: &'static str, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Invalid { setting, problem: problem.into() }
+}
+
+impl Settings {
+    /// Merges the flags with the file they name and fills in the defaults.
+    ///
+    /// # Errors
+    /// The first setting that is wrong, given twice, or a program or kernel that is nowhere.
+    pub fn resolve(flags: Flags) -> Result<Self, ConfigError> {
+        let file = flags.config_file.as_deref().map(FileSettings::read).transpose()?.unwrap_or_default();
+        let given = file.merge(flags)?;
+        let exec_root = absolute("exec-root", given.exec_root.as_deref().unwrap_or(Path::new("/run/berth")))?;
+        let data_root =
+            absolute("data-root", given.data_root.as_deref().unwrap_or(Path::new("/var/lib/berth")))?;
+        let pidfile = absolute("pidfile", given.pidfile.as_deref().unwrap_or(&exec_root.join("berthd.pid")))?;
+        let artifacts = Artifacts::find(given.kernel, given.initramfs, given.vmm)?;
+        Ok(Self {
+            hosts: hosts(&given.hosts, &exec_root)?,
+            pidfile,
+            log_level: given.log_level.unwrap_or_default(),
+            debug: given.debug.unwrap_or(false),
+            registry_mirrors: given.registry_mirrors,
+            insecure_registries: given.insecure_registries,
+            accelerator: given.accelerator.unwrap_or_default(),
+            kernel: artifacts.kernel,
+            initramfs: artifacts.initramfs,
+            vmm: artifacts.vmm,
+            qemu: given.qemu.unwrap_or_else(|| "qemu-system-x86_64".into()),
+            machine_memory_mib: machine_memory_mib(given.machine_memory.as_deref())?,
+            requested_vcpus: given.machine_cpus.map(machine_vcpus).transpose()?,
+            scratch_disk_bytes: scratch_disk_bytes(given.scratch_size.as_deref())?,
+            exec_root,
+            data_root,
+        })
+    }
+
+    /// CPUs of a machine whose container asks for fewer: all of the host's, but one where each costs a thread of
+    /// emulation and boot time.
+    #[must_use]
+    pub fn machine_vcpus(&self, accelerator: Accelerator) -> u8 {
+        let default = match accelerator {
+            Accelerator::Tcg => 1,
+            Accelerator::Kvm => std::thread::available_parallelism().map_or(1, usize::from),
+        };
+        self.requested_vcpus.unwrap_or_else(|| u8::try_from(default).unwrap_or(MAX_VCPUS).min(MAX_VCPUS))
+    }
+}
+
+/// Machines are started in other working directories and by other processes.
+fn absolute(setting: &'static str, path: &Path) -> Result<PathBuf, ConfigError> {
+    if path.as_os_str().is_empty() {
+        return Err(invalid(setting, "an empty path"));
+    }
+    std::path::absolute(path).map_err(|error| invalid(setting, format!("{}: {error}", path.display())))
+}
+
+fn hosts(given: &[String], exec_root: &Path) -> Result<Vec<Host>, ConfigError> {
+    let default = exec_root.join("berthd.sock");
+    if given.is_empty() {
+        return Ok(vec![Host::Unix(default)]);
+    }
+    given.iter().map(|text| Host::parse(text, &default).map_err(|problem| invalid("host", problem))).collect()
+}
+
+fn machine_memory_mib(given: Option<&str>) -> Result<u32, ConfigError> {
+    let mib = match given {
+        Some(text) => size::parse_mib(text).map_err(|problem| invalid("machine-memory", problem))?,
+        None => DEFAULT_MACHINE_MEMORY_MIB,
+    };
+    let bounds = MIN_MEMORY_MIB..=MAX_MEMORY_MIB;
+    u32::try_from(mib).ok().filter(|mib| bounds.contains(mib)).ok_or_else(|| {
+        invalid("machine-memory", format!("{mib} MiB; {MIN_MEMORY_MIB} to {MAX_MEMORY_MIB} MiB are possible"))
+    })
+}
+
+fn machine_vcpus(given: u8) -> Result<u8, ConfigError> {
+    if (1..=MAX_VCPUS).contains(&given) {
+        return Ok(given);
+    }
+    Err(invalid("machine-cpus", format!("{given}; 1 to {MAX_VCPUS} are possible")))
+}
+
+fn scratch_disk_bytes(given: Option<&str>) -> Result<u64, ConfigError> {
+    let bytes = match given {
+        Some(text) => size::parse_bytes(text).map_err(|problem| invalid("scratch-size", problem))?,
+        None => DEFAULT_SCRATCH_BYTES,
+    };
+    if (MIN_SCRATCH_BYTES..=MAX_SCRATCH_BYTES).contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(invalid("scratch-size", format!("{bytes} bytes; 16m to 16t are possible")))
+}
+
+#[cfg(test)]
+mod tests;
