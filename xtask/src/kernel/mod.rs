@@ -34,7 +34,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
 /// The path of the kernel that belongs to this checkout, built first if the cache does not hold it.
 pub(crate) fn ensure(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     let recipe = read_recipe(workspace)?;
-    let directory = workspace.cache("kernel").join(key(&recipe));
+    let directory = workspace.cache("kernel").join(key(&recipe)?);
     let kernel = directory.join("vmlinux");
     if kernel.exists() {
         return Ok(kernel);
@@ -42,7 +42,7 @@ pub(crate) fn ensure(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     let _lock = lock(&directory)?;
     if !kernel.exists() {
         let started = Instant::now();
-        progress::heading(format_args!("guest kernel {}: about five minutes, once", recipe.source.version));
+        progress::heading(format_args!("guest kernel {}: several minutes, once", recipe.source.version));
         build::build(&recipe, &directory)?;
         progress::note(format_args!("built in {}", progress::seconds(started.elapsed())));
     }
@@ -74,16 +74,17 @@ fn read_patches(directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(patches)
 }
 
-fn key(recipe: &Recipe) -> String {
+fn key(recipe: &Recipe) -> anyhow::Result<String> {
     let mut key = Key::new()
         .with("recipe", RECIPE_VERSION.as_bytes())
         .with("source", recipe.source.version.as_bytes())
         .with("config", recipe.fragment.normalized().as_bytes());
     for patch in &recipe.patches {
         let name = patch.file_name().unwrap_or_default().to_string_lossy();
-        key = key.with(&name, &fs::read(patch).unwrap_or_default());
+        let content = fs::read(patch).with_context(|| format!("cannot read {}", patch.display()))?;
+        key = key.with(&name, &content);
     }
-    key.digits()
+    Ok(key.digits())
 }
 
 /// Held while this kernel is built; freed by the system however the build ends.
