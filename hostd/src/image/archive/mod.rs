@@ -1,0 +1,87 @@
+//! Image archives: what `docker save`, `buildx`, `skopeo` and `podman` write, as one stream of bytes.
+//!
+//! The order of an archive's entries is anybody's, so its files are first spooled to disk under numbers, each hashed
+//! on the way; then the documents say which of them are configurations and layers. Names in the archive never become
+//! names on the host.
+
+mod docker;
+mod oci;
+mod spool;
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::digest::Digest;
+use super::reference::{InvalidReference, Reference};
+use super::tar_stream::TarError;
+use spool::Spool;
+
+/// Manifests, indexes and configurations beyond this are refused before they are read into memory.
+const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
+/// Images in one archive.
+const MAX_IMAGES: usize = 1024;
+
+/// One image of an archive; what it says of itself is not believed yet.
+#[derive(Debug)]
+pub(crate) struct ArchivedImage {
+    /// The configuration as it stands, and its digest, which is the image's id.
+    pub(crate) config: Vec<u8>,
+    pub(crate) id: Digest,
+    pub(crate) names: Vec<Reference>,
+    /// In OCI archives.
+    pub(crate) manifest: Option<Digest>,
+    /// Base first.
+    pub(crate) layers: Vec<SpooledFile>,
+}
+
+/// A file of the archive, on the host's disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SpooledFile {
+    pub(crate) path: PathBuf,
+    pub(crate) digest: Digest,
+    pub(crate) size_bytes: u64,
+}
+
+/// Why an archive holds no images that can be loaded.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ArchiveError {
+    #[error(transparent)]
+    Tar(#[from] TarError),
+    #[error("archive entry {path:?}: {problem}")]
+    Entry { path: String, problem: &'static str },
+    #[error("archive entry {path:?}: its digest is {actual}")]
+    Digest { path: String, actual: Digest },
+    #[error("archive entry {path:?}, which {referrer:?} names, is missing")]
+    Missing { path: String, referrer: String },
+    #[error("archive entry {path:?}: {source}")]
+    Document { path: String, source: serde_json::Error },
+    #[error("image name {name:?}: {source}")]
+    Name { name: String, source: InvalidReference },
+    #[error("archive: {0}")]
+    Contents(String),
+    #[error("spooling the archive to {}", path.display())]
+    Spool { path: PathBuf, source: io::Error },
+}
+
+/// Spools the archive into `directory`, which must be empty, and finds its images.
+pub(crate) fn read(archive: impl Read, directory: &Path) -> Result<Vec<ArchivedImage>, ArchiveError> {
+    let spool = Spool::fill(archive, directory)?;
+    // Archives that carry both are described by Docker's list completely; OCI's may leave names out.
+    let images = if spool.has(docker::MANIFEST) {
+        docker::images(&spool)?
+    } else if spool.has(oci::INDEX) {
+        oci::images(&spool)?
+    } else {
+        let found = "neither manifest.json (docker save) nor index.json (OCI image layout) is in it";
+        return Err(ArchiveError::Contents(found.to_owned()));
+    };
+    if images.is_empty() {
+        return Err(ArchiveError::Contents("there is no image in it".to_owned()));
+    }
+    Ok(images)
+}
+
+fn parse_name(name: &str) -> Result<Reference, ArchiveError> {
+    Reference::parse(name)
+        .map_err(|source| ArchiveError::Name { name: name.chars().take(256).collect(), source })
+}
