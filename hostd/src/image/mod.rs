@@ -1,0 +1,33 @@
+//! The image store: archives in, verified images kept, a read-only disk for each out.
+//!
+//! ```text
+//! archive  ──▶ spool ──▶ layers (data + index) ──▶ merged tree ──▶ EROFS metadata
+//! (stream)               once per layer            once per image
+//!                                                  image disk = metadata ∥ layer data ∥ layer data …
+//! ```
+//!
+//! Everything here blocks: asynchronous callers use their runtime's blocking threads. Nothing here knows containers,
+//! machines or HTTP; errors say whose fault they are and callers translate.
+
+mod digest;
+mod disk;
+mod record;
+mod reference;
+mod store;
+
+mod archive;
+mod compression;
+mod erofs;
+mod layer;
+mod merge;
+mod tar_stream;
+mod tree;
+
+pub use digest::{Digest, InvalidDigest};
+pub use disk::{DiskFileError, ImageDisk};
+pub use record::{History, Image, ImageConfig, ImageId};
+pub use reference::{InvalidReference, Reference, Repository, Selector};
+pub use store::{
+    DiskError, ImageStore, LoadError, LoadProgress, LoadedImage, OpenError, RemoveError, Removed,
+    ResolveError, StoreError,
+};
