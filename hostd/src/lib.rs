@@ -6,4 +6,5 @@
 pub mod accelerator;
 pub mod config;
 pub mod database;
+pub mod image;
 pub mod roots;
