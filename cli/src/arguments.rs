@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::client::Client;
 use crate::commands::Command;
@@ -23,6 +23,7 @@ const UNKNOWN_FLAG: u8 = 125;
   berth run --rm hello-world          Run a container and remove it when it ends
   berth run -it busybox sh            A shell in a container of its own
   berth -H unix:///tmp/b.sock ps      Ask a particular daemon
+  berth doctor                        See what this host can do, and what is missing
 
 The daemon is taken from -H, then BERTH_HOST, then DOCKER_HOST, then unix:///run/berth/berthd.sock."
 )]
@@ -45,11 +46,17 @@ impl Arguments {
 pub(crate) fn explain(error: &clap::Error) -> ExitCode {
     // Nothing can be reported when the stream for reports is closed.
     drop(error.print());
+    let is_flag = matches!(
+        error.get(ContextKind::InvalidArg),
+        Some(ContextValue::String(argument)) if argument.starts_with('-')
+    );
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
         ErrorKind::MissingRequiredArgument
         | ErrorKind::InvalidSubcommand
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => ExitCode::FAILURE,
+        // A value too many is a mistake of another kind than a flag that does not exist.
+        ErrorKind::UnknownArgument if !is_flag => ExitCode::FAILURE,
         _ => ExitCode::from(UNKNOWN_FLAG),
     }
 }

@@ -16,6 +16,8 @@ mod terminal;
 mod client;
 mod host;
 
+mod doctor;
+
 mod environment;
 mod format;
 mod moment;

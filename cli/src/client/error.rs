@@ -9,8 +9,8 @@ use crate::host::Host;
 #[derive(Debug, Error)]
 pub(crate) enum ClientError {
     #[error(
-        "Cannot connect to the Berth daemon at {host}. Is berthd running? ({source}) \
-         Start berthd, or name another daemon with -H."
+        "Cannot connect to the Berth daemon at {host}. Is berthd running? ({source})\n\
+         Start berthd, or name another daemon with -H; `berth doctor` looks for what is missing."
     )]
     Unreachable { host: Host, source: io::Error },
     #[error(

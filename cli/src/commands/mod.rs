@@ -4,6 +4,7 @@ mod attach;
 mod attached;
 mod completions;
 mod create;
+mod doctor;
 mod each;
 mod events;
 mod exec;
@@ -53,6 +54,7 @@ pub(crate) enum Command {
     Events(events::Arguments),
     Version(version::Arguments),
     Info(info::Arguments),
+    Doctor(doctor::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -79,6 +81,7 @@ impl Command {
             Self::Events(arguments) => events::execute(&arguments, &client?).await,
             Self::Info(arguments) => info::execute(&arguments, &client?).await,
             Self::Version(arguments) => version::execute(&arguments, client).await,
+            Self::Doctor(arguments) => doctor::execute(arguments, client).await,
             Self::Completions(arguments) => completions::execute(&arguments),
         }
     }
