@@ -1,16 +1,12 @@
 //! The verbs as a user sees them: the real `berth`, against a fake daemon.
 
-#![cfg(unix)]
-
-mod support;
-
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::json;
 
-use support::{FakeDaemon, Said, frame};
+use crate::support::{FakeDaemon, Said, frame};
 
 #[test]
 fn run_attaches_and_waits_before_it_starts_and_exits_with_the_containers_status() {
@@ -328,8 +324,24 @@ fn output_that_nobody_reads_ends_quietly() {
 #[test]
 fn an_older_daemon_is_spoken_to_in_its_version() {
     let daemon = FakeDaemon::idle();
-    daemon.answer("GET /_ping", 200, "OK");
+    daemon.speaks("1.24");
     daemon.answer("GET /version", 200, &json!({"Version": "1"}).to_string());
     let said = daemon.berth(&["version", "-f", "{{.Server.Version}}"]);
     assert_eq!((said.status, said.stdout.as_str()), (Some(0), "1\n"));
+    assert_eq!(daemon.requests(), ["GET /version"]);
+}
+
+#[test]
+fn a_wrong_command_line_has_dockers_exit_statuses() {
+    let daemon = FakeDaemon::idle();
+    for (arguments, status) in [
+        (&["run", "--foo", "x"][..], 125),
+        (&["run"], 1),
+        (&["ps", "extra"], 1),
+        (&["nope"], 1),
+        (&["run", "--help"], 0),
+    ] {
+        assert_eq!(daemon.berth(arguments).status, Some(status), "{arguments:?}");
+    }
+    assert!(daemon.requests().is_empty());
 }

@@ -27,6 +27,7 @@ pub(crate) struct FakeDaemon {
 
 struct State {
     program: Box<Program>,
+    version: Mutex<String>,
     answers: Mutex<HashMap<String, (u16, String)>>,
     requests: Mutex<Vec<(String, String)>>,
     progress: Mutex<Progress>,
@@ -46,6 +47,7 @@ impl FakeDaemon {
         let listener = UnixListener::bind(directory.path().join("d.sock")).unwrap();
         let state = Arc::new(State {
             program: Box::new(program),
+            version: Mutex::new("1.51".to_owned()),
             answers: Mutex::default(),
             requests: Mutex::default(),
             progress: Mutex::default(),
@@ -92,6 +94,11 @@ impl FakeDaemon {
         command.arg("-H").arg(format!("unix://{}/d.sock", self.directory.path().display()));
         command.args(arguments).env_remove("DOCKER_DEFAULT_PLATFORM").stdin(Stdio::null());
         command
+    }
+
+    /// The newest API version that the daemon speaks, 1.51 unless told otherwise.
+    pub(crate) fn speaks(&self, version: &str) {
+        *self.state.version.lock().unwrap() = version.to_owned();
     }
 
     pub(crate) fn berth(&self, arguments: &[&str]) -> Said {
@@ -151,20 +158,23 @@ pub(crate) fn frame(kind: u8, payload: &str) -> Vec<u8> {
 fn serve(state: &Arc<State>, stream: UnixStream) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let Some((method, target, body)) = read_request(&mut reader) else { return };
-    let target = target.strip_prefix("/v1.51").unwrap_or(&target).to_owned();
+    let version = state.version.lock().unwrap().clone();
+    let target = target.strip_prefix(&format!("/v{version}")).unwrap_or(&target).to_owned();
     let path = target.split('?').next().unwrap();
     let request = format!("{method} {path}");
     state.requests.lock().unwrap().push((format!("{method} {target}"), body));
     state.changed.notify_all();
     let fixed = state.answers.lock().unwrap().get(&request).cloned();
     let answered = match (fixed, path.rsplit('/').next().unwrap()) {
-        (Some((status, body)), _) => reply(&stream, status, &body),
+        (Some((status, body)), _) => reply(&stream, &version, status, &body),
         (None, "attach") => attach(state, stream),
         (None, "wait") => wait(state, &stream),
         (None, "start") if path.starts_with("/exec/") => exec(state, stream),
-        (None, "start") => start(state, &stream),
-        (None, "kill" | "resize") => reply(&stream, 204, ""),
-        (None, _) => reply(&stream, 404, &json!({"message": format!("no answer for {request}")}).to_string()),
+        (None, "start") => start(state, &stream, &version),
+        (None, "kill" | "resize") => reply(&stream, &version, 204, ""),
+        (None, _) => {
+            reply(&stream, &version, 404, &json!({"message": format!("no answer for {request}")}).to_string())
+        }
     };
     // Errors while answering are the client's hanging up, which some tests make it do.
     drop(answered);
@@ -202,9 +212,9 @@ fn read_request(reader: &mut BufReader<UnixStream>) -> Option<(String, String, S
     Some((method, target, String::from_utf8_lossy(&body).into_owned()))
 }
 
-fn reply(mut stream: &UnixStream, status: u16, body: &str) -> std::io::Result<()> {
+fn reply(mut stream: &UnixStream, version: &str, status: u16, body: &str) -> std::io::Result<()> {
     let length = if status == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
-    write!(stream, "HTTP/1.1 {status} X\r\nApi-Version: 1.51\r\n{length}\r\n{body}")
+    write!(stream, "HTTP/1.1 {status} X\r\nApi-Version: {version}\r\n{length}\r\n{body}")
 }
 
 const UPGRADED: &[u8] =
@@ -226,9 +236,9 @@ fn wait(state: &State, mut stream: &UnixStream) -> std::io::Result<()> {
     write!(stream, "{:x}\r\n{body}\r\n0\r\n\r\n", body.len())
 }
 
-fn start(state: &Arc<State>, stream: &UnixStream) -> std::io::Result<()> {
+fn start(state: &Arc<State>, stream: &UnixStream, version: &str) -> std::io::Result<()> {
     let attached = state.progress.lock().unwrap().attached.take();
-    reply(stream, 204, "")?;
+    reply(stream, version, 204, "")?;
     if let Some(attached) = attached {
         run(state, &attached);
     }

@@ -1,0 +1,7 @@
+//! The real `berth` against a fake daemon: one test binary, one file per side of it.
+
+#![cfg(unix)]
+
+mod flows;
+mod support;
+mod terminal;
