@@ -12,6 +12,19 @@ use std::os::fd::BorrowedFd;
 use virtio_queue::Queue;
 use vm_memory::GuestMemoryMmap;
 
+mod block;
+mod chain;
+mod console;
+mod guest_io;
+mod rng;
+pub(crate) mod vhost_user;
+mod vsock;
+
+pub(crate) use self::block::{BindError, Block, Disk};
+pub(crate) use self::console::Console;
+pub(crate) use self::rng::Rng;
+pub(crate) use self::vsock::{Vsock, VsockStatistics};
+
 /// What kind of device it is, with its number (virtio 1.2, section 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(dead_code, reason = "the devices are being written")]
@@ -84,4 +97,12 @@ pub(crate) trait VirtioDevice: Send {
     ) -> Result<UsedQueues, Broken> {
         Ok(UsedQueues::NONE)
     }
+}
+
+/// Copies a configuration space's bytes from `offset` on; beyond its end are zeros.
+fn copy_config(config: &[u8], offset: u64, data: &mut [u8]) {
+    data.fill(0);
+    let rest = usize::try_from(offset).ok().and_then(|offset| config.get(offset..)).unwrap_or_default();
+    let length = rest.len().min(data.len());
+    data[..length].copy_from_slice(&rest[..length]);
 }

@@ -1,0 +1,321 @@
+//! What lies behind a disk: the extents of several files, bound at boot or later.
+//!
+//! Knows bytes and files, no queues and no requests. The disk's device thread reads and writes while the control
+//! thread binds, counts and asks; both hold the same [`Disk`].
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use rustix::fs::FallocateFlags;
+use vm_memory::{GuestMemoryMmap, VolatileSlice};
+
+use crate::config::{DiskAccess, DiskConfig, Extent, InvalidConfig, validate_extents};
+use crate::control::DiskCounters;
+use crate::virtio::chain::Segments;
+use crate::virtio::guest_io;
+
+/// Zeros for the parts of a disk that no file backs.
+static ZEROS: [u8; 4096] = [0; 4096];
+
+/// Why files could not be bound to a disk.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BindError {
+    #[error("the disk is bound already")]
+    Bound,
+    #[error(transparent)]
+    Invalid(#[from] InvalidConfig),
+    #[error("{path}: {source}")]
+    File { path: String, source: io::Error },
+}
+
+/// Why a request on a disk failed; the guest is told the difference.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DiskError {
+    #[error("beyond the disk's end or its files, or not writable")]
+    Refused,
+    #[error("the files cannot do this")]
+    Unsupported,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// One disk, shared by its device and the control thread.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    capacity_bytes: u64,
+    access: DiskAccess,
+    extents: RwLock<Vec<OpenExtent>>,
+    statistics: Statistics,
+}
+
+/// An [`Extent`] with its file open and its place on the disk known.
+#[derive(Debug)]
+struct OpenExtent {
+    start: u64,
+    length: u64,
+    file: File,
+    file_offset: u64,
+}
+
+/// A part of a request that one extent, or none, answers.
+struct Piece<'e> {
+    extent: Option<&'e OpenExtent>,
+    start: u64,
+    length: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Statistics {
+    pub(super) reads: AtomicU64,
+    pub(super) read_bytes: AtomicU64,
+    pub(super) writes: AtomicU64,
+    pub(super) written_bytes: AtomicU64,
+    pub(super) flushes: AtomicU64,
+    pub(super) discarded_bytes: AtomicU64,
+    pub(super) errors: AtomicU64,
+}
+
+impl Disk {
+    /// # Errors
+    /// As [`Self::bind`].
+    pub(crate) fn open(config: &DiskConfig) -> Result<Self, BindError> {
+        let extents = open_extents(&config.extents, config.access)?;
+        Ok(Self {
+            capacity_bytes: config.capacity_bytes,
+            access: config.access,
+            extents: RwLock::new(extents),
+            statistics: Statistics::default(),
+        })
+    }
+
+    /// Gives an unbound disk its files; requests that begin after this returns see them.
+    ///
+    /// # Errors
+    /// The disk has files already, the extents do not fit it, or a file does not open or is too short.
+    pub(crate) fn bind(&self, extents: &[Extent]) -> Result<(), BindError> {
+        validate_extents(extents, self.capacity_bytes)?;
+        let opened = open_extents(extents, self.access)?;
+        let mut bound = self.extents.write().unwrap_or_else(PoisonError::into_inner);
+        if !bound.is_empty() {
+            return Err(BindError::Bound);
+        }
+        *bound = opened;
+        Ok(())
+    }
+
+    pub(crate) fn counters(&self) -> DiskCounters {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        DiskCounters {
+            reads: load(&self.statistics.reads),
+            read_bytes: load(&self.statistics.read_bytes),
+            writes: load(&self.statistics.writes),
+            written_bytes: load(&self.statistics.written_bytes),
+            flushes: load(&self.statistics.flushes),
+            discarded_bytes: load(&self.statistics.discarded_bytes),
+            errors: load(&self.statistics.errors),
+        }
+    }
+
+    pub(super) fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    pub(super) fn capacity_bytes(&self) -> u64 {
+        self.capacity_bytes
+    }
+
+    pub(super) fn is_read_only(&self) -> bool {
+        self.access == DiskAccess::ReadOnly
+    }
+
+    /// Fills `into` with the disk's bytes from `start` on.
+    pub(super) fn read(
+        &self,
+        start: u64,
+        into: &Segments,
+        memory: &GuestMemoryMmap,
+    ) -> Result<(), DiskError> {
+        self.each_piece(start, into, memory, |piece, slices| match piece.extent {
+            Some(extent) => extent.transfer(piece.start, slices, guest_io::read_at),
+            None => {
+                slices.iter().for_each(fill_with_zeros);
+                Ok(())
+            }
+        })
+    }
+
+    /// Writes `from` to the disk from `start` on.
+    pub(super) fn write(
+        &self,
+        start: u64,
+        from: &Segments,
+        memory: &GuestMemoryMmap,
+    ) -> Result<(), DiskError> {
+        self.each_piece(start, from, memory, |piece, slices| match piece.extent {
+            Some(extent) if !self.is_read_only() => extent.transfer(piece.start, slices, guest_io::write_at),
+            _ => Err(DiskError::Refused),
+        })
+    }
+
+    /// Frees a range's blocks in the files; it reads as zeros afterwards.
+    pub(super) fn punch_hole(&self, start: u64, length: u64) -> Result<(), DiskError> {
+        self.each_range(start, length, FallocateFlags::PUNCH_HOLE)
+    }
+
+    /// Makes a range read as zeros and keeps its blocks.
+    pub(super) fn zero(&self, start: u64, length: u64) -> Result<(), DiskError> {
+        self.each_range(start, length, FallocateFlags::ZERO_RANGE)
+    }
+
+    /// Brings everything written before to stable storage.
+    pub(super) fn flush(&self) -> Result<(), DiskError> {
+        if self.is_read_only() {
+            return Ok(());
+        }
+        let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(extents.iter().try_for_each(|extent| extent.file.sync_data())?)
+    }
+
+    fn each_piece(
+        &self,
+        start: u64,
+        segments: &Segments,
+        memory: &GuestMemoryMmap,
+        mut transfer: impl FnMut(&Piece<'_>, &[VolatileSlice<'_>]) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
+        let mut slices = Vec::new();
+        let mut done = 0;
+        for piece in self.pieces(&extents, start, segments.len() as u64)? {
+            let length = usize::try_from(piece.length).map_err(|_| DiskError::Refused)?;
+            slices.clear();
+            segments.range(done, length).slices(memory, &mut slices).map_err(|_| DiskError::Refused)?;
+            transfer(&piece, &slices)?;
+            done += length;
+        }
+        Ok(())
+    }
+
+    fn each_range(&self, start: u64, length: u64, mode: FallocateFlags) -> Result<(), DiskError> {
+        if self.is_read_only() {
+            return Err(DiskError::Refused);
+        }
+        let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
+        for piece in self.pieces(&extents, start, length)? {
+            let Some(extent) = piece.extent else { continue };
+            let offset = extent.file_offset + (piece.start - extent.start);
+            rustix::fs::fallocate(&extent.file, mode | FallocateFlags::KEEP_SIZE, offset, piece.length)
+                .map_err(|e| match e {
+                    rustix::io::Errno::OPNOTSUPP => DiskError::Unsupported,
+                    other => DiskError::Io(other.into()),
+                })?;
+        }
+        Ok(())
+    }
+
+    /// Splits a range of the disk at the borders of extents.
+    fn pieces<'e>(
+        &self,
+        extents: &'e [OpenExtent],
+        start: u64,
+        length: u64,
+    ) -> Result<impl Iterator<Item = Piece<'e>>, DiskError> {
+        let end =
+            start.checked_add(length).filter(|end| *end <= self.capacity_bytes).ok_or(DiskError::Refused)?;
+        let mut index = extents.partition_point(|extent| extent.end() <= start);
+        let mut position = start;
+        Ok(std::iter::from_fn(move || {
+            if position == end {
+                return None;
+            }
+            let extent = extents.get(index);
+            let stop = extent.map_or(end, |extent| extent.end().min(end));
+            let piece = Piece { extent, start: position, length: stop - position };
+            index += 1;
+            position = stop;
+            Some(piece)
+        }))
+    }
+}
+
+impl OpenExtent {
+    fn end(&self) -> u64 {
+        self.start + self.length
+    }
+
+    /// Moves all of `slices` from or to the file, for the part of the extent that begins at `start` on the disk.
+    fn transfer(
+        &self,
+        start: u64,
+        slices: &[VolatileSlice<'_>],
+        system_call: fn(std::os::fd::BorrowedFd<'_>, u64, &[VolatileSlice<'_>]) -> io::Result<usize>,
+    ) -> Result<(), DiskError> {
+        let mut rest = slices.to_vec();
+        let mut offset = self.file_offset + (start - self.start);
+        while !rest.is_empty() {
+            let moved = match system_call(self.file.as_fd(), offset, &rest) {
+                Ok(0) => return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+                Ok(moved) => moved,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e.into()),
+            };
+            offset += moved as u64;
+            advance(&mut rest, moved);
+        }
+        Ok(())
+    }
+}
+
+/// Drops the first `bytes` of a list of slices.
+fn advance(slices: &mut Vec<VolatileSlice<'_>>, mut bytes: usize) {
+    let whole = slices.iter().take_while(|slice| {
+        let covered = slice.len() <= bytes;
+        if covered {
+            bytes -= slice.len();
+        }
+        covered
+    });
+    let whole = whole.count();
+    slices.drain(..whole);
+    if let Some(first) = slices.first_mut() {
+        *first = first.offset(bytes).expect("fewer bytes than the slice has are left");
+    }
+}
+
+fn fill_with_zeros(slice: &VolatileSlice<'_>) {
+    let mut filled = 0;
+    while filled < slice.len() {
+        let rest = slice.offset(filled).expect("an offset inside the slice");
+        let part = ZEROS.len().min(rest.len());
+        rest.copy_from(&ZEROS[..part]);
+        filled += part;
+    }
+}
+
+fn open_extents(extents: &[Extent], access: DiskAccess) -> Result<Vec<OpenExtent>, BindError> {
+    let mut start = 0;
+    let mut opened = Vec::with_capacity(extents.len());
+    for extent in extents {
+        let failed = |source| BindError::File { path: extent.path.display().to_string(), source };
+        let file = open_file(extent, access).map_err(failed)?;
+        let length = extent.length_bytes;
+        opened.push(OpenExtent { start, length, file, file_offset: extent.offset_bytes });
+        start += length;
+    }
+    Ok(opened)
+}
+
+fn open_file(extent: &Extent, access: DiskAccess) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(access == DiskAccess::ReadWrite).open(&extent.path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    if metadata.len() < extent.offset_bytes + extent.length_bytes {
+        return Err(io::Error::other("shorter than the extent"));
+    }
+    Ok(file)
+}

@@ -1,0 +1,212 @@
+//! Descriptor chains: what the guest put into a queue, checked once and made into plain lists of segments.
+//!
+//! After [`pop`] every segment lies in guest memory, lists are bounded, and the order of the specification
+//! (virtio 1.2, section 2.7.4: device-readable parts first) holds. What the bytes mean is the device's business.
+
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
+
+use super::Broken;
+
+/// The most segments one chain may have: what our devices announce, and room for drivers that split more.
+pub(crate) const MAX_SEGMENTS: usize = 256;
+
+/// A contiguous piece of a chain, in guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Segment {
+    address: GuestAddress,
+    length: usize,
+}
+
+/// One side of a chain: readable or writable by the device, as one run of bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Segments {
+    list: Vec<Segment>,
+    length: usize,
+}
+
+/// Buffers the driver made available under one descriptor head.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    head: u16,
+    pub(crate) readable: Segments,
+    pub(crate) writable: Segments,
+}
+
+/// Takes the next chain from the queue; `None` when the driver has offered no more, or the queue is not set up.
+///
+/// # Errors
+/// An available ring or a chain that breaks the rules: the queue cannot be trusted any more.
+pub(crate) fn pop(queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<Option<Chain>, Broken> {
+    if !queue.ready() {
+        return Ok(None);
+    }
+    let mut available = queue.iter(memory).map_err(|e| Broken(format!("available ring: {e}")))?;
+    let Some(descriptors) = available.next() else { return Ok(None) };
+    let mut chain = Chain {
+        head: descriptors.head_index(),
+        readable: Segments::default(),
+        writable: Segments::default(),
+    };
+    let mut complete = false;
+    for descriptor in descriptors {
+        let length = descriptor.len() as usize;
+        let segment = Segment { address: descriptor.addr(), length };
+        chain.add(segment, descriptor.is_write_only(), memory)?;
+        complete = !descriptor.has_next();
+    }
+    if complete { Ok(Some(chain)) } else { Err(Broken("a descriptor chain without an end".into())) }
+}
+
+/// Puts the chain that was popped last back, as if it had not been taken.
+pub(crate) fn unpop(queue: &mut Queue) {
+    queue.go_to_previous_position();
+}
+
+/// Answers every chain of the queue, those that arrive meanwhile too; `answer` gives the number of bytes written.
+/// Whether there was any is the result.
+///
+/// # Errors
+/// What `answer` returned, or rings that break the rules.
+pub(crate) fn answer_all(
+    queue: &mut Queue,
+    memory: &GuestMemoryMmap,
+    mut answer: impl FnMut(&Chain) -> Result<usize, Broken>,
+) -> Result<bool, Broken> {
+    let mut any = false;
+    if !queue.ready() {
+        return Ok(any);
+    }
+    loop {
+        silence(queue, memory)?;
+        while let Some(chain) = pop(queue, memory)? {
+            let written = answer(&chain)?;
+            complete(queue, memory, &chain, written)?;
+            any = true;
+        }
+        if !listen(queue, memory)? {
+            return Ok(any);
+        }
+    }
+}
+
+/// Asks the driver not to notify: the device is looking at the queue anyway.
+pub(crate) fn silence(queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<(), Broken> {
+    if !queue.ready() {
+        return Ok(());
+    }
+    queue.disable_notification(memory).map_err(|e| Broken(format!("used ring: {e}")))
+}
+
+/// Asks the driver to notify again; true if chains arrived before it could know.
+pub(crate) fn listen(queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<bool, Broken> {
+    if !queue.ready() {
+        return Ok(false);
+    }
+    queue.enable_notification(memory).map_err(|e| Broken(format!("available ring: {e}")))
+}
+
+/// Hands a chain back to the driver, of which the device has written the first `written` bytes.
+///
+/// # Errors
+/// A used ring outside guest memory.
+pub(crate) fn complete(
+    queue: &mut Queue,
+    memory: &GuestMemoryMmap,
+    chain: &Chain,
+    written: usize,
+) -> Result<(), Broken> {
+    let written = u32::try_from(written).unwrap_or(u32::MAX);
+    queue.add_used(memory, chain.head, written).map_err(|e| Broken(format!("used ring: {e}")))
+}
+
+impl Chain {
+    fn add(&mut self, segment: Segment, writable: bool, memory: &GuestMemoryMmap) -> Result<(), Broken> {
+        if segment.length == 0 {
+            return Ok(());
+        }
+        if !memory.check_range(segment.address, segment.length) {
+            return Err(Broken(format!("a descriptor outside memory, at {:#x}", segment.address.0)));
+        }
+        if self.readable.list.len() + self.writable.list.len() == MAX_SEGMENTS {
+            return Err(Broken(format!("a chain of more than {MAX_SEGMENTS} descriptors")));
+        }
+        if !writable && self.writable.length > 0 {
+            return Err(Broken("a readable descriptor behind a writable one".into()));
+        }
+        let side = if writable { &mut self.writable } else { &mut self.readable };
+        side.push(segment);
+        Ok(())
+    }
+}
+
+impl Segments {
+    fn push(&mut self, segment: Segment) {
+        self.length += segment.length;
+        self.list.push(segment);
+    }
+
+    /// In bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// `length` bytes from `start` on, or as many of them as there are.
+    pub(crate) fn range(&self, start: usize, length: usize) -> Self {
+        let mut range = Self::default();
+        let (mut skip, mut want) = (start, length);
+        for segment in &self.list {
+            let skipped = skip.min(segment.length);
+            skip -= skipped;
+            let taken = want.min(segment.length - skipped);
+            if taken > 0 {
+                let address = GuestAddress(segment.address.0 + skipped as u64);
+                range.push(Segment { address, length: taken });
+                want -= taken;
+            }
+        }
+        range
+    }
+
+    /// Copies the first bytes out of guest memory; exactly `into.len()` must be there.
+    pub(crate) fn read(&self, memory: &GuestMemoryMmap, into: &mut [u8]) -> Result<(), Broken> {
+        if into.len() > self.length {
+            return Err(Broken(format!("{} bytes where {} are needed", self.length, into.len())));
+        }
+        let mut rest = into;
+        for segment in &self.list {
+            let (part, behind) = rest.split_at_mut(segment.length.min(rest.len()));
+            memory.read_slice(part, segment.address).map_err(|e| Broken(format!("guest memory: {e}")))?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// Copies `from` to the first bytes in guest memory; there must be room for all of it.
+    pub(crate) fn write(&self, memory: &GuestMemoryMmap, from: &[u8]) -> Result<(), Broken> {
+        if from.len() > self.length {
+            return Err(Broken(format!("room for {} bytes where {} are needed", self.length, from.len())));
+        }
+        let mut rest = from;
+        for segment in &self.list {
+            let (part, behind) = rest.split_at(segment.length.min(rest.len()));
+            memory.write_slice(part, segment.address).map_err(|e| Broken(format!("guest memory: {e}")))?;
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// Appends the segments' host-side views to `slices`, for vectored system calls.
+    pub(crate) fn slices<'m>(
+        &self,
+        memory: &'m GuestMemoryMmap,
+        slices: &mut Vec<VolatileSlice<'m>>,
+    ) -> Result<(), Broken> {
+        for segment in &self.list {
+            for slice in GuestMemoryBackend::get_slices(memory, segment.address, segment.length) {
+                slices.push(slice.map_err(|e| Broken(format!("guest memory: {e}")))?);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! The entropy device (virtio 1.2, section 5.4): the host kernel's random bytes.
+
+use virtio_queue::Queue;
+use vm_memory::GuestMemoryMmap;
+
+use super::chain::{self, Chain};
+use super::{Broken, DeviceKind, UsedQueues, VirtioDevice};
+
+const QUEUE_SIZE: u16 = 64;
+/// No driver needs more at once; a chain may be given back partly filled.
+const MAX_BYTES: usize = 4096;
+
+/// The device; it has no state.
+#[derive(Debug, Default)]
+pub(crate) struct Rng;
+
+fn fill(chain: &Chain, memory: &GuestMemoryMmap) -> Result<usize, Broken> {
+    let mut bytes = [0; MAX_BYTES];
+    let bytes = &mut bytes[..chain.writable.len().min(MAX_BYTES)];
+    let filled = rustix::rand::getrandom(&mut *bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| Broken(format!("getrandom: {e}")))?;
+    chain.writable.write(memory, &bytes[..filled])?;
+    Ok(filled)
+}
+
+impl VirtioDevice for Rng {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Rng
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        &[QUEUE_SIZE]
+    }
+
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn read_config(&self, _offset: u64, data: &mut [u8]) {
+        data.fill(0);
+    }
+
+    fn activate(&mut self, _features: u64) {}
+
+    fn reset(&mut self) {}
+
+    fn queue_event(
+        &mut self,
+        index: usize,
+        memory: &GuestMemoryMmap,
+        queues: &mut [&mut Queue],
+    ) -> Result<UsedQueues, Broken> {
+        let mut used = UsedQueues::NONE;
+        let Some(queue) = queues.get_mut(index) else { return Ok(used) };
+        if chain::answer_all(queue, memory, |chain| fill(chain, memory))? {
+            used.add(index);
+        }
+        Ok(used)
+    }
+}

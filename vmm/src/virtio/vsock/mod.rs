@@ -1,0 +1,240 @@
+//! The socket device (virtio 1.2, section 5.10): stream connections between the guest and unix sockets of the host.
+//!
+//! The host connects to one socket and names a port; the guest's connections go to `<socket>_<port>`. Data moves by
+//! one system call straight between guest memory and sockets. A guest only ever reaches sockets of that name.
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use virtio_queue::Queue;
+use vm_memory::GuestMemoryMmap;
+
+use self::host_socket::Received;
+use self::packet::{HEADER_BYTES, Header, Operation};
+use self::poller::Token;
+use self::switchboard::{Switchboard, Turn};
+use super::chain::{self, Chain};
+use super::{Broken, DeviceKind, UsedQueues, VirtioDevice, copy_config};
+
+mod connection;
+mod host_socket;
+mod packet;
+mod poller;
+mod switchboard;
+
+pub(crate) use self::switchboard::VsockStatistics;
+
+const QUEUE_SIZE: u16 = 128;
+const RECEIVE_QUEUE: usize = 0;
+const TRANSMIT_QUEUE: usize = 1;
+/// Packets taken from the guest, and turns given to connections, before the other direction has its go.
+const PACKETS_IN_A_ROW: usize = 32;
+/// Goes of both directions before the event loop has its own.
+const ROUNDS: usize = 8;
+/// One turn of a connection: this many bytes, in this many receive buffers, at most. Drivers offer buffers of 4 KiB.
+const TURN_BYTES: usize = 64 << 10;
+const TURN_CHAINS: usize = 18;
+
+/// The device.
+#[derive(Debug)]
+pub(crate) struct Vsock {
+    switchboard: Switchboard,
+    guest_cid: u32,
+}
+
+impl Vsock {
+    /// Listens on `path` for the host.
+    ///
+    /// # Errors
+    /// The socket cannot be bound.
+    pub(crate) fn listen(path: PathBuf, guest_cid: u32) -> io::Result<Self> {
+        Ok(Self { switchboard: Switchboard::listen(path, guest_cid)?, guest_cid })
+    }
+
+    pub(crate) fn statistics(&self) -> Arc<VsockStatistics> {
+        self.switchboard.statistics()
+    }
+
+    /// Moves what can be moved, in both directions, until there is nothing left or it is others' turn.
+    fn process(&mut self, memory: &GuestMemoryMmap, queues: &mut [&mut Queue]) -> Result<UsedQueues, Broken> {
+        let mut used = UsedQueues::NONE;
+        let [receive, transmit, ..] = queues else { return Ok(used) };
+        for _ in 0..ROUNDS {
+            chain::silence(transmit, memory)?;
+            chain::silence(receive, memory)?;
+            let taken = self.take_packets(transmit, memory)?;
+            let news = self.switchboard.poll().map_err(|e| Broken(format!("host sockets: {e}")))?;
+            let given = self.give_turns(receive, memory)?;
+            if taken {
+                used.add(TRANSMIT_QUEUE);
+            }
+            if given {
+                used.add(RECEIVE_QUEUE);
+            }
+            let idle = !(taken || news || given);
+            if idle && !self.listen_to_guest(receive, transmit, memory)? {
+                return Ok(used);
+            }
+        }
+        self.switchboard.poller().wake_up();
+        Ok(used)
+    }
+
+    /// Before it stops looking: has the guest notify of what can be used, and says whether something is there already.
+    fn listen_to_guest(
+        &self,
+        receive: &mut Queue,
+        transmit: &mut Queue,
+        memory: &GuestMemoryMmap,
+    ) -> Result<bool, Broken> {
+        let packets = chain::listen(transmit, memory)? && self.switchboard.takes_packets();
+        let room = self.switchboard.has_turns() && chain::listen(receive, memory)?;
+        Ok(packets || room)
+    }
+
+    fn take_packets(&mut self, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<bool, Broken> {
+        let mut any = false;
+        for _ in 0..PACKETS_IN_A_ROW {
+            if !self.switchboard.takes_packets() {
+                break;
+            }
+            let Some(chain) = chain::pop(queue, memory)? else { break };
+            let mut header = [0; HEADER_BYTES];
+            chain.readable.read(memory, &mut header)?;
+            let data = chain.readable.range(HEADER_BYTES, chain.readable.len());
+            self.switchboard.packet(&Header::decode(&header), &data, memory);
+            chain::complete(queue, memory, &chain, 0)?;
+            any = true;
+        }
+        Ok(any)
+    }
+
+    fn give_turns(&mut self, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<bool, Broken> {
+        let mut any = false;
+        for _ in 0..PACKETS_IN_A_ROW {
+            if !self.switchboard.has_turns() {
+                break;
+            }
+            let Some(chain) = pop_buffer(queue, memory)? else { break };
+            match self.switchboard.next_turn() {
+                Some(Turn::Packet(header)) => {
+                    give_packet(queue, memory, &chain, &header, 0)?;
+                    any = true;
+                }
+                Some(Turn::Data(token)) => any |= self.give_data(token, chain, queue, memory)?,
+                None => chain::unpop(queue),
+            }
+        }
+        Ok(any)
+    }
+
+    /// Reads a connection's socket into as many receive buffers as one turn may fill, `first` and those behind it.
+    fn give_data(
+        &mut self,
+        token: Token,
+        first: Chain,
+        queue: &mut Queue,
+        memory: &GuestMemoryMmap,
+    ) -> Result<bool, Broken> {
+        let Some((socket, sendable)) = self.switchboard.data_source(token) else {
+            chain::unpop(queue);
+            return Ok(false);
+        };
+        let limit = sendable.min(TURN_BYTES);
+        let mut room = 0;
+        let mut slices = Vec::new();
+        let mut buffers = Vec::with_capacity(TURN_CHAINS);
+        let mut next = Some(first);
+        while let Some(buffer) = next {
+            let part = buffer.writable.range(HEADER_BYTES, limit - room);
+            part.slices(memory, &mut slices)?;
+            room += part.len();
+            buffers.push((buffer, part.len()));
+            let full = room == limit || buffers.len() == TURN_CHAINS;
+            next = if full { None } else { pop_buffer(queue, memory)? };
+        }
+        let received = socket.receive(&slices);
+        let mut rest = if let Received::Bytes(bytes) = received { bytes } else { 0 };
+        for (buffer, part) in &buffers {
+            let length = rest.min(*part);
+            if length == 0 {
+                chain::unpop(queue);
+            } else if let Some(header) = self.switchboard.header(token, Operation::ReadWrite, 0, length) {
+                give_packet(queue, memory, buffer, &header, length)?;
+                rest -= length;
+            }
+        }
+        self.switchboard.turn_done(token, received == Received::End);
+        Ok(matches!(received, Received::Bytes(_)))
+    }
+}
+
+/// A receive buffer, with room for a header and something behind it.
+fn pop_buffer(queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<Option<Chain>, Broken> {
+    match chain::pop(queue, memory)? {
+        Some(chain) if chain.writable.len() <= HEADER_BYTES => {
+            Err(Broken(format!("a vsock receive buffer of {} bytes", chain.writable.len())))
+        }
+        chain => Ok(chain),
+    }
+}
+
+/// Gives the guest a packet whose `length` bytes of data are in the buffer already.
+fn give_packet(
+    queue: &mut Queue,
+    memory: &GuestMemoryMmap,
+    buffer: &Chain,
+    header: &Header,
+    length: usize,
+) -> Result<(), Broken> {
+    buffer.writable.write(memory, &header.encode())?;
+    chain::complete(queue, memory, buffer, HEADER_BYTES + length)
+}
+
+impl VirtioDevice for Vsock {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Vsock
+    }
+
+    /// Receive, transmit, and events, of which there are none: a machine keeps its context id.
+    fn queue_sizes(&self) -> &'static [u16] {
+        &[QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE]
+    }
+
+    fn features(&self) -> u64 {
+        0
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        copy_config(&u64::from(self.guest_cid).to_le_bytes(), offset, data);
+    }
+
+    fn activate(&mut self, _features: u64) {}
+
+    fn reset(&mut self) {
+        self.switchboard.reset();
+    }
+
+    fn queue_event(
+        &mut self,
+        _index: usize,
+        memory: &GuestMemoryMmap,
+        queues: &mut [&mut Queue],
+    ) -> Result<UsedQueues, Broken> {
+        self.process(memory, queues)
+    }
+
+    fn host_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.switchboard.poller().as_fd())
+    }
+
+    fn host_event(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        queues: &mut [&mut Queue],
+    ) -> Result<UsedQueues, Broken> {
+        self.process(memory, queues)
+    }
+}
