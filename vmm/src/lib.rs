@@ -1,21 +1,31 @@
 //! One microVM per process: memory, vCPUs and virtio devices, on KVM or on a child QEMU's software emulation.
 //!
 //! The library's public face is plain data, for the daemon that starts machines: what a machine is made of
-//! ([`config`]), and what its control socket says ([`control`]). The process itself is `src/main.rs`.
+//! ([`config`]), and what its control socket says ([`control`]). The process itself is [`run`].
 
 mod boot;
 mod bus;
 pub mod config;
+mod console_log;
 pub mod control;
+mod control_server;
+mod device_set;
 mod devices;
 mod event_loop;
 mod kvm;
 #[cfg_attr(not(test), expect(dead_code, reason = "until the accelerator is chosen in machine.rs"))]
 mod kvm_machine;
 mod layout;
+mod machine;
 mod machine_thread;
 mod memory;
+mod process;
+mod qmp;
+mod state_dir;
 #[cfg(test)]
 mod stub_guest;
+mod tcg;
 mod vcpu;
 mod virtio;
+
+pub use process::run;

@@ -5,8 +5,6 @@
 //! every descriptor as the hostile guest's word: bounded, checked, and on nonsense it answers [`Broken`], after
 //! which its transport stops it (DEVICE_NEEDS_RESET, virtio 1.2, section 2.1.2). It never panics.
 
-pub(crate) mod mmio;
-
 use std::os::fd::BorrowedFd;
 
 use virtio_queue::Queue;
@@ -16,6 +14,7 @@ mod block;
 mod chain;
 mod console;
 mod guest_io;
+pub(crate) mod mmio;
 mod rng;
 pub(crate) mod vhost_user;
 mod vsock;
@@ -27,7 +26,6 @@ pub(crate) use self::vsock::{Vsock, VsockStatistics};
 
 /// What kind of device it is, with its number (virtio 1.2, section 5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(dead_code, reason = "the devices are being written")]
 #[repr(u32)]
 pub(crate) enum DeviceKind {
     Block = 2,

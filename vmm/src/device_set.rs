@@ -1,0 +1,77 @@
+//! The devices of one machine, made from its configuration, and the handles the control thread keeps of them.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::{MachineConfig, files};
+use crate::console_log::ConsoleLog;
+use crate::control::Counters;
+use crate::virtio::{BindError, Block, Console, Disk, Rng, VirtioDevice, Vsock, VsockStatistics};
+
+/// Why a device could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DeviceError {
+    #[error("disk {index}: {source}")]
+    Disk { index: usize, source: BindError },
+    #[error("{file}: {source}")]
+    File { file: &'static str, source: io::Error },
+}
+
+/// What an accelerator is given to run a machine with.
+pub(crate) struct DeviceSet {
+    /// In guest order.
+    pub(crate) disks: Vec<Box<dyn VirtioDevice>>,
+    pub(crate) vsock: Box<dyn VirtioDevice>,
+    pub(crate) rng: Box<dyn VirtioDevice>,
+    pub(crate) console: Box<dyn VirtioDevice>,
+    /// Where the guest's words go that do not come through the console device.
+    pub(crate) console_log: Arc<ConsoleLog>,
+}
+
+/// What stays with the control thread: disks to bind, counters to read.
+#[derive(Debug)]
+pub(crate) struct DeviceHandles {
+    pub(crate) disks: Vec<Arc<Disk>>,
+    vsock: Arc<VsockStatistics>,
+    console_log: Arc<ConsoleLog>,
+}
+
+impl DeviceHandles {
+    pub(crate) fn counters(&self) -> Counters {
+        Counters {
+            disks: self.disks.iter().map(|disk| disk.counters()).collect(),
+            vsock: self.vsock.counters(),
+            console_bytes: self.console_log.printed_bytes(),
+        }
+    }
+}
+
+/// Opens the files and sockets of every device; the working directory is the machine's state directory.
+///
+/// # Errors
+/// Names the disk or file that cannot be opened.
+pub(crate) fn open(config: &MachineConfig) -> Result<(DeviceSet, DeviceHandles), DeviceError> {
+    let failed = |file| move |source| DeviceError::File { file, source };
+    let console_log = ConsoleLog::create(Path::new(files::CONSOLE), config.console_limit_bytes)
+        .map_err(failed(files::CONSOLE))?;
+    let console_log = Arc::new(console_log);
+    let vsock = Vsock::listen(files::VSOCK.into(), config.guest_cid).map_err(failed(files::VSOCK))?;
+    let mut disks = Vec::with_capacity(config.disks.len());
+    for (index, disk) in config.disks.iter().enumerate() {
+        disks.push(Arc::new(Disk::open(disk).map_err(|source| DeviceError::Disk { index, source })?));
+    }
+    let handles = DeviceHandles { vsock: vsock.statistics(), console_log: console_log.clone(), disks };
+    let block = |(index, disk): (usize, &Arc<Disk>)| {
+        Box::new(Block::new(disk.clone(), index)) as Box<dyn VirtioDevice>
+    };
+    let blocks = handles.disks.iter().enumerate().map(block).collect();
+    let devices = DeviceSet {
+        disks: blocks,
+        vsock: Box::new(vsock),
+        rng: Box::new(Rng),
+        console: Box::new(Console::new(console_log.clone())),
+        console_log,
+    };
+    Ok((devices, handles))
+}

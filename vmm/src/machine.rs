@@ -1,0 +1,66 @@
+//! One machine, whatever executes it: an accelerator and the verbs that both have.
+
+use std::sync::mpsc::Sender;
+
+use crate::config::{Accelerator, MachineConfig};
+use crate::control::MachineExit;
+use crate::device_set::DeviceSet;
+use crate::qmp::QmpError;
+use crate::tcg::{TcgError, TcgMachine};
+
+/// Why a machine could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    Tcg(#[from] TcgError),
+    #[error("the kvm accelerator is not part of this build: use --accelerator tcg")]
+    KvmMissing,
+}
+
+/// A machine that was started.
+pub(crate) enum Machine {
+    Tcg(TcgMachine),
+}
+
+impl Machine {
+    /// Starts the guest; how the machine ends, if nobody shuts it down, is sent to `exits`. The calling thread must
+    /// last as long as the process.
+    ///
+    /// # Errors
+    /// The accelerator is not there, or refuses; the message names the fix where there is one.
+    pub(crate) fn start(
+        config: &MachineConfig,
+        devices: DeviceSet,
+        exits: Sender<MachineExit>,
+    ) -> Result<Self, StartError> {
+        match config.accelerator {
+            Accelerator::Tcg => Ok(Self::Tcg(TcgMachine::start(config, devices, exits)?)),
+            Accelerator::Kvm => Err(StartError::KvmMissing),
+        }
+    }
+
+    /// Returns when no vCPU runs guest code any more.
+    ///
+    /// # Errors
+    /// The accelerator is gone or stuck.
+    pub(crate) fn pause(&self) -> Result<(), QmpError> {
+        match self {
+            Self::Tcg(machine) => machine.pause(),
+        }
+    }
+
+    /// # Errors
+    /// The accelerator is gone or stuck.
+    pub(crate) fn resume(&self) -> Result<(), QmpError> {
+        match self {
+            Self::Tcg(machine) => machine.resume(),
+        }
+    }
+
+    /// Ends the guest at once, and returns when nothing of it runs any more.
+    pub(crate) fn shut_down(&self) {
+        match self {
+            Self::Tcg(machine) => machine.shut_down(),
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! QEMU's command line for a machine: no devices but the CPU, its interrupt controllers, a serial port and transports.
+
+use std::ffi::OsString;
+use std::os::fd::RawFd;
+
+use crate::config::MachineConfig;
+
+/// What the guest's kernel needs to know about this accelerator, before the machine's own words.
+///
+/// - `console=ttyS0`: the one console there is.
+/// - `panic=-1 reboot=t`: a panic and a reboot end the machine at once, by a triple fault.
+/// - `mitigations=off`: software emulation does not speculate, and is no boundary anyway; flushes and thunks cost.
+/// - `tsc=reliable`: the counter is the host's, and nothing else here could check it.
+/// - `random.trust_cpu=on`: RDRAND is emulated from the host's random bytes.
+const KERNEL_ARGUMENTS: &str =
+    "console=ttyS0 quiet panic=-1 reboot=t mitigations=off tsc=reliable random.trust_cpu=on";
+
+/// The transports that QEMU's microvm has.
+pub(super) const MAX_TRANSPORTS: usize = 8;
+
+/// Descriptors that QEMU inherits.
+#[derive(Debug)]
+pub(super) struct Inherited {
+    pub(super) monitor: RawFd,
+    pub(super) console: RawFd,
+    /// Type of QEMU's device, and the vhost-user connection to ours; in guest order.
+    pub(super) devices: Vec<(&'static str, RawFd)>,
+}
+
+/// The arguments, program name excluded.
+pub(super) fn arguments(config: &MachineConfig, inherited: &Inherited) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = Vec::new();
+    let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
+    add(&["-name", &escape(&config.id)]);
+    add(&["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
+    add(&["-machine", MACHINE]);
+    add(&["-accel", accelerator(config.vcpus)]);
+    add(&["-cpu", "max"]);
+    add(&["-smp", &config.vcpus.to_string()]);
+    let memory = format!("{}M", config.memory_mib);
+    add(&["-m", &memory]);
+    add(&["-object", &format!("memory-backend-memfd,id=ram,size={memory},share=on,reserve=off")]);
+    add(&["-global", "virtio-mmio.force-legacy=false"]);
+    add(&["-chardev", &format!("socket,id=monitor,fd={}", inherited.monitor)]);
+    add(&["-mon", "chardev=monitor,mode=control"]);
+    add(&["-chardev", &format!("socket,id=console,fd={}", inherited.console)]);
+    add(&["-serial", "chardev:console"]);
+    for (index, (device, fd)) in inherited.devices.iter().enumerate() {
+        add(&["-chardev", &format!("socket,id=device{index},fd={fd}")]);
+        add(&["-device", &format!("{device},chardev=device{index}")]);
+    }
+    add(&["-append", &format!("{KERNEL_ARGUMENTS} {}", config.command_line)]);
+    arguments.extend(["-kernel".into(), config.kernel.clone().into()]);
+    if let Some(initramfs) = &config.initramfs {
+        arguments.extend(["-initrd".into(), initramfs.clone().into()]);
+    }
+    arguments
+}
+
+/// No firmware tables, no clocks and no buses beyond what a kernel needs to count time and deliver interrupts.
+const MACHINE: &str =
+    "microvm,acpi=off,rtc=off,pcie=off,usb=off,isa-serial=on,x-option-roms=off,memory-backend=ram";
+
+/// The translation buffer takes a share of host memory unless it is bounded, in MiB.
+fn accelerator(vcpus: u8) -> &'static str {
+    if vcpus == 1 { "tcg,tb-size=64" } else { "tcg,tb-size=64,thread=multi" }
+}
+
+/// A comma inside a value is written twice.
+fn escape(value: &str) -> String {
+    value.replace(',', ",,")
+}

@@ -1,0 +1,231 @@
+//! The tcg accelerator: a child QEMU emulates the CPU in software, our devices serve it over vhost-user.
+//!
+//! For development and for hosts without virtualization; no security boundary. QEMU is bound to this process: it dies
+//! with it however that happens, and when QEMU dies the machine is over, with what QEMU said as the reason.
+
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use self::command::{Inherited, MAX_TRANSPORTS};
+use crate::config::MachineConfig;
+use crate::console_log::ConsoleLog;
+use crate::control::MachineExit;
+use crate::device_set::DeviceSet;
+use crate::qmp::{self, Qmp, QmpError};
+use crate::virtio::VirtioDevice;
+use crate::virtio::vhost_user::{self, Server};
+
+mod child;
+mod command;
+
+/// What QEMU wrote to its standard error is kept up to this many bytes.
+const MAX_COMPLAINT_BYTES: usize = 4096;
+const CONSOLE_BUFFER_BYTES: usize = 64 << 10;
+
+/// Why QEMU could not be started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TcgError {
+    #[error("{qemu} is not installed: apt-get install qemu-system-x86")]
+    QemuMissing { qemu: PathBuf },
+    #[error("{qemu} could not be started: {source}")]
+    Spawn { qemu: PathBuf, source: io::Error },
+    #[error("{count} devices, and QEMU's microvm has room for {MAX_TRANSPORTS}")]
+    TooManyDevices { count: usize },
+    #[error("serving the devices: {0}")]
+    Serve(#[from] io::Error),
+}
+
+/// A machine that QEMU executes.
+pub(crate) struct TcgMachine {
+    qmp: Qmp,
+    process: OwnedFd,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
+    _servers: Vec<Server>,
+}
+
+impl TcgMachine {
+    /// Starts QEMU; how the machine ends is sent to `exits`. The calling thread must last as long as the process.
+    ///
+    /// # Errors
+    /// QEMU is not installed or cannot be started, or the host is short of descriptors or threads.
+    pub(crate) fn start(
+        config: &MachineConfig,
+        devices: DeviceSet,
+        exits: Sender<MachineExit>,
+    ) -> Result<Self, TcgError> {
+        let console = devices.console_log.clone();
+        let (servers, device_ends) = serve_devices(devices)?;
+        let (monitor, monitor_end) = UnixStream::pair()?;
+        let (console_stream, console_end) = UnixStream::pair()?;
+        let (qmp, qmp_listener) = Qmp::begin(monitor)?;
+        let inherited = Inherited {
+            monitor: inheritable(&monitor_end)?,
+            console: inheritable(&console_end)?,
+            devices: device_ends
+                .iter()
+                .map(|(kind, end)| Ok((*kind, inheritable(end)?)))
+                .collect::<io::Result<_>>()?,
+        };
+        let mut child = spawn(config, &inherited)?;
+        let pid = Pid::from_child(&child);
+        let process = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
+        let stderr = child.stderr.take().expect("spawned with a pipe for it");
+        let watch = Watch {
+            qemu: config.qemu.clone(),
+            child,
+            console: thread("console", move || copy_console(console_stream, &console))?,
+            complaint: thread("qemu-stderr", move || last_words(stderr))?,
+            qmp_listener,
+        };
+        let supervisor = thread("supervisor", move || {
+            // The process may be ending for another reason already; then nobody listens.
+            exits.send(watch.until_the_end()).ok();
+        })?;
+        Ok(Self { qmp, process, supervisor: Mutex::new(Some(supervisor)), _servers: servers })
+    }
+
+    /// # Errors
+    /// QEMU is gone or stuck.
+    pub(crate) fn pause(&self) -> Result<(), QmpError> {
+        self.qmp.execute("stop")
+    }
+
+    /// # Errors
+    /// QEMU is gone or stuck.
+    pub(crate) fn resume(&self) -> Result<(), QmpError> {
+        self.qmp.execute("cont")
+    }
+
+    /// Ends the guest at once, and returns when nothing of it is left.
+    pub(crate) fn shut_down(&self) {
+        // It fails only when the process is gone already.
+        pidfd_send_signal(&self.process, Signal::KILL).ok();
+        let supervisor = self.supervisor.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(supervisor) = supervisor {
+            // A supervisor that panicked has nothing left to wait for.
+            supervisor.join().ok();
+        }
+    }
+}
+
+fn thread<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    std::thread::Builder::new().name(name.into()).spawn(body)
+}
+
+type DeviceEnds = Vec<(&'static str, UnixStream)>;
+
+/// Serves every device, and gives the connections that QEMU is to have, in guest order. QEMU has no transport for the
+/// console device; its own serial port stands in.
+fn serve_devices(devices: DeviceSet) -> Result<(Vec<Server>, DeviceEnds), TcgError> {
+    drop(devices.console);
+    let log = devices.console_log;
+    let blocks = devices.disks.into_iter().map(|disk| ("vhost-user-blk", disk));
+    let others = [("vhost-user-vsock-device", devices.vsock), ("vhost-user-rng", devices.rng)];
+    let all: Vec<(&'static str, Box<dyn VirtioDevice>)> = blocks.chain(others).collect();
+    if all.len() > MAX_TRANSPORTS {
+        return Err(TcgError::TooManyDevices { count: all.len() });
+    }
+    let (mut servers, mut ends) = (Vec::new(), Vec::new());
+    for (index, (name, device)) in all.into_iter().enumerate() {
+        let log: Arc<ConsoleLog> = log.clone();
+        let report = move |broken: &crate::virtio::Broken| {
+            log.append(format!("berth-vmm: device {index} ({name}) stopped: {broken}\n").as_bytes());
+        };
+        let (server, end) = vhost_user::serve(device, Path::new("."), Box::new(report))?;
+        servers.push(server);
+        ends.push((name, end));
+    }
+    Ok((servers, ends))
+}
+
+/// Lets the next child have a descriptor, under the same number.
+fn inheritable(stream: &UnixStream) -> io::Result<i32> {
+    fcntl_setfd(stream, FdFlags::empty())?;
+    Ok(stream.as_raw_fd())
+}
+
+fn spawn(config: &MachineConfig, inherited: &Inherited) -> Result<Child, TcgError> {
+    let qemu = || config.qemu.clone();
+    let mut command = Command::new(&config.qemu);
+    command.args(command::arguments(config, inherited));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    child::spawn_bound_to_us(&mut command).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound => TcgError::QemuMissing { qemu: qemu() },
+        _ => TcgError::Spawn { qemu: qemu(), source },
+    })
+}
+
+/// A running QEMU and the threads that listen to it.
+struct Watch {
+    qemu: PathBuf,
+    child: Child,
+    console: JoinHandle<()>,
+    complaint: JoinHandle<String>,
+    qmp_listener: qmp::Listener,
+}
+
+impl Watch {
+    /// Waits until QEMU has ended and everything it and the guest said has been read.
+    fn until_the_end(mut self) -> MachineExit {
+        let status = self.child.wait();
+        let reason = self.qmp_listener.join().ok().flatten();
+        let complaint = self.complaint.join().unwrap_or_default();
+        self.console.join().ok();
+        match status {
+            Ok(status) => judge(&self.qemu, status, reason.as_deref(), &complaint),
+            Err(e) => MachineExit::Failed { message: format!("waiting for {}: {e}", self.qemu.display()) },
+        }
+    }
+}
+
+/// What QEMU's end means.
+fn judge(qemu: &Path, status: ExitStatus, reason: Option<&str>, complaint: &str) -> MachineExit {
+    if status.success() && matches!(reason, Some("guest-reset" | "guest-shutdown" | "guest-panic")) {
+        return MachineExit::GuestReset;
+    }
+    let how = match (status.signal(), status.code()) {
+        (Some(signal), _) => format!("was killed by signal {signal}"),
+        (None, Some(0)) => format!("was told to quit ({})", reason.unwrap_or("no reason given")),
+        (None, code) => format!("failed with status {}", code.unwrap_or(-1)),
+    };
+    let separator = if complaint.is_empty() { "" } else { ": " };
+    MachineExit::Failed { message: format!("{} {how}{separator}{complaint}", qemu.display()) }
+}
+
+/// Everything the guest prints on its serial port, until QEMU closes it.
+fn copy_console(mut from: UnixStream, log: &ConsoleLog) {
+    let mut buffer = vec![0; CONSOLE_BUFFER_BYTES];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return,
+            Ok(length) => log.append(&buffer[..length]),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// The end of what is written to `from`, on one line.
+fn last_words(mut from: impl Read) -> String {
+    let mut words = Vec::new();
+    let mut part = [0; MAX_COMPLAINT_BYTES];
+    while let Ok(length @ 1..) = from.read(&mut part) {
+        words.extend_from_slice(&part[..length]);
+        let surplus = words.len().saturating_sub(MAX_COMPLAINT_BYTES);
+        words.drain(..surplus);
+    }
+    String::from_utf8_lossy(&words).trim().replace('\n', "; ")
+}
