@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
+use hyper::header::HeaderValue;
 use serde::Deserialize;
 
 use super::request::Request;
 use super::{Client, ClientError, CreateRequest, Hijacked, collect};
 use crate::terminal::Size;
+
+/// A container that is removed at its end may be gone before anybody could inspect it: the start says it at once.
+const TIMELINE_HEADER: &str = "berth-start-timeline";
 
 /// What `POST /containers/create` answers.
 #[derive(Debug, Deserialize)]
@@ -71,8 +75,6 @@ pub(crate) struct Container {
     pub(crate) state: ContainerState,
     pub(crate) config: ContainerConfig,
     pub(crate) host_config: ContainerHostConfig,
-    /// Berth's own: how long each phase of the start took, in order. Other daemons have none.
-    pub(crate) start_timeline: Vec<StartPhase>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -96,6 +98,7 @@ pub(crate) struct ContainerHostConfig {
     pub(crate) auto_remove: bool,
 }
 
+/// How long a part of a start took, as Berth's daemon measured it. The parts are consecutive.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct StartPhase {
@@ -184,9 +187,17 @@ impl Client {
         self.send_for_json(request).await
     }
 
-    pub(crate) async fn start(&self, id: &str, detach_keys: Option<&str>) -> Result<(), ClientError> {
+    /// Returns where the time went, in order. Other daemons than Berth's do not say, and neither does ours of a
+    /// container that runs already.
+    pub(crate) async fn start(
+        &self,
+        id: &str,
+        detach_keys: Option<&str>,
+    ) -> Result<Vec<StartPhase>, ClientError> {
         let request = Request::post(&["containers", id, "start"]).with_if_some("detachKeys", detach_keys);
-        self.send_for_nothing(request).await
+        let response = self.send(request).await?;
+        let timeline = response.headers().get(TIMELINE_HEADER).map(HeaderValue::as_bytes);
+        Ok(timeline.and_then(|json| serde_json::from_slice(json).ok()).unwrap_or_default())
     }
 
     pub(crate) async fn attach(

@@ -88,14 +88,7 @@ impl Client {
         version: Option<&str>,
     ) -> Result<Response<Incoming>, ClientError> {
         let name = request.name();
-        let mut builder = hyper::Request::builder()
-            .method(&request.method)
-            .uri(request.target(version))
-            .header(HOST, "berth")
-            .header(USER_AGENT, concat!("Berth-Client/", env!("CARGO_PKG_VERSION")));
-        if let Some(content_type) = request.content_type {
-            builder = builder.header(CONTENT_TYPE, content_type);
-        }
+        let builder = builder(&request, version);
         self.exchange(&name, builder, request.body).await
     }
 
@@ -137,15 +130,7 @@ impl Client {
     async fn hijack(&self, request: Request) -> Result<Hijacked, ClientError> {
         let name = request.name();
         let version = self.version().await?;
-        let mut builder = hyper::Request::builder()
-            .method(&request.method)
-            .uri(request.target(Some(version)))
-            .header(HOST, "berth")
-            .header(CONNECTION, "Upgrade")
-            .header(UPGRADE, "tcp");
-        if let Some(content_type) = request.content_type {
-            builder = builder.header(CONTENT_TYPE, content_type);
-        }
+        let builder = builder(&request, Some(version)).header(CONNECTION, "Upgrade").header(UPGRADE, "tcp");
         let response = self.exchange(&name, builder, request.body).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             let reason = format!("expected 101, got {}", response.status());
@@ -153,6 +138,18 @@ impl Client {
         }
         let upgraded = hyper::upgrade::on(response).await.map_err(|source| broken(&name, source))?;
         Ok(TokioIo::new(upgraded))
+    }
+}
+
+fn builder(request: &Request, version: Option<&str>) -> hyper::http::request::Builder {
+    let builder = hyper::Request::builder()
+        .method(&request.method)
+        .uri(request.target(version))
+        .header(HOST, "berth")
+        .header(USER_AGENT, concat!("Berth-Client/", env!("CARGO_PKG_VERSION")));
+    match request.content_type {
+        Some(content_type) => builder.header(CONTENT_TYPE, content_type),
+        None => builder,
     }
 }
 

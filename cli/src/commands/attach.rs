@@ -75,9 +75,9 @@ pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
 fn check_state(container: &Container) -> Result<(), Failure> {
     let state = &container.state;
     let reason = match (state.running, state.paused, state.restarting) {
-        (_, true, _) => "cannot attach to a paused container, unpause it first",
-        (_, _, true) => "cannot attach to a restarting container, wait until it is running",
-        (false, _, _) => "cannot attach to a stopped container, start it first",
+        (_, true, _) => "You cannot attach to a paused container, unpause it first",
+        (_, _, true) => "You cannot attach to a restarting container, wait until it is running",
+        (false, _, _) => "You cannot attach to a stopped container, start it first",
         (true, false, false) => return Ok(()),
     };
     Err(Failure::Usage(reason.to_owned()))

@@ -1,6 +1,6 @@
 //! Starts a container with this process's streams on it and stays until it ends: the core of `run` and `start -a`.
 
-use crate::client::{AttachStreams, Client, ClientError, PendingExit, WaitFor};
+use crate::client::{AttachStreams, Client, ClientError, PendingExit, StartPhase, WaitFor};
 use crate::detach_keys::DetachKeys;
 use crate::outcome::{DAEMON_FAILED, Failure, exit_status};
 use crate::output::note;
@@ -20,21 +20,21 @@ pub(super) struct Attached<'a> {
 }
 
 impl Attached<'_> {
-    /// Attaches, waits for the exit from before the start on, starts, and serves the user. `on_started` runs once the
-    /// container does. Returns the container's exit status; zero if the user left it.
+    /// Attaches, waits for the exit from before the start on, starts, and serves the user. `on_started` learns
+    /// where the time of the start went. Returns the container's exit status; zero if the user left it.
     ///
     /// # Errors
     /// [`Failure::Client`] if the container did not start.
-    pub(super) async fn run(self, on_started: impl AsyncFnOnce()) -> Result<u8, Failure> {
+    pub(super) async fn run(self, on_started: impl FnOnce(Vec<StartPhase>)) -> Result<u8, Failure> {
         let keys = DetachKeys::parse(self.detach_keys.unwrap_or_default())?;
         let stream = self.client.attach(self.id, self.streams, self.detach_keys).await?;
         // Registered before the start: an exit cannot slip through between the two.
         let until = if self.auto_remove { WaitFor::Removed } else { WaitFor::NextExit };
         let exit = self.client.wait(self.id, until).await?;
-        if let Err(error) = self.client.start(self.id, self.detach_keys).await {
-            return Err(self.not_started(error, exit).await);
+        match self.client.start(self.id, self.detach_keys).await {
+            Ok(phases) => on_started(phases),
+            Err(error) => return Err(self.not_started(error, exit).await),
         }
-        on_started().await;
         let on_signal = if self.signals.is_some() { OnSignal::Forwarded } else { OnSignal::End };
         let session = Session {
             client: self.client,

@@ -87,21 +87,18 @@ async fn run(arguments: &Arguments, client: &Client, begun: Instant) -> Outcome 
         detach_keys: arguments.detach_keys.as_deref(),
     };
     let outcome = attached
-        .run(async || {
-            if arguments.timing {
-                timeline = Some(Timeline::of(client, &id, begun.elapsed()).await);
-            }
-        })
+        .run(|phases| timeline = arguments.timing.then(|| Timeline { phases, waited: begun.elapsed() }))
         .await;
     timeline.iter().for_each(Timeline::print);
     outcome
 }
 
 async fn run_detached(arguments: &Arguments, client: &Client, id: &str, begun: Instant) -> Outcome {
-    client.start(id, arguments.detach_keys.as_deref()).await?;
+    let phases = client.start(id, arguments.detach_keys.as_deref()).await?;
+    let waited = begun.elapsed();
     print(&format!("{id}\n"))?;
     if arguments.timing {
-        Timeline::of(client, id, begun.elapsed()).await.print();
+        Timeline { phases, waited }.print();
     }
     Ok(0)
 }

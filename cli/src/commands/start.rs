@@ -48,7 +48,7 @@ pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
         signals: (!container.config.tty).then(Signals::for_the_container),
         detach_keys: arguments.detach_keys.as_deref(),
     };
-    attached.run(async || {}).await
+    attached.run(|_| {}).await
 }
 
 /// One after the other, in the order of the command line, which users rely on.
@@ -56,7 +56,7 @@ async fn start_all(arguments: &Arguments, client: &Client) -> Outcome {
     let mut failed = Vec::new();
     for name in &arguments.containers {
         match client.start(name, None).await {
-            Ok(()) => print(&format!("{name}\n"))?,
+            Ok(_) => print(&format!("{name}\n"))?,
             Err(error) => {
                 note(&error.to_string());
                 failed.push(name.as_str());
@@ -66,5 +66,5 @@ async fn start_all(arguments: &Arguments, client: &Client) -> Outcome {
     if failed.is_empty() {
         return Ok(0);
     }
-    Err(Failure::Usage(format!("failed to start containers: {}", failed.join(", "))))
+    Err(Failure::Usage(format!("Error: failed to start containers: {}", failed.join(", "))))
 }

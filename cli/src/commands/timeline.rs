@@ -2,25 +2,18 @@
 
 use std::time::Duration;
 
-use crate::client::{Client, Container, StartPhase};
+use crate::client::StartPhase;
 use crate::output::note;
 use crate::table;
 
-/// Gathered while the container runs, printed when it has ended, so that it does not mix with the output.
+/// Gathered when the container starts, printed when it has ended, so that it does not mix with the output.
 pub(super) struct Timeline {
-    phases: Vec<StartPhase>,
+    pub(super) phases: Vec<StartPhase>,
     /// From the beginning of `run` to the daemon's word that the container runs.
-    waited: Duration,
+    pub(super) waited: Duration,
 }
 
 impl Timeline {
-    pub(super) async fn of(client: &Client, id: &str, waited: Duration) -> Self {
-        // A container of `--rm` may be gone already: that costs the phases, not the run.
-        let container = client.container(id).await.unwrap_or_default();
-        let Container { start_timeline: phases, .. } = container;
-        Self { phases, waited }
-    }
-
     pub(super) fn print(&self) {
         note(self.render().trim_end());
     }
@@ -31,10 +24,7 @@ impl Timeline {
             rows.push(vec![phase.phase.clone(), milliseconds(phase.milliseconds)]);
         }
         if self.phases.is_empty() {
-            rows.push(vec![
-                "(no timeline)".to_owned(),
-                "the daemon gave none, or the container is gone".to_owned(),
-            ]);
+            rows.push(vec!["(no timeline)".to_owned(), "this daemon gives none".to_owned()]);
         }
         rows.push(vec!["total seen".to_owned(), milliseconds(self.waited.as_secs_f64() * 1000.0)]);
         table::align(&rows)
@@ -68,6 +58,6 @@ mod tests {
     #[test]
     fn a_daemon_without_timeline_is_told() {
         let timeline = Timeline { phases: Vec::new(), waited: Duration::ZERO };
-        assert!(timeline.render().contains("the daemon gave none"));
+        assert!(timeline.render().contains("this daemon gives none"));
     }
 }

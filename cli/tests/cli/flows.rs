@@ -199,7 +199,7 @@ fn start_without_attaching_goes_on_after_a_failure() {
     assert_eq!((said.status, said.stdout.as_str()), (Some(1), "a\nc\n"));
     assert_eq!(
         said.stderr,
-        "Error response from daemon: No such container: b\nfailed to start containers: b\n"
+        "Error response from daemon: No such container: b\nError: failed to start containers: b\n"
     );
 }
 
@@ -344,4 +344,17 @@ fn a_wrong_command_line_has_dockers_exit_statuses() {
         assert_eq!(daemon.berth(arguments).status, Some(status), "{arguments:?}");
     }
     assert!(daemon.requests().is_empty());
+}
+
+#[test]
+fn a_daemon_that_refuses_an_archive_early_is_heard() {
+    let daemon = FakeDaemon::idle();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("large.tar");
+    // Far more than the socket holds: the daemon answers and hangs up in the middle of it.
+    std::fs::File::create(&path).unwrap().set_len(64 << 20).unwrap();
+    daemon.refuse_early("POST /images/load", 400, &json!({"message": "not an archive"}).to_string());
+    let said = daemon.berth(&["load", "-i", path.to_str().unwrap()]);
+    assert_eq!(said.stderr, "Error response from daemon: not an archive\n");
+    assert_eq!(said.status, Some(1));
 }

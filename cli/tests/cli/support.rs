@@ -29,6 +29,8 @@ struct State {
     program: Box<Program>,
     version: Mutex<String>,
     answers: Mutex<HashMap<String, (u16, String)>>,
+    /// Requests that are answered before their body is read.
+    early: Mutex<Vec<String>>,
     requests: Mutex<Vec<(String, String)>>,
     progress: Mutex<Progress>,
     changed: Condvar,
@@ -49,6 +51,7 @@ impl FakeDaemon {
             program: Box::new(program),
             version: Mutex::new("1.51".to_owned()),
             answers: Mutex::default(),
+            early: Mutex::default(),
             requests: Mutex::default(),
             progress: Mutex::default(),
             changed: Condvar::new(),
@@ -75,8 +78,7 @@ impl FakeDaemon {
     pub(crate) fn describe(&self, tty: bool, auto_remove: bool) {
         let description = json!({
             "Id": "c0ffee", "Name": "/web", "State": {"Status": "running", "Running": true},
-            "Config": {"Tty": tty, "OpenStdin": true}, "HostConfig": {"AutoRemove": auto_remove},
-            "StartTimeline": [{"Phase": "image", "Milliseconds": 1.5}]
+            "Config": {"Tty": tty, "OpenStdin": true}, "HostConfig": {"AutoRemove": auto_remove}
         });
         for name in ["c0ffee", "web"] {
             self.answer(&format!("GET /containers/{name}/json"), 200, &description.to_string());
@@ -86,6 +88,12 @@ impl FakeDaemon {
     /// What `METHOD /path` (without version and query) is answered from now on.
     pub(crate) fn answer(&self, request: &str, status: u16, body: &str) {
         self.state.answers.lock().unwrap().insert(request.to_owned(), (status, body.to_owned()));
+    }
+
+    /// The same, without reading the request's body.
+    pub(crate) fn refuse_early(&self, request: &str, status: u16, body: &str) {
+        self.answer(request, status, body);
+        self.state.early.lock().unwrap().push(request.to_owned());
     }
 
     /// `berth ARGUMENTS` against this daemon, not started yet.
@@ -157,12 +165,16 @@ pub(crate) fn frame(kind: u8, payload: &str) -> Vec<u8> {
 
 fn serve(state: &Arc<State>, stream: UnixStream) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
-    let Some((method, target, body)) = read_request(&mut reader) else { return };
+    let Some(head) = read_head(&mut reader) else { return };
     let version = state.version.lock().unwrap().clone();
-    let target = target.strip_prefix(&format!("/v{version}")).unwrap_or(&target).to_owned();
+    let target = head.target.strip_prefix(&format!("/v{version}")).unwrap_or(&head.target).to_owned();
     let path = target.split('?').next().unwrap();
-    let request = format!("{method} {path}");
-    state.requests.lock().unwrap().push((format!("{method} {target}"), body));
+    let request = format!("{} {path}", head.method);
+    let early = state.early.lock().unwrap().contains(&request);
+    let Some(body) = (if early { Some(String::new()) } else { read_body(&mut reader, &head) }) else {
+        return;
+    };
+    state.requests.lock().unwrap().push((format!("{} {target}", head.method), body));
     state.changed.notify_all();
     let fixed = state.answers.lock().unwrap().get(&request).cloned();
     let answered = match (fixed, path.rsplit('/').next().unwrap()) {
@@ -180,42 +192,54 @@ fn serve(state: &Arc<State>, stream: UnixStream) {
     drop(answered);
 }
 
-fn read_request(reader: &mut BufReader<UnixStream>) -> Option<(String, String, String)> {
+struct Head {
+    method: String,
+    target: String,
+    length: usize,
+    chunked: bool,
+}
+
+fn read_head(reader: &mut BufReader<UnixStream>) -> Option<Head> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
-    let mut words = line.split(' ');
-    let (method, target) = (words.next()?.to_owned(), words.next()?.to_owned());
-    let (mut length, mut chunked) = (0, false);
+    let mut words = line.split(' ').map(str::to_owned);
+    let mut head = Head { method: words.next()?, target: words.next()?, length: 0, chunked: false };
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).ok()?;
         let header = header.trim().to_ascii_lowercase();
         if header.is_empty() {
-            break;
+            return Some(head);
         }
         if let Some(value) = header.strip_prefix("content-length: ") {
-            length = value.parse().ok()?;
+            head.length = value.parse().ok()?;
         }
-        chunked |= header == "transfer-encoding: chunked";
+        head.chunked |= header == "transfer-encoding: chunked";
     }
-    let mut body = vec![0; length];
+}
+
+fn read_body(reader: &mut BufReader<UnixStream>, head: &Head) -> Option<String> {
+    let mut body = vec![0; head.length];
     reader.read_exact(&mut body).ok()?;
-    while chunked {
+    let mut more = head.chunked;
+    while more {
         let mut size = String::new();
         reader.read_line(&mut size).ok()?;
         let size = usize::from_str_radix(size.trim(), 16).ok()?;
         let mut chunk = vec![0; size + 2];
         reader.read_exact(&mut chunk).ok()?;
         body.extend_from_slice(&chunk[..size]);
-        chunked = size > 0;
+        more = size > 0;
     }
-    Some((method, target, String::from_utf8_lossy(&body).into_owned()))
+    Some(String::from_utf8_lossy(&body).into_owned())
 }
 
 fn reply(mut stream: &UnixStream, version: &str, status: u16, body: &str) -> std::io::Result<()> {
     let length = if status == 204 { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     write!(stream, "HTTP/1.1 {status} X\r\nApi-Version: {version}\r\n{length}\r\n{body}")
 }
+
+const TIMELINE: &str = r#"[{"Phase":"image","Milliseconds":1.5},{"Phase":"machine","Milliseconds":2.0}]"#;
 
 const UPGRADED: &[u8] =
     b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
@@ -238,7 +262,10 @@ fn wait(state: &State, mut stream: &UnixStream) -> std::io::Result<()> {
 
 fn start(state: &Arc<State>, stream: &UnixStream, version: &str) -> std::io::Result<()> {
     let attached = state.progress.lock().unwrap().attached.take();
-    reply(stream, version, 204, "")?;
+    write!(
+        &mut &*stream,
+        "HTTP/1.1 204 X\r\nApi-Version: {version}\r\nBerth-Start-Timeline: {TIMELINE}\r\n\r\n"
+    )?;
     if let Some(attached) = attached {
         run(state, &attached);
     }
