@@ -109,8 +109,7 @@ fn channel(kind: u8) -> Result<Channel, StreamError> {
 
 /// Where a container's output goes.
 pub(crate) struct Output {
-    stdout: tokio::io::Stdout,
-    stderr: tokio::io::Stderr,
+    sinks: Sinks,
     /// None for [`Framing::Raw`].
     demultiplexer: Option<Demultiplexer>,
     daemon_error: Vec<u8>,
@@ -119,8 +118,7 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn new(framing: Framing) -> Self {
         Self {
-            stdout: tokio::io::stdout(),
-            stderr: tokio::io::stderr(),
+            sinks: Sinks { stdout: tokio::io::stdout(), stderr: tokio::io::stderr() },
             demultiplexer: (framing == Framing::Multiplexed).then(Demultiplexer::default),
             daemon_error: Vec::new(),
         }
@@ -142,20 +140,24 @@ impl Output {
     /// Writes what a piece of the stream holds, and flushes.
     pub(crate) async fn write(&mut self, mut bytes: &[u8]) -> Result<(), StreamError> {
         let Some(demultiplexer) = &mut self.demultiplexer else {
-            self.stdout.write_all(bytes).await.map_err(StreamError::Write)?;
-            return self.stdout.flush().await.map_err(StreamError::Write);
+            return self.sinks.write(Channel::Stdout, bytes).await;
         };
+        // A log is a frame per line: neighbours of one stream are written together.
+        let (mut joined, mut joined_channel) = (Vec::with_capacity(bytes.len()), Channel::Stdout);
         while let Some((channel, payload)) = demultiplexer.next(&mut bytes)? {
-            match channel {
-                Channel::Stdout => write_through(&mut self.stdout, payload).await?,
-                Channel::Stderr => write_through(&mut self.stderr, payload).await?,
-                Channel::Error => {
-                    let room = MAX_ERROR_BYTES.saturating_sub(self.daemon_error.len());
-                    self.daemon_error.extend_from_slice(&payload[..payload.len().min(room)]);
-                }
+            if channel == Channel::Error {
+                let room = MAX_ERROR_BYTES.saturating_sub(self.daemon_error.len());
+                self.daemon_error.extend_from_slice(&payload[..payload.len().min(room)]);
+                continue;
             }
+            if channel != joined_channel {
+                self.sinks.write(joined_channel, &joined).await?;
+                joined.clear();
+                joined_channel = channel;
+            }
+            joined.extend_from_slice(payload);
         }
-        Ok(())
+        self.sinks.write(joined_channel, &joined).await
     }
 
     /// To be called at the end of the stream: tells a complete one from one that was cut.
@@ -172,7 +174,22 @@ impl Output {
     }
 }
 
-/// Flushes after every piece, so that standard output and error keep their order on a terminal they share.
+struct Sinks {
+    stdout: tokio::io::Stdout,
+    stderr: tokio::io::Stderr,
+}
+
+impl Sinks {
+    /// Flushes every time, so that standard output and error keep their order on a terminal they share.
+    async fn write(&mut self, channel: Channel, bytes: &[u8]) -> Result<(), StreamError> {
+        match channel {
+            _ if bytes.is_empty() => Ok(()),
+            Channel::Stdout => write_through(&mut self.stdout, bytes).await,
+            Channel::Stderr | Channel::Error => write_through(&mut self.stderr, bytes).await,
+        }
+    }
+}
+
 async fn write_through(out: &mut (impl AsyncWriteExt + Unpin), bytes: &[u8]) -> Result<(), StreamError> {
     out.write_all(bytes).await.map_err(StreamError::Write)?;
     out.flush().await.map_err(StreamError::Write)

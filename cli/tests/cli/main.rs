@@ -2,6 +2,7 @@
 
 #![cfg(unix)]
 
-mod flows;
+mod run;
 mod support;
 mod terminal;
+mod verbs;

@@ -1,165 +1,11 @@
-//! The verbs as a user sees them: the real `berth`, against a fake daemon.
+//! The other verbs: their requests, their output, their exit statuses.
 
-use std::io::{Read, Write};
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::io::Write;
+use std::process::Command;
 
 use serde_json::json;
 
 use crate::support::{FakeDaemon, Said, frame};
-
-#[test]
-fn run_attaches_and_waits_before_it_starts_and_exits_with_the_containers_status() {
-    let daemon = FakeDaemon::running(|mut stream| {
-        stream.write_all(&[frame(1, "out\n"), frame(2, "err\n")].concat()).unwrap();
-        3
-    });
-    let said = daemon.berth(&["run", "--rm", "--name", "web", "-e", "A=1", "busybox", "sh", "-c", "exit 3"]);
-    assert_eq!((said.status, said.stdout.as_str(), said.stderr.as_str()), (Some(3), "out\n", "err\n"));
-    assert_eq!(
-        daemon.requests(),
-        [
-            "POST /containers/create?name=web",
-            "POST /containers/c0ffee/attach?stream=1&stdout=1&stderr=1",
-            "POST /containers/c0ffee/wait?condition=removed",
-            "POST /containers/c0ffee/start",
-        ]
-    );
-    let body = daemon.body_of("POST /containers/create");
-    assert_eq!((&body["Cmd"], &body["Env"]), (&json!(["sh", "-c", "exit 3"]), &json!(["A=1"])));
-}
-
-#[test]
-fn piped_input_reaches_the_container_and_its_end_too() {
-    let daemon = FakeDaemon::running(|mut stream| {
-        let mut input = String::new();
-        stream.read_to_string(&mut input).unwrap();
-        stream.write_all(&frame(1, &input.to_uppercase())).unwrap();
-        0
-    });
-    let mut berth = daemon.command(&["run", "-i", "busybox", "cat"]);
-    let mut berth =
-        berth.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    berth.stdin.take().unwrap().write_all(b"hello\n").unwrap();
-    let said = Said::from(berth.wait_with_output().unwrap());
-    assert_eq!((said.status, said.stdout.as_str(), said.stderr.as_str()), (Some(0), "HELLO\n", ""));
-}
-
-#[test]
-fn a_large_output_arrives_whole() {
-    let line = "0123456789abcdef".repeat(256);
-    let daemon = FakeDaemon::running(move |mut stream| {
-        for _ in 0..2000 {
-            stream.write_all(&frame(1, &line)).unwrap();
-        }
-        0
-    });
-    let said = daemon.berth(&["run", "busybox"]);
-    assert_eq!((said.status, said.stdout.len()), (Some(0), 2000 * 4096));
-}
-
-#[test]
-fn a_background_container_prints_its_id() {
-    let daemon = FakeDaemon::idle();
-    let said = daemon.berth(&["run", "-d", "busybox"]);
-    assert_eq!((said.status, said.stdout.as_str()), (Some(0), "c0ffee\n"));
-    assert_eq!(daemon.requests(), ["POST /containers/create", "POST /containers/c0ffee/start"]);
-    assert_eq!(daemon.body_of("POST /containers/create")["AttachStdout"], json!(false));
-}
-
-#[test]
-fn an_unknown_image_is_pulled_and_the_daemons_refusal_ends_in_125() {
-    let daemon = FakeDaemon::idle();
-    daemon.answer(
-        "POST /containers/create",
-        404,
-        &json!({"message": "No such image: nope:latest"}).to_string(),
-    );
-    daemon.answer("POST /images/create", 501, &json!({"message": "pulling is not there yet"}).to_string());
-    let said = daemon.berth(&["run", "nope"]);
-    assert_eq!((said.status, said.stdout.as_str()), (Some(125), ""));
-    assert_eq!(
-        said.stderr,
-        "Unable to find image 'nope:latest' locally\n\
-         berth: Error response from daemon: pulling is not there yet\n\n\
-         Run 'berth run --help' for more information\n"
-    );
-    assert!(daemon.requests().contains(&"POST /images/create?fromImage=nope&tag=latest".to_owned()));
-}
-
-#[test]
-fn an_image_that_is_never_to_be_pulled_is_not() {
-    let daemon = FakeDaemon::idle();
-    daemon.answer(
-        "POST /containers/create",
-        404,
-        &json!({"message": "No such image: nope:latest"}).to_string(),
-    );
-    let said = daemon.berth(&["run", "--pull", "never", "nope"]);
-    assert_eq!(said.status, Some(125));
-    assert!(!daemon.requests().iter().any(|request| request.contains("images/create")));
-}
-
-#[test]
-fn a_failed_start_has_dockers_exit_status_and_text() {
-    for (message, status) in [
-        ("exec: \"nope\": executable file not found in $PATH", 127),
-        ("exec: \"/etc/passwd\": permission denied", 126),
-        ("no machine could be started", 125),
-    ] {
-        let daemon = FakeDaemon::idle();
-        daemon.answer("POST /containers/c0ffee/start", 400, &json!({"message": message}).to_string());
-        let said = daemon.berth(&["run", "busybox", "nope"]);
-        assert_eq!(said.status, Some(status), "{said:?}");
-        assert!(
-            said.stderr.starts_with(&format!("berth: Error response from daemon: {message}\n")),
-            "{said:?}"
-        );
-    }
-}
-
-#[test]
-fn a_signal_goes_to_the_container_which_then_ends() {
-    let daemon = FakeDaemon::running(|mut stream| {
-        stream.write_all(&frame(1, "ready\n")).unwrap();
-        std::thread::sleep(Duration::from_millis(500));
-        143
-    });
-    let mut berth = daemon.command(&["run", "busybox", "sleep", "9"]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut ready = [0; 6];
-    berth.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-    let pid = rustix::process::Pid::from_child(&berth);
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    daemon.wait_for("POST /containers/c0ffee/kill?signal=TERM");
-    assert_eq!(berth.wait().unwrap().code(), Some(143));
-}
-
-#[test]
-fn timing_is_printed_after_the_output_on_standard_error() {
-    let daemon = FakeDaemon::running(|mut stream| {
-        stream.write_all(&frame(1, "out\n")).unwrap();
-        0
-    });
-    let said = daemon.berth(&["run", "--timing", "busybox", "true"]);
-    assert_eq!((said.status, said.stdout.as_str()), (Some(0), "out\n"));
-    assert!(said.stderr.contains("image              1.5 ms\n"), "{}", said.stderr);
-}
-
-#[test]
-fn the_cidfile_holds_the_id_and_is_never_overwritten() {
-    let daemon = FakeDaemon::idle();
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("cid");
-    let cidfile = path.to_str().unwrap();
-    assert_eq!(daemon.berth(&["create", "--cidfile", cidfile, "busybox"]).stdout, "c0ffee\n");
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "c0ffee");
-    let again = daemon.berth(&["create", "--cidfile", cidfile, "busybox"]);
-    assert!(again.stderr.contains("container ID file found"), "{again:?}");
-    daemon.answer("POST /containers/create", 500, &json!({"message": "no"}).to_string());
-    let other = directory.path().join("other");
-    assert_eq!(daemon.berth(&["run", "--cidfile", other.to_str().unwrap(), "busybox"]).status, Some(125));
-    assert!(!other.exists());
-}
 
 #[test]
 fn exec_streams_and_exits_with_the_commands_status() {
@@ -308,20 +154,6 @@ fn a_daemon_that_is_not_there_is_told_with_the_fix() {
 }
 
 #[test]
-fn output_that_nobody_reads_ends_quietly() {
-    let daemon = FakeDaemon::running(|mut stream| {
-        // Goes on until the client hangs up.
-        while stream.write_all(&frame(1, &"x".repeat(4096))).is_ok() {}
-        0
-    });
-    let mut berth = daemon.command(&["run", "busybox", "yes"]);
-    let mut berth = berth.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    drop(berth.stdout.take());
-    let said = Said::from(berth.wait_with_output().unwrap());
-    assert_eq!((said.status, said.stderr.as_str()), (Some(141), ""));
-}
-
-#[test]
 fn an_older_daemon_is_spoken_to_in_its_version() {
     let daemon = FakeDaemon::idle();
     daemon.speaks("1.24");
@@ -357,4 +189,80 @@ fn a_daemon_that_refuses_an_archive_early_is_heard() {
     let said = daemon.berth(&["load", "-i", path.to_str().unwrap()]);
     assert_eq!(said.stderr, "Error response from daemon: not an archive\n");
     assert_eq!(said.status, Some(1));
+}
+
+#[test]
+fn attach_wants_a_container_that_runs() {
+    let daemon = FakeDaemon::idle();
+    let said = daemon.berth(&["attach", "--no-stdin", "stopped"]);
+    assert_eq!(
+        (said.status, said.stderr.as_str()),
+        (Some(1), "Error response from daemon: no answer for GET /containers/stopped/json\n")
+    );
+    daemon.answer(
+        "GET /containers/stopped/json",
+        200,
+        &json!({"Id": "s", "State": {"Running": false}}).to_string(),
+    );
+    let said = daemon.berth(&["attach", "stopped"]);
+    assert_eq!(said.stderr, "You cannot attach to a stopped container, start it first\n");
+}
+
+#[test]
+fn images_has_a_line_for_each_name_and_rmi_says_what_it_did() {
+    let daemon = FakeDaemon::idle();
+    let image = json!([{"Id": "sha256:0123456789abcdef", "RepoTags": ["a:1", "b:2"], "Created": 1, "Size": 4_269_678}]);
+    daemon.answer("GET /images/json", 200, &image.to_string());
+    let said = daemon.berth(&["images", "a"]);
+    assert!(said.stdout.starts_with("REPOSITORY   TAG       IMAGE ID       CREATED"), "{said:?}");
+    assert!(said.stdout.contains("\nb            2         0123456789ab"), "{said:?}");
+    assert!(said.stdout.contains("4.27MB"), "{said:?}");
+    assert_eq!(daemon.requests(), ["GET /images/json?filters=%7B%22reference%22%3A%7B%22a%22%3Atrue%7D%7D"]);
+    daemon.answer("DELETE /images/a", 200, r#"[{"Untagged":"a:1"},{"Deleted":"sha256:00"}]"#);
+    let said = daemon.berth(&["rmi", "a"]);
+    assert_eq!((said.status, said.stdout.as_str()), (Some(0), "Untagged: a:1\nDeleted: sha256:00\n"));
+}
+
+#[test]
+fn info_and_events_show_what_the_daemon_says() {
+    let daemon = FakeDaemon::idle();
+    daemon.answer("GET /info", 200, &json!({"Containers": 2, "NCPU": 4, "MemTotal": 1 << 30}).to_string());
+    let said = daemon.berth(&["info"]);
+    assert!(said.stdout.contains("\n Containers: 2\n CPUs: 4\n Total Memory: 1GiB\n"), "{said:?}");
+    assert_eq!(daemon.berth(&["info", "-f", "{{.NCPU}}"]).stdout, "4\n");
+    let events =
+        "{\"Action\":\"start\",\"Actor\":{\"ID\":\"x\"}}\n{\"Action\":\"die\",\"Actor\":{\"ID\":\"x\"}}\n";
+    daemon.answer("GET /events", 200, events);
+    assert_eq!(daemon.berth(&["events", "--format", "{{.Action}} {{.Actor.ID}}"]).stdout, "start x\ndie x\n");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_doctor_names_a_fix_and_needs_no_daemon() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+    command.args([
+        "-H",
+        "unix:///nowhere/d.sock",
+        "doctor",
+        "--format",
+        "json",
+        "--kernel",
+        "/nowhere/vmlinux",
+    ]);
+    let said = Said::from(command.output().unwrap());
+    let report: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+    let of =
+        |name: &str| report["Checks"].as_array().unwrap().iter().find(|check| check["Name"] == name).cloned();
+    let kernel = of("kernel").unwrap();
+    assert_eq!((said.status, &kernel["Verdict"]), (Some(1), &json!("missing")));
+    assert!(kernel["Fix"].as_str().unwrap().contains("--kernel"), "{kernel}");
+    assert_eq!(of("daemon").unwrap()["Verdict"], json!("warning"));
+}
+
+#[test]
+fn completions_know_the_verbs() {
+    for shell in ["bash", "zsh", "fish"] {
+        let said = FakeDaemon::idle().berth(&["completions", shell]);
+        assert!(said.status == Some(0) && said.stdout.contains("sig-proxy"), "{shell}");
+    }
 }
