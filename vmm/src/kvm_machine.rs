@@ -12,7 +12,8 @@ use kvm_bindings::CpuId;
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::boot::{self, BootError, Payload, command_line, cpu_state, cpuid};
+use crate::boot::cpuid::{self, Virtualization};
+use crate::boot::{self, BootError, Payload, command_line, cpu_state};
 use crate::bus::{Bus, Overlap};
 use crate::config::MachineConfig;
 use crate::control::MachineExit;
@@ -73,7 +74,7 @@ impl KvmMachine {
         let mut buses = Buses { ports: pc_devices(&machine, console, exits)?, mmio: Bus::default() };
         let device_count = number_of(&devices)?;
         let loops = connect_virtio(&machine, &memory, devices, console, &mut buses.mmio)?;
-        let line = command_line::compose(device_count, &config.command_line);
+        let line = command_line::compose(device_count, Virtualization::of_this_host(), &config.command_line);
         let payload = Payload {
             kernel: &config.kernel,
             initramfs: config.initramfs.as_deref(),
@@ -178,7 +179,7 @@ fn create_vcpus(host: &kvm::Host, machine: &kvm::Machine, count: u8) -> Result<V
     let supported: CpuId = host.supported_cpuid()?;
     let traits = cpuid::HostTraits {
         has_tsc_deadline_timer: host.has_tsc_deadline_timer(),
-        has_hardware_virtualization: cpuid::has_hardware_virtualization(),
+        virtualization: Virtualization::of_this_host(),
     };
     let create = |id| {
         let vcpu = machine.create_vcpu(id)?;

@@ -3,6 +3,7 @@
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use super::BootError;
+use super::cpuid::Virtualization;
 use crate::layout::{self, COMMAND_LINE_BYTES, COMMAND_LINE_START, VIRTIO_DEVICE_BYTES};
 
 /// True of every machine on KVM:
@@ -12,15 +13,24 @@ use crate::layout::{self, COMMAND_LINE_BYTES, COMMAND_LINE_START, VIRTIO_DEVICE_
 /// - `quiet`: the console log is for what went wrong.
 const BASE: &str = "console=hvc0 earlycon=uart8250,io,0x3f8 reboot=k panic=-1 quiet";
 
+/// On software KVM, guest kernel code is interpreted, and the interpreter lacks instructions whose CPUID bits the
+/// guest sees nevertheless: XSAVE and XRSTOR, STAC and CLAC, POPCNT, CMPXCHG16B, RDFSBASE and its like.
+const SOFTWARE_KVM: &str = " noxsave nosmap nosmep clearcpuid=smap,smep,popcnt,cx16,fsgsbase";
+
 /// The longest part of a device's announcement.
 const LONGEST_DEVICE: &str = " virtio_mmio.device=4K@0x00000000:00";
 
 // What `layout` leaves room for.
-const _: () = assert!(BASE.len() + 1 + layout::MAX_VIRTIO_DEVICES as usize * LONGEST_DEVICE.len() <= 1024);
+const _: () = assert!(
+    BASE.len() + SOFTWARE_KVM.len() + 1 + layout::MAX_VIRTIO_DEVICES as usize * LONGEST_DEVICE.len() <= 1024
+);
 
 /// The whole line for a machine with `virtio_devices` devices; what is `configured` comes last and so wins.
-pub(crate) fn compose(virtio_devices: u32, configured: &str) -> String {
+pub(crate) fn compose(virtio_devices: u32, virtualization: Virtualization, configured: &str) -> String {
     let mut line = BASE.to_owned();
+    if virtualization == Virtualization::Software {
+        line += SOFTWARE_KVM;
+    }
     for index in 0..virtio_devices {
         let (start, irq) = (layout::virtio_start(index), layout::VIRTIO_FIRST_IRQ + index);
         line += &format!(" virtio_mmio.device={}K@{start:#x}:{irq}", VIRTIO_DEVICE_BYTES / 1024);
@@ -47,7 +57,7 @@ mod tests {
 
     #[test]
     fn every_device_is_announced_with_its_address_and_line() {
-        let line = compose(2, "root=/dev/vda");
+        let line = compose(2, Virtualization::Hardware, "root=/dev/vda");
         assert!(line.ends_with(
             " virtio_mmio.device=4K@0xd0000000:5 virtio_mmio.device=4K@0xd0001000:6 root=/dev/vda"
         ));
@@ -55,7 +65,11 @@ mod tests {
 
     #[test]
     fn the_longest_line_fits() {
-        let line = compose(layout::MAX_VIRTIO_DEVICES, &"x".repeat(MAX_COMMAND_LINE_BYTES));
+        let line = compose(
+            layout::MAX_VIRTIO_DEVICES,
+            Virtualization::Software,
+            &"x".repeat(MAX_COMMAND_LINE_BYTES),
+        );
         assert!((line.len() as u64) < COMMAND_LINE_BYTES, "{} bytes", line.len());
     }
 }

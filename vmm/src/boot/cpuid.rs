@@ -1,6 +1,7 @@
 //! What the guest's CPUID says: all that KVM offers on this host, and each processor's own place.
 //!
-//! What KVM leaves out stays out: on software KVM the guest would meet instructions that nobody executes.
+//! What KVM leaves out stays out: on software KVM the guest would meet instructions that nobody executes. Some of
+//! them it shows to guests all the same, whatever is set here: see `command_line`.
 
 use std::arch::x86_64::__cpuid;
 
@@ -20,22 +21,36 @@ const FEATURES_ECX_VMX: u32 = 1 << 5;
 const FEATURES_ECX_TSC_DEADLINE: u32 = 1 << 24;
 const FEATURES_ECX_HYPERVISOR: u32 = 1 << 31;
 const FEATURES_EDX_HYPER_THREADING: u32 = 1 << 28;
+const AMD_LAST_LEAF: u32 = 0x8000_0000;
 const AMD_FEATURES: u32 = 0x8000_0001;
 const AMD_FEATURES_ECX_SVM: u32 = 1 << 2;
 /// Paravirtual features whose hypercall a software KVM never completes: unhalting, sending interrupts, yielding.
 const KVM_FEATURES_WITH_HYPERCALLS: u32 = 1 << 7 | 1 << 11 | 1 << 13;
 
+/// What runs guest kernel code on this host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Virtualization {
+    /// The processor: VMX or SVM.
+    Hardware,
+    /// An interpreter in the host's kernel.
+    Software,
+}
+
+impl Virtualization {
+    /// KVM without VMX or SVM can only be a software one.
+    pub(crate) fn of_this_host() -> Self {
+        let has_vmx = || __cpuid(FEATURES).ecx & FEATURES_ECX_VMX != 0;
+        let has_amd_features = || __cpuid(AMD_LAST_LEAF).eax >= AMD_FEATURES;
+        let has_svm = || has_amd_features() && __cpuid(AMD_FEATURES).ecx & AMD_FEATURES_ECX_SVM != 0;
+        if has_vmx() || has_svm() { Self::Hardware } else { Self::Software }
+    }
+}
+
 /// How the host runs guests, as far as the guest's CPUID depends on it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HostTraits {
     pub(crate) has_tsc_deadline_timer: bool,
-    pub(crate) has_hardware_virtualization: bool,
-}
-
-/// Whether this host's processors have VMX or SVM; otherwise its KVM is a software one.
-pub(crate) fn has_hardware_virtualization() -> bool {
-    __cpuid(FEATURES).ecx & FEATURES_ECX_VMX != 0
-        || (__cpuid(0x8000_0000).eax >= AMD_FEATURES && __cpuid(AMD_FEATURES).ecx & AMD_FEATURES_ECX_SVM != 0)
+    pub(crate) virtualization: Virtualization,
 }
 
 /// The CPUID of processor `id` of `vcpus`, made from what KVM supports. All processors are cores of one socket.
@@ -71,7 +86,9 @@ fn adapt(entry: &mut kvm_cpuid_entry2, id: u8, vcpus: u8, host: HostTraits) {
             let sharing = if level > 2 { last_core } else { 0 };
             entry.eax = entry.eax & 0x3fff | last_core << 26 | sharing << 14;
         }
-        KVM_FEATURES if !host.has_hardware_virtualization => entry.eax &= !KVM_FEATURES_WITH_HYPERCALLS,
+        KVM_FEATURES if host.virtualization == Virtualization::Software => {
+            entry.eax &= !KVM_FEATURES_WITH_HYPERCALLS
+        }
         AMD_SIZES => entry.ecx = entry.ecx & !0xf0ff | last_core | apic_id_bits(vcpus) << 12,
         AMD_TOPOLOGY => {
             entry.eax = id.into();
@@ -109,9 +126,9 @@ mod tests {
     use super::*;
 
     const HARDWARE: HostTraits =
-        HostTraits { has_tsc_deadline_timer: true, has_hardware_virtualization: true };
+        HostTraits { has_tsc_deadline_timer: true, virtualization: Virtualization::Hardware };
     const SOFTWARE: HostTraits =
-        HostTraits { has_tsc_deadline_timer: true, has_hardware_virtualization: false };
+        HostTraits { has_tsc_deadline_timer: true, virtualization: Virtualization::Software };
 
     fn supported() -> CpuId {
         let leaf = |function, eax| kvm_cpuid_entry2 { function, eax, ..Default::default() };

@@ -28,11 +28,15 @@ fn kvm_opens(test: &str) -> bool {
     match kvm::Host::open() {
         Ok(_) => true,
         Err(reason) => {
-            // Not eprintln, which the test runner would swallow.
-            drop(writeln!(std::io::stderr(), "SKIPPED {test}: {reason}"));
+            skip(test, &reason.to_string());
             false
         }
     }
+}
+
+/// Not by eprintln, which the test runner would swallow.
+fn skip(test: &str, reason: &str) {
+    drop(writeln!(std::io::stderr(), "SKIPPED {test}: {reason}"));
 }
 
 /// Ends a test early, and loudly, where there is no KVM.
@@ -57,7 +61,7 @@ struct Stub {
     machine: KvmMachine,
     exits: Receiver<MachineExit>,
     printed: Arc<Printed>,
-    _directory: tempfile::TempDir,
+    _directory: Option<tempfile::TempDir>,
 }
 
 impl Stub {
@@ -69,6 +73,11 @@ impl Stub {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("kernel");
         std::fs::write(&path, kernel).unwrap();
+        let stub = Self::start(&config(path, vcpus), devices)?;
+        Ok(Self { _directory: Some(directory), ..stub })
+    }
+
+    fn start(config: &MachineConfig, devices: Vec<Box<dyn VirtioDevice>>) -> Result<Self, StartError> {
         let printed = Arc::new(Printed::default());
         let console: Console = {
             let printed = printed.clone();
@@ -78,8 +87,8 @@ impl Stub {
             })
         };
         let (sender, exits) = channel();
-        let machine = KvmMachine::boot(&config(path, vcpus), devices, &console, &sender)?;
-        Ok(Self { machine, exits, printed, _directory: directory })
+        let machine = KvmMachine::boot(config, devices, &console, &sender)?;
+        Ok(Self { machine, exits, printed, _directory: None })
     }
 
     fn printed(&self) -> String {

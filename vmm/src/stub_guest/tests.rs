@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Stub, elf, needs_kvm, program};
+use super::{Stub, config, elf, needs_kvm, program, skip};
+use crate::config::MachineConfig;
 use crate::control::MachineExit;
 use crate::virtio::mmio::tests::Mirror;
 
@@ -90,4 +91,19 @@ fn a_file_that_is_no_kernel_is_refused_by_name() {
         let error = Stub::try_boot(kernel, 1, Vec::new()).map(drop).unwrap_err().to_string();
         assert!(error.contains("/kernel is no uncompressed x86-64 ELF kernel"), "{error}");
     }
+}
+
+#[test]
+fn linux_starts_and_prints_its_first_lines() {
+    needs_kvm!();
+    let Some(kernel) = std::env::var_os("BERTH_TEST_KERNEL") else {
+        skip(module_path!(), "BERTH_TEST_KERNEL does not name a kernel");
+        return;
+    };
+    let config = MachineConfig { command_line: "ignore_loglevel".to_owned(), ..config(kernel.into(), 2) };
+    let stub = Stub::start(&config, Vec::new()).unwrap();
+    stub.prints("Linux version");
+    stub.prints("ignore_loglevel");
+    // Both are in the MP table, which it has found.
+    stub.prints("Processors: 2");
 }
