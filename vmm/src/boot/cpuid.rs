@@ -87,7 +87,7 @@ fn adapt(entry: &mut kvm_cpuid_entry2, id: u8, vcpus: u8, host: HostTraits) {
             entry.eax = entry.eax & 0x3fff | last_core << 26 | sharing << 14;
         }
         KVM_FEATURES if host.virtualization == Virtualization::Software => {
-            entry.eax &= !KVM_FEATURES_WITH_HYPERCALLS
+            entry.eax &= !KVM_FEATURES_WITH_HYPERCALLS;
         }
         AMD_SIZES => entry.ecx = entry.ecx & !0xf0ff | last_core | apic_id_bits(vcpus) << 12,
         AMD_TOPOLOGY => {

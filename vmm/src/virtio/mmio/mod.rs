@@ -24,7 +24,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use self::interrupt::Interrupt;
 pub(crate) use self::registers::QUEUE_NOTIFY;
 use self::transport::Transport;
-use super::{Broken, DeviceKind, UsedQueues, VirtioDevice};
+use super::{Broken, DeviceKind, VirtioDevice};
 use crate::bus::BusDevice;
 use crate::event_loop::HostWatch;
 
@@ -72,24 +72,12 @@ impl MmioDevice {
         let Some(notifier) = self.notifiers.get(index) else { return };
         // Nothing to be read: the event was already handled together with an earlier one.
         drop(notifier.read());
-        let again = self.lock().queue_event(index, &self.interrupt);
-        self.renotify(again);
+        self.lock().queue_event(index, &self.interrupt);
     }
 
     /// The device's host descriptor is readable.
     pub(crate) fn host_ready(&self) {
-        let again = self.lock().host_event(&self.interrupt);
-        self.renotify(again);
-    }
-
-    /// Comes back to queues that were filled while they were worked on, after other devices had their turn.
-    fn renotify(&self, queues: UsedQueues) {
-        for (index, notifier) in self.notifiers.iter().enumerate() {
-            if queues.contains(index) {
-                // Only fails when 2^64 notifications wait to be read.
-                drop(notifier.write(1));
-            }
-        }
+        self.lock().host_event(&self.interrupt);
     }
 
     fn lock(&self) -> MutexGuard<'_, Transport> {

@@ -8,8 +8,6 @@
 //!
 //! Each register can be written in its phase only (virtio 1.2, section 3.1.1); elsewhere a write changes nothing.
 
-use std::sync::atomic::Ordering;
-
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, VRING_AVAIL_F_NO_INTERRUPT,
@@ -225,20 +223,18 @@ impl Transport {
         (self.on_broken)(self.device.kind(), broken);
     }
 
-    /// The driver made buffers available in queue `index`. Names the queues to come back to.
-    pub(super) fn queue_event(&mut self, index: usize, interrupt: &Interrupt) -> UsedQueues {
-        if !self.is_active() || !self.queues.get(index).is_some_and(Queue::ready) {
-            return UsedQueues::NONE;
+    /// The driver made buffers available in queue `index`.
+    pub(super) fn queue_event(&mut self, index: usize, interrupt: &Interrupt) {
+        if self.is_active() && self.queues.get(index).is_some_and(Queue::ready) {
+            self.work(interrupt, |device, memory, queues| device.queue_event(index, memory, queues));
         }
-        self.work(interrupt, |device, memory, queues| device.queue_event(index, memory, queues))
     }
 
-    /// The host has something for the device. Names the queues to come back to.
-    pub(super) fn host_event(&mut self, interrupt: &Interrupt) -> UsedQueues {
-        if !self.is_active() {
-            return UsedQueues::NONE;
+    /// The host has something for the device.
+    pub(super) fn host_event(&mut self, interrupt: &Interrupt) {
+        if self.is_active() {
+            self.work(interrupt, |device, memory, queues| device.host_event(memory, queues));
         }
-        self.work(interrupt, |device, memory, queues| device.host_event(memory, queues))
     }
 
     fn work(
@@ -249,66 +245,25 @@ impl Transport {
             &GuestMemoryMmap,
             &mut [&mut Queue],
         ) -> Result<UsedQueues, Broken>,
-    ) -> UsedQueues {
-        let result = self.progress().and_then(|before| {
-            let mut queues: Vec<&mut Queue> = self.queues.iter_mut().collect();
-            let used = call(&mut *self.device, &self.memory, &mut queues)?;
-            self.publish(used, &before, interrupt)
-        });
-        result.unwrap_or_else(|broken| {
-            self.fail(&broken, interrupt);
-            UsedQueues::NONE
-        })
+    ) {
+        let mut queues: Vec<&mut Queue> = self.queues.iter_mut().collect();
+        let used = call(&mut *self.device, &self.memory, &mut queues);
+        match used.and_then(|used| self.is_interrupt_wanted(used)) {
+            Ok(true) => interrupt.used_buffers(),
+            Ok(false) => {}
+            Err(broken) => self.fail(&broken, interrupt),
+        }
     }
 
-    fn progress(&self) -> Result<Vec<Progress>, Broken> {
-        self.queues.iter().map(|queue| Progress::of(queue, &self.memory)).collect()
-    }
-
-    /// Interrupts the driver if it wants to hear of `used`, and asks it to notify the device of further buffers.
-    ///
-    /// Buffers that came after the device looked, and before the driver knew that it should notify, would be
-    /// forgotten: those queues are returned.
-    fn publish(
-        &mut self,
-        used: UsedQueues,
-        before: &[Progress],
-        interrupt: &Interrupt,
-    ) -> Result<UsedQueues, Broken> {
-        let (memory, mut again, mut wanted) = (&self.memory, UsedQueues::NONE, false);
-        let ready = self.queues.iter_mut().zip(before).enumerate().filter(|(_, (queue, _))| queue.ready());
-        for (index, (queue, before)) in ready {
-            if used.contains(index) {
-                wanted |= wants_interrupt(queue, memory)?;
-            }
-            if queue.next_avail() == before.taken {
-                continue;
-            }
-            let has_more = queue.enable_notification(memory).map_err(|error| ring_error(&error))?;
-            if has_more && Progress::of(queue, memory)?.filled != before.filled {
-                again.add(index);
+    /// Asks every queue that was `used`: each remembers how far it has asked.
+    fn is_interrupt_wanted(&mut self, used: UsedQueues) -> Result<bool, Broken> {
+        let mut wanted = false;
+        for (index, queue) in self.queues.iter_mut().enumerate() {
+            if used.contains(index) && queue.ready() {
+                wanted |= wants_interrupt(queue, &self.memory)?;
             }
         }
-        if wanted {
-            interrupt.used_buffers();
-        }
-        Ok(again)
-    }
-}
-
-/// How far the driver has filled a queue and the device has emptied it, as ring indices.
-struct Progress {
-    filled: u16,
-    taken: u16,
-}
-
-impl Progress {
-    fn of(queue: &Queue, memory: &GuestMemoryMmap) -> Result<Self, Broken> {
-        if !queue.ready() {
-            return Ok(Self { filled: 0, taken: 0 });
-        }
-        let filled = queue.avail_idx(memory, Ordering::Acquire).map_err(|error| ring_error(&error))?;
-        Ok(Self { filled: filled.0, taken: queue.next_avail() })
+        Ok(wanted)
     }
 }
 
