@@ -24,25 +24,27 @@ use crate::virtio::VirtioDevice;
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Whether this host can run these tests; if not, says so.
-fn kvm_opens(test: &str) -> bool {
+fn kvm_opens() -> bool {
     match kvm::Host::open() {
         Ok(_) => true,
         Err(reason) => {
-            skip(test, &reason.to_string());
+            skip(&reason.to_string());
             false
         }
     }
 }
 
-/// Not by eprintln, which the test runner would swallow.
-fn skip(test: &str, reason: &str) {
+/// Not by eprintln, which the test runner would swallow. A test's thread has its name.
+fn skip(reason: &str) {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
     drop(writeln!(std::io::stderr(), "SKIPPED {test}: {reason}"));
 }
 
 /// Ends a test early, and loudly, where there is no KVM.
 macro_rules! needs_kvm {
     () => {
-        if !$crate::stub_guest::kvm_opens(module_path!()) {
+        if !$crate::stub_guest::kvm_opens() {
             return;
         }
     };

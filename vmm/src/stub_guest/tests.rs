@@ -1,11 +1,16 @@
 //! What a machine promises, each shown by a guest that would notice.
 
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Stub, config, elf, needs_kvm, program, skip};
-use crate::config::MachineConfig;
+use super::{DEADLINE, Stub, config, elf, needs_kvm, program, skip};
+use crate::config::{DiskAccess, DiskConfig, Extent, MachineConfig, SECTOR_BYTES};
 use crate::control::MachineExit;
 use crate::virtio::mmio::tests::Mirror;
+use crate::virtio::{Block, Disk, Vsock};
 
 #[test]
 fn a_guest_speaks_and_resets() {
@@ -29,6 +34,56 @@ fn an_interrupt_reaches_the_guests_handler() {
     let stub = Stub::boot(program::interrupt(), 1, Vec::new());
     assert_eq!(stub.exit(), MachineExit::GuestReset);
     assert_eq!(stub.printed(), "interrupted and back\n");
+}
+
+#[test]
+fn a_disk_is_read_and_written_through_its_queue() {
+    needs_kvm!();
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    let text = b"from sector one\n";
+    file.write_all(&[&[0; 512], &text[..], &[0; 1024]].concat()).unwrap();
+    file.as_file().set_len(4 * SECTOR_BYTES).unwrap();
+    let extent = Extent { path: file.path().into(), offset_bytes: 0, length_bytes: 4 * SECTOR_BYTES };
+    let config =
+        DiskConfig { capacity_bytes: 4 * SECTOR_BYTES, access: DiskAccess::ReadWrite, extents: vec![extent] };
+    let disk = Arc::new(Disk::open(&config).unwrap());
+
+    let stub = Stub::boot(program::copy_sector(), 1, vec![Box::new(Block::new(disk.clone(), 0))]);
+    assert_eq!(stub.exit(), MachineExit::GuestReset);
+    assert_eq!(stub.printed().as_bytes(), text);
+    let mut copy = [0; 16];
+    file.as_file().read_exact_at(&mut copy, 2 * SECTOR_BYTES).unwrap();
+    assert_eq!(&copy, text);
+    assert_eq!((disk.counters().reads, disk.counters().writes), (1, 1));
+}
+
+#[test]
+fn a_connection_to_the_guest_carries_bytes_both_ways() {
+    needs_kvm!();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("vsock.sock");
+    let vsock = Vsock::listen(path.clone(), 3).unwrap();
+    // Before the guest has a driver: the connection waits for it.
+    let mut connection = UnixStream::connect(&path).unwrap();
+    connection.set_read_timeout(Some(DEADLINE)).unwrap();
+    connection.write_all(b"CONNECT 1234\n").unwrap();
+    let stub = Stub::boot(program::vsock_echo(), 1, vec![Box::new(vsock)]);
+
+    let mut reader = BufReader::new(connection.try_clone().unwrap());
+    let mut greeting = String::new();
+    reader.read_line(&mut greeting).unwrap();
+    assert!(greeting.starts_with("OK "), "{greeting:?}");
+    // More than the guest's buffer of 64 KiB in all, so that credit has to go around.
+    for round in 0..24u8 {
+        let sent = [round; 8192];
+        connection.write_all(&sent).unwrap();
+        let mut echoed = [0xff; 8192];
+        reader.read_exact(&mut echoed).unwrap();
+        assert!(sent == echoed, "round {round}");
+    }
+    drop((connection, reader));
+    stub.prints("closed");
+    assert_eq!(stub.exit(), MachineExit::GuestReset);
 }
 
 #[test]
@@ -97,7 +152,7 @@ fn a_file_that_is_no_kernel_is_refused_by_name() {
 fn linux_starts_and_prints_its_first_lines() {
     needs_kvm!();
     let Some(kernel) = std::env::var_os("BERTH_TEST_KERNEL") else {
-        skip(module_path!(), "BERTH_TEST_KERNEL does not name a kernel");
+        skip("BERTH_TEST_KERNEL does not name a kernel");
         return;
     };
     let config = MachineConfig { command_line: "ignore_loglevel".to_owned(), ..config(kernel.into(), 2) };
