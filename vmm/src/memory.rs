@@ -61,15 +61,20 @@ fn map_aligned(bytes: u64) -> Result<MmapRegion, MemoryError> {
         return Ok(mapping);
     }
     drop(mapping);
-    let larger = MmapRegion::<()>::new(length + HUGE_PAGE_BYTES).map_err(failed)?;
+    align_within_larger(length).map_err(failed)
+}
+
+/// Maps more than needed and uses the aligned part, which has no owner that could unmap it: a machine's memory
+/// lives as long as its process.
+fn align_within_larger(length: usize) -> Result<MmapRegion, MmapRegionError> {
+    let larger = MmapRegion::<()>::new(length + HUGE_PAGE_BYTES)?;
     let skipped = larger.as_ptr().align_offset(HUGE_PAGE_BYTES);
     // SAFETY: `skipped` is below HUGE_PAGE_BYTES, so the result and `length` bytes after it lie in `larger`.
     let start = unsafe { larger.as_ptr().add(skipped) };
     let (protection, flags) = (larger.prot(), larger.flags());
-    // The aligned part has no owner that could unmap it. A machine's memory lives as long as its process.
     std::mem::forget(larger);
     // SAFETY: the range lies in a mapping with these attributes, which is never unmapped: it was forgotten.
-    unsafe { MmapRegion::build_raw(start, length, protection, flags) }.map_err(failed)
+    unsafe { MmapRegion::build_raw(start, length, protection, flags) }
 }
 
 fn advise_huge_pages(mapping: &MmapRegion) -> io::Result<()> {
@@ -83,7 +88,7 @@ fn advise_huge_pages(mapping: &MmapRegion) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use vm_memory::{Bytes, GuestMemoryBackend};
+    use vm_memory::{Bytes, GuestMemoryBackend, VolatileMemory};
 
     use super::*;
 
@@ -94,6 +99,17 @@ mod tests {
         assert_eq!(ram_ranges(GIB), [(0, GIB)]);
         assert_eq!(ram_ranges(3 * GIB), [(0, 3 * GIB)]);
         assert_eq!(ram_ranges(5 * GIB), [(0, 3 * GIB), (4 * GIB, 2 * GIB)]);
+    }
+
+    #[test]
+    fn memory_is_aligned_on_hosts_that_do_not_see_to_it() {
+        let length = 3 << 20;
+        let mapping = align_within_larger(length).unwrap();
+        assert!(mapping.as_ptr().addr().is_multiple_of(HUGE_PAGE_BYTES));
+        for offset in [0, length - 8] {
+            mapping.get_ref(offset).unwrap().store(7u64);
+            assert_eq!(mapping.get_ref::<u64>(offset).unwrap().load(), 7);
+        }
     }
 
     #[test]

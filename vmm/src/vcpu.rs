@@ -181,7 +181,7 @@ fn run(mut vcpu: Vcpu, id: u8, buses: &Buses, control: &Control) -> Option<Machi
         control.obey()?;
         let step = match vcpu.run() {
             Ok(exit) => dispatch(exit, buses),
-            Err(error) => Step::Failed(error.to_string()),
+            Err(error) => Step::Failed(format!("was refused ({error})")),
         };
         match step {
             Step::GoOn => {}
