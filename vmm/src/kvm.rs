@@ -212,6 +212,8 @@ pub(crate) enum Exit<'a> {
     Kicked,
     /// A triple fault, or a reset or power-off that KVM itself recognised.
     Reset,
+    /// KVM met an instruction it cannot emulate: see [`Vcpu::complete_instruction`].
+    NotEmulated,
     /// KVM cannot go on; [`Vcpu::describe_failure`] says more.
     Failed(&'static str),
 }
@@ -277,7 +279,7 @@ impl Vcpu {
             Ok(VcpuExit::Intr) => Exit::Kicked,
             Ok(VcpuExit::Shutdown | VcpuExit::SystemEvent(..)) => Exit::Reset,
             Ok(VcpuExit::Hlt) => Exit::Failed("halted although KVM has the interrupt chips"),
-            Ok(VcpuExit::InternalError) => Exit::Failed("could not be emulated"),
+            Ok(VcpuExit::InternalError) => Exit::NotEmulated,
             Ok(VcpuExit::FailEntry(..)) => Exit::Failed("could not be entered"),
             Ok(VcpuExit::MemoryFault { .. }) => Exit::Failed("touched memory that the host cannot provide"),
             Ok(_) => Exit::Failed("left the guest for a reason that is not known here"),
@@ -297,6 +299,43 @@ impl Vcpu {
         let _ = self.fd.kvmclock_ctrl();
     }
 
+    /// Completes the instruction at which KVM gave up, if it is one of the two that a software KVM's interpreter of
+    /// kernel code lacks and that can be done from here: INT3, a kernel's way to patch itself, and FWAIT. Says
+    /// whether it was.
+    ///
+    /// # Errors
+    /// KVM does not let go of the processor's state.
+    pub(crate) fn complete_instruction(&mut self) -> Result<bool, KvmError> {
+        const INT3: u8 = 0xcc;
+        const FWAIT: u8 = 0x9b;
+        let failure = self.internal_error().map(|error| error.instruction).unwrap_or_default();
+        match failure.first() {
+            Some(&INT3) => {
+                self.skip_byte()?;
+                self.inject_breakpoint()?;
+            }
+            // Waits for floating-point exceptions, which kernels leave masked.
+            Some(&FWAIT) => self.skip_byte()?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn skip_byte(&self) -> Result<(), KvmError> {
+        let mut registers = self.fd.get_regs().map_err(refused("read a processor's registers"))?;
+        registers.rip = registers.rip.wrapping_add(1);
+        self.fd.set_regs(&registers).map_err(refused("set a processor's registers"))
+    }
+
+    fn inject_breakpoint(&self) -> Result<(), KvmError> {
+        const BREAKPOINT_VECTOR: u8 = 3;
+        let mut events = self.fd.get_vcpu_events().map_err(refused("read a processor's events"))?;
+        events.exception.injected = 1;
+        events.exception.nr = BREAKPOINT_VECTOR;
+        events.exception.has_error_code = 0;
+        self.fd.set_vcpu_events(&events).map_err(refused("inject an exception"))
+    }
+
     /// Where the processor stands and what KVM says of its last exit, for a person to read.
     pub(crate) fn describe_failure(&mut self) -> String {
         let position = match (self.fd.get_regs(), self.fd.get_sregs()) {
@@ -306,36 +345,59 @@ impl Vcpu {
             }
             _ => "at an unknown address".to_owned(),
         };
-        let run = self.fd.get_kvm_run();
-        match run.exit_reason {
-            kvm_bindings::KVM_EXIT_INTERNAL_ERROR => {
-                // SAFETY: the exit reason says that this is the union's current field; it is plain integers.
-                let internal = unsafe { run.__bindgen_anon_1.internal };
-                let words = internal.data.get(..internal.ndata as usize).unwrap_or_default();
-                format!("{position}: internal error {}{}", internal.suberror, instruction_bytes(words))
-            }
-            kvm_bindings::KVM_EXIT_FAIL_ENTRY => {
-                // SAFETY: as above.
-                let entry = unsafe { run.__bindgen_anon_1.fail_entry };
-                format!("{position}: hardware reason {:#x}", entry.hardware_entry_failure_reason)
-            }
-            reason => format!("{position}: exit reason {reason}"),
+        if let Some(error) = self.internal_error() {
+            return format!("{position}: {error}");
         }
+        let run = self.fd.get_kvm_run();
+        if run.exit_reason == kvm_bindings::KVM_EXIT_FAIL_ENTRY {
+            // SAFETY: the exit reason says that this is the union's current field; it is plain integers.
+            let entry = unsafe { run.__bindgen_anon_1.fail_entry };
+            return format!("{position}: hardware reason {:#x}", entry.hardware_entry_failure_reason);
+        }
+        format!("{position}: exit reason {}", run.exit_reason)
+    }
+
+    fn internal_error(&mut self) -> Option<InternalError> {
+        let run = self.fd.get_kvm_run();
+        if run.exit_reason != kvm_bindings::KVM_EXIT_INTERNAL_ERROR {
+            return None;
+        }
+        // SAFETY: the exit reason says that this is the union's current field; it is plain integers.
+        let internal = unsafe { run.__bindgen_anon_1.internal };
+        let words = internal.data.get(..internal.ndata as usize).unwrap_or_default();
+        Some(InternalError { number: internal.suberror, instruction: instruction_bytes(words) })
     }
 }
 
-/// The instruction that KVM could not emulate, if `words` (an internal error's data) carry it: flags, then a
-/// length byte and up to 15 bytes.
-fn instruction_bytes(words: &[u64]) -> String {
-    const HAS_BYTES: u64 = kvm_bindings::KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES as u64;
-    let [flags, rest @ ..] = words else { return String::new() };
-    if flags & HAS_BYTES == 0 {
-        return String::new();
+/// KVM_EXIT_INTERNAL_ERROR.
+struct InternalError {
+    number: u32,
+    /// What could not be emulated, and what follows it; empty if KVM does not say.
+    instruction: Vec<u8>,
+}
+
+impl fmt::Display for InternalError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "internal error {}", self.number)?;
+        if !self.instruction.is_empty() {
+            f.write_str(", instruction bytes")?;
+        }
+        self.instruction.iter().try_for_each(|byte| write!(f, " {byte:02x}"))
     }
-    let bytes: Vec<u8> = rest.iter().flat_map(|word| word.to_le_bytes()).collect();
-    let [length, instruction @ ..] = bytes.as_slice() else { return String::new() };
-    let shown = instruction.iter().take(usize::from(*length).min(15));
-    shown.fold(", instruction bytes".to_owned(), |text, byte| format!("{text} {byte:02x}"))
+}
+
+/// The instruction in an emulation failure's data: flags, then a length byte and up to 15 bytes.
+fn instruction_bytes(words: &[u64]) -> Vec<u8> {
+    const HAS_BYTES: u64 = kvm_bindings::KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES as u64;
+    const MAX_BYTES: usize = 15;
+    match words {
+        [flags, rest @ ..] if flags & HAS_BYTES != 0 => {
+            let mut bytes = rest.iter().flat_map(|word| word.to_le_bytes());
+            let length = bytes.next().unwrap_or(0);
+            bytes.take(usize::from(length).min(MAX_BYTES)).collect()
+        }
+        _ => Vec::new(),
+    }
 }
 
 impl Drop for Vcpu {
@@ -404,10 +466,13 @@ mod tests {
     #[test]
     fn failure_data_shows_the_instruction_and_survives_nonsense() {
         // Length 2, bytes 0f 0b, then rubbish.
-        assert_eq!(instruction_bytes(&[1, 0xffff_ffff_ff0b_0f02]), ", instruction bytes 0f 0b");
-        assert_eq!(instruction_bytes(&[0, 0x0b_0f02]), "");
-        assert_eq!(instruction_bytes(&[1]), "");
-        assert_eq!(instruction_bytes(&[]), "");
-        assert_eq!(instruction_bytes(&[1, 0xff]), format!(", instruction bytes{}", " 00".repeat(7)));
+        assert_eq!(instruction_bytes(&[1, 0xffff_ffff_ff0b_0f02]), [0x0f, 0x0b]);
+        assert!(instruction_bytes(&[0, 0x0b_0f02]).is_empty());
+        assert!(instruction_bytes(&[1]).is_empty());
+        assert!(instruction_bytes(&[]).is_empty());
+        assert_eq!(instruction_bytes(&[1, 0xff]), [0; 7]);
+        assert_eq!(instruction_bytes(&[1, 0xff, 0, 0, 0]).len(), 15);
+        let error = InternalError { number: 1, instruction: vec![0xcc, 0x90] };
+        assert_eq!(error.to_string(), "internal error 1, instruction bytes cc 90");
     }
 }

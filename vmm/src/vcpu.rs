@@ -179,19 +179,24 @@ fn run(mut vcpu: Vcpu, id: u8, buses: &Buses, control: &Control) -> Option<Machi
     loop {
         vcpu.accept_kicks();
         control.obey()?;
-        let step = match vcpu.run() {
-            Ok(exit) => dispatch(exit, buses),
-            Err(error) => Step::Failed(format!("was refused ({error})")),
-        };
-        match step {
-            Step::GoOn => {}
-            Step::Kicked => vcpu.announce_pause(),
-            Step::Reset => return Some(MachineExit::GuestReset),
-            Step::Failed(what) => {
-                let message = format!("vCPU {id} {what}, {}", vcpu.describe_failure());
-                return Some(MachineExit::Failed { message });
+        let step = vcpu.run().map(|exit| dispatch(exit, buses));
+        let problem = match step {
+            Ok(Step::GoOn) => continue,
+            Ok(Step::Kicked) => {
+                vcpu.announce_pause();
+                continue;
             }
-        }
+            Ok(Step::Complete) => match vcpu.complete_instruction() {
+                Ok(true) => continue,
+                Ok(false) => "could not be emulated".to_owned(),
+                Err(error) => error.to_string(),
+            },
+            Ok(Step::Reset) => return Some(MachineExit::GuestReset),
+            Ok(Step::Failed(what)) => what.to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let message = format!("vCPU {id}: {problem}, {}", vcpu.describe_failure());
+        return Some(MachineExit::Failed { message });
     }
 }
 
@@ -199,8 +204,10 @@ fn run(mut vcpu: Vcpu, id: u8, buses: &Buses, control: &Control) -> Option<Machi
 enum Step {
     GoOn,
     Kicked,
+    /// An instruction is left to be done.
+    Complete,
     Reset,
-    Failed(String),
+    Failed(&'static str),
 }
 
 fn dispatch(exit: Exit<'_>, buses: &Buses) -> Step {
@@ -211,7 +218,8 @@ fn dispatch(exit: Exit<'_>, buses: &Buses) -> Step {
         Exit::MmioWrite { address, data } => buses.mmio.write(address, data),
         Exit::Kicked => return Step::Kicked,
         Exit::Reset => return Step::Reset,
-        Exit::Failed(what) => return Step::Failed(what.to_owned()),
+        Exit::NotEmulated => return Step::Complete,
+        Exit::Failed(what) => return Step::Failed(what),
     }
     Step::GoOn
 }
