@@ -17,6 +17,7 @@ use crate::boot::{self, BootError, Payload, command_line, cpu_state};
 use crate::bus::{Bus, Overlap};
 use crate::config::MachineConfig;
 use crate::control::MachineExit;
+use crate::device_set::DeviceSet;
 use crate::devices::reset::KeyboardController;
 use crate::devices::serial::SerialPort;
 use crate::event_loop::{EventLoop, RunningLoop};
@@ -58,6 +59,21 @@ pub(crate) struct KvmMachine {
 }
 
 impl KvmMachine {
+    /// Starts a machine with all that its configuration makes.
+    ///
+    /// # Errors
+    /// Names what is missing on the host, or wrong with the kernel.
+    pub(crate) fn start(
+        config: &MachineConfig,
+        set: DeviceSet,
+        exits: &Sender<MachineExit>,
+    ) -> Result<Self, StartError> {
+        let mut devices = set.disks;
+        devices.extend([set.vsock, set.rng, set.console]);
+        let log = set.console_log;
+        Self::boot(config, devices, &(Arc::new(move |text: &[u8]| log.append(text)) as Console), exits)
+    }
+
     /// Starts a machine with these devices, in guest order.
     ///
     /// # Errors
@@ -98,6 +114,12 @@ impl KvmMachine {
 
     pub(crate) fn resume(&self) {
         self.vcpus.iter().for_each(RunningVcpu::resume);
+        self.vcpus.iter().for_each(RunningVcpu::settle);
+    }
+
+    /// Ends all processors, for good. Returns when none of them runs guest code any more.
+    pub(crate) fn shut_down(&self) {
+        self.vcpus.iter().for_each(RunningVcpu::stop);
         self.vcpus.iter().for_each(RunningVcpu::settle);
     }
 }

@@ -13,7 +13,6 @@ mod device_set;
 mod devices;
 mod event_loop;
 mod kvm;
-#[cfg_attr(not(test), expect(dead_code, reason = "until the accelerator is chosen in machine.rs"))]
 mod kvm_machine;
 mod layout;
 mod machine;

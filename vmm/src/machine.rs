@@ -5,6 +5,7 @@ use std::sync::mpsc::Sender;
 use crate::config::{Accelerator, MachineConfig};
 use crate::control::MachineExit;
 use crate::device_set::DeviceSet;
+use crate::kvm_machine::{self, KvmMachine};
 use crate::qmp::QmpError;
 use crate::tcg::{TcgError, TcgMachine};
 
@@ -13,12 +14,13 @@ use crate::tcg::{TcgError, TcgMachine};
 pub(crate) enum StartError {
     #[error(transparent)]
     Tcg(#[from] TcgError),
-    #[error("the kvm accelerator is not part of this build: use --accelerator tcg")]
-    KvmMissing,
+    #[error(transparent)]
+    Kvm(#[from] kvm_machine::StartError),
 }
 
 /// A machine that was started.
 pub(crate) enum Machine {
+    Kvm(KvmMachine),
     Tcg(TcgMachine),
 }
 
@@ -35,7 +37,7 @@ impl Machine {
     ) -> Result<Self, StartError> {
         match config.accelerator {
             Accelerator::Tcg => Ok(Self::Tcg(TcgMachine::start(config, devices, exits)?)),
-            Accelerator::Kvm => Err(StartError::KvmMissing),
+            Accelerator::Kvm => Ok(Self::Kvm(KvmMachine::start(config, devices, &exits)?)),
         }
     }
 
@@ -45,6 +47,10 @@ impl Machine {
     /// The accelerator is gone or stuck.
     pub(crate) fn pause(&self) -> Result<(), QmpError> {
         match self {
+            Self::Kvm(machine) => {
+                machine.pause();
+                Ok(())
+            }
             Self::Tcg(machine) => machine.pause(),
         }
     }
@@ -53,6 +59,10 @@ impl Machine {
     /// The accelerator is gone or stuck.
     pub(crate) fn resume(&self) -> Result<(), QmpError> {
         match self {
+            Self::Kvm(machine) => {
+                machine.resume();
+                Ok(())
+            }
             Self::Tcg(machine) => machine.resume(),
         }
     }
@@ -60,6 +70,7 @@ impl Machine {
     /// Ends the guest at once, and returns when nothing of it runs any more.
     pub(crate) fn shut_down(&self) {
         match self {
+            Self::Kvm(machine) => machine.shut_down(),
             Self::Tcg(machine) => machine.shut_down(),
         }
     }
