@@ -1,0 +1,186 @@
+//! What a container is asked to be: the nouns of a create request in the engine's own words, kept for its lifetime.
+//!
+//! Knows nothing of JSON dialects; `api` translates to and from Docker's. Persisted with serde in the container's record.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::signal::Signal;
+use crate::image::ImageConfig;
+
+/// A container as requested. Before [`ContainerSpec::with_image_defaults`], `None` means "as the image says";
+/// after it, `None` means that neither said anything.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// The image as the client named it.
+    pub image: String,
+    pub entrypoint: Option<Vec<String>>,
+    pub command: Option<Vec<String>>,
+    /// "NAME=value"; "NAME" alone removes an image's variable.
+    pub env: Vec<String>,
+    pub working_directory: Option<String>,
+    pub user: Option<String>,
+    /// Names or numbers.
+    pub additional_groups: Vec<String>,
+    pub hostname: Option<String>,
+    pub domainname: Option<String>,
+    pub labels: BTreeMap<String, String>,
+    pub exposed_ports: Vec<String>,
+    pub stdio: Stdio,
+    pub stop_signal: Option<Signal>,
+    pub stop_timeout_s: Option<i64>,
+    pub auto_remove: AutoRemove,
+    pub limits: Limits,
+    pub readonly_rootfs: bool,
+    /// Where to what mount options, "size=64m,mode=1777".
+    pub tmpfs: BTreeMap<String, String>,
+    /// "name:address"
+    pub extra_hosts: Vec<String>,
+    pub shm_size_bytes: Option<u64>,
+    /// A small init as the container's first process.
+    pub init: bool,
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// Which of the first process's streams exist and who starts connected to them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stdio {
+    pub terminal: bool,
+    /// Rows and columns of the client's terminal, if known at creation.
+    pub terminal_size: Option<TerminalSize>,
+    pub open_stdin: bool,
+    /// Close stdin when the first attached client goes.
+    pub stdin_once: bool,
+    pub attach_stdin: bool,
+    pub attach_stdout: bool,
+    pub attach_stderr: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    pub rows: u16,
+    pub columns: u16,
+}
+
+/// Whether the container is removed when it ends (`--rm`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AutoRemove {
+    #[default]
+    Keep,
+    Remove,
+}
+
+/// `None` is "no limit".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    pub memory_bytes: Option<u64>,
+    /// 1e-9 CPUs.
+    pub nano_cpus: Option<u64>,
+    pub pids: Option<i64>,
+}
+
+impl ContainerSpec {
+    /// Fills in what the request left to the image, by Docker's rules: an entrypoint of one's own drops the image's
+    /// command, environment variables override by name, labels by key.
+    #[must_use]
+    pub fn with_image_defaults(mut self, image: &ImageConfig) -> Self {
+        if self.entrypoint.is_none() {
+            self.entrypoint.clone_from(&image.entrypoint);
+            if self.command.as_ref().is_none_or(Vec::is_empty) {
+                self.command.clone_from(&image.cmd);
+            }
+        }
+        // `--entrypoint ""` arrives as one empty word and means "none".
+        if self.entrypoint.as_deref() == Some(&[String::new()]) {
+            self.entrypoint = None;
+        }
+        self.env = merge_env(&image.env, &self.env);
+        self.working_directory = self.working_directory.filter(|d| !d.is_empty()).or(image.working_dir.clone());
+        self.user = self.user.filter(|u| !u.is_empty()).or(image.user.clone());
+        for (key, value) in &image.labels {
+            self.labels.entry(key.clone()).or_insert_with(|| value.clone());
+        }
+        for port in &image.exposed_ports {
+            if !self.exposed_ports.contains(port) {
+                self.exposed_ports.push(port.clone());
+            }
+        }
+        self.stop_signal = self.stop_signal.or_else(|| image.stop_signal.as_deref()?.parse().ok());
+        self
+    }
+
+    /// Program and arguments; empty if neither request nor image names any.
+    #[must_use]
+    pub fn args(&self) -> Vec<String> {
+        let entrypoint = self.entrypoint.iter().flatten();
+        entrypoint.chain(self.command.iter().flatten()).cloned().collect()
+    }
+}
+
+/// The image's variables with the request's on top, in the order in which Docker shows them: overridden in place,
+/// new ones at the end.
+fn merge_env(image: &[String], request: &[String]) -> Vec<String> {
+    let name = |entry: &str| entry.split_once('=').map_or(entry, |(name, _)| name).to_owned();
+    let mut merged: Vec<String> = image.to_vec();
+    for entry in request {
+        let position = merged.iter().position(|existing| name(existing) == name(entry));
+        match (position, entry.contains('=')) {
+            (Some(index), true) => merged[index].clone_from(entry),
+            (Some(index), false) => drop(merged.remove(index)),
+            (None, true) => merged.push(entry.clone()),
+            (None, false) => {}
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> ImageConfig {
+        ImageConfig {
+            entrypoint: Some(vec!["/entry".into()]),
+            cmd: Some(vec!["default".into()]),
+            env: vec!["PATH=/bin".into(), "A=1".into()],
+            user: Some("nobody".into()),
+            ..ImageConfig::default()
+        }
+    }
+
+    fn words(words: &[&str]) -> Option<Vec<String>> {
+        Some(words.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn a_command_replaces_the_images_command_and_keeps_its_entrypoint() {
+        let spec = ContainerSpec { command: words(&["mine"]), ..ContainerSpec::default() };
+        assert_eq!(spec.with_image_defaults(&image()).args(), ["/entry", "mine"]);
+    }
+
+    #[test]
+    fn an_entrypoint_drops_the_images_command() {
+        let spec = ContainerSpec { entrypoint: words(&["/mine"]), ..ContainerSpec::default() };
+        assert_eq!(spec.with_image_defaults(&image()).args(), ["/mine"]);
+    }
+
+    #[test]
+    fn an_empty_entrypoint_runs_the_command_alone() {
+        let spec = ContainerSpec { entrypoint: words(&[""]), command: words(&["ls"]), ..ContainerSpec::default() };
+        assert_eq!(spec.with_image_defaults(&image()).args(), ["ls"]);
+    }
+
+    #[test]
+    fn variables_override_in_place_append_and_remove() {
+        let env = vec!["A=2".into(), "B=3".into(), "PATH".into()];
+        let spec = ContainerSpec { env, ..ContainerSpec::default() };
+        assert_eq!(spec.with_image_defaults(&image()).env, ["A=2", "B=3"]);
+    }
+
+    #[test]
+    fn an_empty_user_is_the_images_user() {
+        let spec = ContainerSpec { user: Some(String::new()), ..ContainerSpec::default() };
+        assert_eq!(spec.with_image_defaults(&image()).user.as_deref(), Some("nobody"));
+    }
+}
