@@ -1,0 +1,112 @@
+//! The streams of a process: connections that begin with a header and carry one stream's bytes after it.
+
+use std::io;
+
+use berth_protocol::agent::{StreamHeader, StreamKind, StreamReply};
+use berth_protocol::frame;
+use berth_protocol::ports::STREAM_PORT;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+
+use super::{AgentClient, CallError, read_frame};
+use crate::machine;
+
+/// One read's worth; what a pipe holds by default.
+const CHUNK_BYTES: usize = 64 << 10;
+
+impl AgentClient {
+    /// Connects to the output of a process, from `offset` on: what came before is on the host for good.
+    pub(crate) async fn output(
+        &self,
+        process_id: &str,
+        kind: StreamKind,
+        offset: u64,
+    ) -> Result<OutputReader, CallError> {
+        let (stream, reply) = self.open_stream(process_id, kind, offset).await?;
+        let (reader, writer) = stream.into_split();
+        Ok(OutputReader { reader, acknowledgements: writer, offset: reply.offset, buffer: BytesMut::new() })
+    }
+
+    /// Connects to the stdin of a process.
+    pub(crate) async fn input(&self, process_id: &str) -> Result<InputStream, CallError> {
+        let (stream, _reply) = self.open_stream(process_id, StreamKind::Stdin, 0).await?;
+        Ok(InputStream { stream })
+    }
+
+    async fn open_stream(
+        &self,
+        process_id: &str,
+        kind: StreamKind,
+        offset: u64,
+    ) -> Result<(UnixStream, StreamReply), CallError> {
+        let header = StreamHeader { process_id: process_id.into(), kind: kind.into(), offset };
+        let header = frame::encode(&header)?;
+        let open = async {
+            let mut stream = machine::connect(&self.vsock_path, STREAM_PORT).await?;
+            stream.write_all(&header).await?;
+            let reply: StreamReply = read_frame(&mut stream).await?;
+            Ok((stream, reply))
+        };
+        let (stream, reply) = open.await.map_err(CallError::Unreachable)?;
+        match reply.error {
+            Some(error) => {
+                let code = error.code();
+                Err(CallError::Agent { code, message: error.message })
+            }
+            None => Ok((stream, reply)),
+        }
+    }
+}
+
+/// The host's end of a process's stdout or stderr. The agent keeps every byte until it is acknowledged.
+#[derive(Debug)]
+pub(crate) struct OutputReader {
+    reader: OwnedReadHalf,
+    acknowledgements: OwnedWriteHalf,
+    /// How many bytes of the stream were read.
+    offset: u64,
+    buffer: BytesMut,
+}
+
+impl OutputReader {
+    pub(crate) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The next bytes; `None` at the end of the stream.
+    pub(crate) async fn read(&mut self) -> io::Result<Option<Bytes>> {
+        self.buffer.reserve(CHUNK_BYTES);
+        let count = self.reader.read_buf(&mut self.buffer).await?;
+        self.offset += count as u64;
+        Ok(Some(self.buffer.split().freeze()).filter(|_| count > 0))
+    }
+
+    /// Says that the stream's first `offset` bytes are on the host for good.
+    pub(crate) async fn acknowledge(&mut self, offset: u64) -> io::Result<()> {
+        self.acknowledgements.write_all(&offset.to_le_bytes()).await
+    }
+}
+
+/// The host's end of a process's stdin.
+#[derive(Debug)]
+pub(crate) struct InputStream {
+    stream: UnixStream,
+}
+
+impl InputStream {
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        for chunk in bytes.chunks(CHUNK_BYTES) {
+            let length = u32::try_from(chunk.len()).expect("a chunk is smaller than 4 GiB");
+            self.stream.write_all(&length.to_le_bytes()).await?;
+            self.stream.write_all(chunk).await?;
+        }
+        Ok(())
+    }
+
+    /// The process's stdin is at its end.
+    pub(crate) async fn end(&mut self) -> io::Result<()> {
+        self.stream.write_all(&0_u32.to_le_bytes()).await
+    }
+}
