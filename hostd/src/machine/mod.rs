@@ -1,0 +1,369 @@
+//! Machines as the engine sees them: started, found again after a restart of the daemon, connected to, ended.
+//!
+//! A machine is a `berth-vmm` process in a session of its own with a state directory below the exec root; it outlives
+//! this daemon. Everything the daemon knows of one comes from that directory and its sockets. What runs inside is the
+//! agent's business ([`crate::agent_client`]).
+
+mod control;
+mod process;
+mod ready;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use berth_protocol::agent::Ready;
+use berth_vmm::config::{Accelerator, DiskAccess, DiskConfig, Extent, MachineConfig, files};
+use berth_vmm::control::{MachineExit, Reply, Request};
+use rustix::process::Signal;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use control::ControlClient;
+use process::VmmProcess;
+use ready::ReadyListener;
+
+/// A guest that does nothing else boots in under a second under tcg; a host that starts dozens at once on two cores,
+/// or nests virtualization, may need a hundred times that. On expiry the message carries the console's last lines.
+const BOOT_DEADLINE: Duration = Duration::from_secs(120);
+/// `berth-vmm` listens before it does anything slow.
+const LISTEN_DEADLINE: Duration = Duration::from_secs(60);
+/// Answering a control request needs no guest.
+const CONTROL_DEADLINE: Duration = Duration::from_secs(30);
+/// How long `berth-vmm` may take to end in good order before it is killed.
+const END_DEADLINE: Duration = Duration::from_secs(10);
+/// A connection to a port that nobody listens on is refused at once; this bounds a guest that does not answer.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
+const CONSOLE_LIMIT_BYTES: u64 = 1 << 20;
+/// How much of the console's end goes into an error.
+const CONSOLE_TAIL_BYTES: usize = 2048;
+const CONSOLE_TAIL_LINES: usize = 12;
+/// Every machine has a vsock device of its own, so all guests may have the same context id.
+const GUEST_CID: u32 = 3;
+/// `sockaddr_un.sun_path` without its final NUL (unix(7)).
+const MAX_SOCKET_PATH_BYTES: usize = 107;
+
+/// What every machine of this daemon is started with.
+#[derive(Clone, Debug)]
+pub struct MachineSettings {
+    pub accelerator: Accelerator,
+    pub kernel: PathBuf,
+    pub initramfs: PathBuf,
+    /// The `berth-vmm` program.
+    pub vmm: PathBuf,
+    pub qemu: PathBuf,
+}
+
+/// What one machine is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct MachineSize {
+    pub(crate) memory_mib: u32,
+    pub(crate) vcpus: u8,
+}
+
+/// A disk in guest order, the first is `vda`.
+#[derive(Clone, Debug)]
+pub(crate) struct Disk {
+    pub(crate) access: DiskAccess,
+    pub(crate) extents: Vec<Extent>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MachineError {
+    #[error("machine {id}: cannot {step}")]
+    Io { id: String, step: &'static str, source: io::Error },
+    #[error("machine {id}: no answer within {} s while waiting for {waited_for}{evidence}", .deadline.as_secs())]
+    Deadline { id: String, waited_for: &'static str, deadline: Duration, evidence: String },
+    #[error("machine {id} ended: {reason}")]
+    Ended { id: String, reason: String },
+    #[error("machine {id}: {message}")]
+    Refused { id: String, message: String },
+    #[error("the path {} is too long for a unix socket (at most {MAX_SOCKET_PATH_BYTES} bytes): choose a shorter --exec-root", .0.display())]
+    PathTooLong(PathBuf),
+}
+
+/// Where machines live and what they are made with.
+#[derive(Debug)]
+pub(crate) struct Machines {
+    root: PathBuf,
+    settings: MachineSettings,
+}
+
+impl Machines {
+    pub(crate) fn open(exec_root: &Path, settings: MachineSettings) -> Result<Self, MachineError> {
+        let root = exec_root.join("machines");
+        let longest = root.join("0123456789abcdef").join(format!("{}_{}", files::VSOCK, u32::MAX));
+        if longest.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
+            return Err(MachineError::PathTooLong(root));
+        }
+        let error =
+            |source| MachineError::Io { id: String::new(), step: "make the machines' directory", source };
+        std::fs::create_dir_all(&root).map_err(error)?;
+        Ok(Self { root, settings })
+    }
+
+    /// The ids of all machines that have a state directory, alive or dead.
+    pub(crate) fn ids(&self) -> io::Result<Vec<String>> {
+        let entries = std::fs::read_dir(&self.root)?;
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        Ok(names.collect())
+    }
+
+    fn directory(&self, id: &str) -> PathBuf {
+        self.root.join(id)
+    }
+
+    /// Starts a machine and returns once its control socket answers; the guest boots meanwhile
+    /// ([`StartingMachine::ready`]).
+    pub(crate) async fn start(
+        &self,
+        id: &str,
+        size: MachineSize,
+        disks: Vec<Disk>,
+    ) -> Result<StartingMachine, MachineError> {
+        let directory = self.directory(id);
+        self.prepare_directory(id, &directory, &self.config(id, &size, disks))?;
+        let ready = ReadyListener::bind(&directory).map_err(io_error(id, "listen for the agent"))?;
+        let mut process = VmmProcess::spawn(&self.settings.vmm, &directory)
+            .map_err(|source| process::spawn_error(id, &self.settings.vmm, &source))?;
+        let listening = timeout(LISTEN_DEADLINE, process.listening()).await;
+        let dead = |directory: &Path| MachineError::Ended {
+            id: id.into(),
+            reason: process::end_reason(directory, None),
+        };
+        match listening {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => {
+                process.reaped().await;
+                return Err(dead(&directory));
+            }
+            Ok(Err(source)) => return Err(io_error(id, "read from berth-vmm")(source)),
+            Err(_elapsed) => return Err(deadline(id, "berth-vmm to listen", LISTEN_DEADLINE, &directory)),
+        }
+        let control = ControlClient::connect(&directory.join(files::CONTROL))
+            .await
+            .map_err(io_error(id, "connect to its control socket"))?;
+        let machine = Machine { id: id.into(), directory, control, process: Some(process) };
+        Ok(StartingMachine { machine, ready })
+    }
+
+    fn config(&self, id: &str, size: &MachineSize, disks: Vec<Disk>) -> MachineConfig {
+        let disks = disks.into_iter().map(|disk| DiskConfig {
+            capacity_bytes: disk.extents.iter().map(|extent| extent.length_bytes).sum(),
+            access: disk.access,
+            extents: disk.extents,
+        });
+        MachineConfig {
+            id: id.into(),
+            accelerator: self.settings.accelerator,
+            vcpus: size.vcpus,
+            memory_mib: size.memory_mib,
+            kernel: self.settings.kernel.clone(),
+            initramfs: Some(self.settings.initramfs.clone()),
+            command_line: String::new(),
+            disks: disks.collect(),
+            guest_cid: GUEST_CID,
+            console_limit_bytes: CONSOLE_LIMIT_BYTES,
+            qemu: self.settings.qemu.clone(),
+        }
+    }
+
+    fn prepare_directory(
+        &self,
+        id: &str,
+        directory: &Path,
+        config: &MachineConfig,
+    ) -> Result<(), MachineError> {
+        config
+            .validate()
+            .map_err(|error| MachineError::Refused { id: id.into(), message: error.to_string() })?;
+        self.clear(id).map_err(io_error(id, "clear its directory"))?;
+        std::fs::create_dir(directory).map_err(io_error(id, "make its directory"))?;
+        let json = serde_json::to_vec_pretty(config).expect("plain data is always JSON");
+        std::fs::write(directory.join(files::CONFIG), json).map_err(io_error(id, "write its configuration"))
+    }
+
+    /// The machine of that id if it is alive.
+    pub(crate) async fn find(&self, id: &str) -> Option<Machine> {
+        let directory = self.directory(id);
+        let control = ControlClient::connect(&directory.join(files::CONTROL)).await.ok()?;
+        let mut machine = Machine { id: id.into(), directory, control, process: None };
+        let status = machine.request(Request::Status).await.ok()?;
+        let Reply::Status(status) = status else { return None };
+        machine.process = Some(VmmProcess::adopt(status.pid)?);
+        Some(machine)
+    }
+
+    /// Removes what a machine that is no more left behind. Kills it first if it still lives but does not answer.
+    pub(crate) fn clear(&self, id: &str) -> io::Result<()> {
+        let directory = self.directory(id);
+        if let Some(process) = process::holder_of_lock(&directory) {
+            process.kill();
+            process.wait_until_gone(END_DEADLINE);
+        }
+        match std::fs::remove_dir_all(&directory) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Why the machine of that id, which is no more, ended; with the console's last lines.
+    pub(crate) fn post_mortem(&self, id: &str) -> String {
+        process::end_reason(&self.directory(id), None)
+    }
+}
+
+/// A machine whose guest boots.
+#[derive(Debug)]
+pub(crate) struct StartingMachine {
+    machine: Machine,
+    ready: ReadyListener,
+}
+
+impl StartingMachine {
+    /// Waits for the agent's word that it serves.
+    pub(crate) async fn ready(self) -> Result<(Machine, Ready), (Machine, MachineError)> {
+        let Self { machine, ready } = self;
+        let arrived = tokio::select! {
+            arrived = timeout(BOOT_DEADLINE, ready.accept()) => arrived,
+            () = machine.ended() => return Err(machine.into_ended().await),
+        };
+        let error = match arrived {
+            Ok(Ok(ready)) => return Ok((machine, ready)),
+            Ok(Err(source)) => io_error(&machine.id, "hear from its agent")(source),
+            Err(_elapsed) => deadline(&machine.id, "its agent to start", BOOT_DEADLINE, &machine.directory),
+        };
+        Err((machine, error))
+    }
+}
+
+/// A live machine.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    id: String,
+    directory: PathBuf,
+    control: ControlClient,
+    process: Option<VmmProcess>,
+}
+
+impl Machine {
+    /// Completes when `berth-vmm` is no more, however it ended.
+    pub(crate) async fn ended(&self) {
+        self.control.closed().await;
+    }
+
+    /// The path that guest ports are reached through, for [`connect`].
+    pub(crate) fn vsock_path(&self) -> PathBuf {
+        self.directory.join(files::VSOCK)
+    }
+
+    async fn request(&self, request: Request) -> Result<Reply, MachineError> {
+        let reply = timeout(CONTROL_DEADLINE, self.control.request(request)).await;
+        let gone =
+            || MachineError::Ended { id: self.id.clone(), reason: "it does not answer any more".into() };
+        match reply {
+            Ok(Some(Reply::Error { message })) => Err(MachineError::Refused { id: self.id.clone(), message }),
+            Ok(Some(reply)) => Ok(reply),
+            Ok(None) => Err(gone()),
+            Err(_elapsed) => Err(deadline(&self.id, "berth-vmm's answer", CONTROL_DEADLINE, &self.directory)),
+        }
+    }
+
+    /// Ends the machine by force; [`Machine::ended`] completes.
+    pub(crate) fn kill(&self) {
+        if let Some(process) = &self.process {
+            process.signal(Signal::KILL);
+        }
+    }
+
+    /// What its console said last, for an error's end.
+    pub(crate) fn console_evidence(&self) -> String {
+        process::console_evidence(&self.directory)
+    }
+
+    /// Ends the machine, in good order if it answers and by force if not, and removes its directory.
+    pub(crate) async fn end(mut self) {
+        let _ending: Result<Reply, MachineError> = self.request(Request::ShutDown).await;
+        if timeout(END_DEADLINE, self.ended()).await.is_err() {
+            tracing::warn!(machine = %self.id, "berth-vmm did not end when asked to; killing it");
+            self.kill();
+            self.ended().await;
+        }
+        self.remove_directory().await;
+    }
+
+    /// Why it ended by itself, with what its console said last; removes its directory.
+    pub(crate) async fn into_post_mortem(mut self) -> String {
+        let status = match &mut self.process {
+            Some(process) => process.reaped().await,
+            None => None,
+        };
+        let reason = process::end_reason(&self.directory, status);
+        self.remove_directory().await;
+        reason
+    }
+
+    async fn into_ended(self) -> (Self, MachineError) {
+        let mut machine = self;
+        let status = match &mut machine.process {
+            Some(process) => process.reaped().await,
+            None => None,
+        };
+        let reason = process::end_reason(&machine.directory, status);
+        let error = MachineError::Ended { id: machine.id.clone(), reason };
+        (machine, error)
+    }
+
+    async fn remove_directory(&mut self) {
+        if let Some(process) = &mut self.process {
+            process.reaped().await;
+        }
+        if let Err(error) = tokio::fs::remove_dir_all(&self.directory).await {
+            tracing::warn!(machine = %self.id, %error, "cannot remove the machine's directory");
+        }
+    }
+}
+
+/// Connects to a port of the guest behind `vsock_path`: the host says `CONNECT <port>`, the device answers `OK <port>`
+/// or closes.
+///
+/// # Errors
+/// Nobody listens on the port, or the machine is gone or silent.
+pub(crate) async fn connect(vsock_path: &Path, port: u32) -> io::Result<UnixStream> {
+    let handshake = async {
+        let mut stream = UnixStream::connect(vsock_path).await?;
+        stream.write_all(format!("CONNECT {port}\n").as_bytes()).await?;
+        // Unbuffered beyond the line: the bytes after it are the guest's.
+        let mut answer = String::new();
+        let mut byte_reader = BufReader::with_capacity(1, &mut stream);
+        byte_reader.read_line(&mut answer).await?;
+        if answer.starts_with("OK ") {
+            return Ok(stream);
+        }
+        Err(io::Error::new(
+            io::ErrorKind::ConnectionRefused,
+            format!("nobody in the guest listens on port {port}"),
+        ))
+    };
+    timeout(CONNECT_DEADLINE, handshake).await.map_err(|_elapsed| io::ErrorKind::TimedOut)?
+}
+
+fn io_error(id: &str, step: &'static str) -> impl FnOnce(io::Error) -> MachineError {
+    let id = id.to_owned();
+    move |source| MachineError::Io { id, step, source }
+}
+
+fn deadline(id: &str, waited_for: &'static str, deadline: Duration, directory: &Path) -> MachineError {
+    let evidence = process::console_evidence(directory);
+    MachineError::Deadline { id: id.into(), waited_for, deadline, evidence }
+}
+
+/// For [`MachineExit`]'s readers.
+fn describe_exit(exit: &MachineExit) -> String {
+    match exit {
+        MachineExit::ShutDown => "it was shut down".into(),
+        MachineExit::GuestReset => "its guest reset itself, as after a kernel panic".into(),
+        MachineExit::Failed { message } => message.clone(),
+    }
+}

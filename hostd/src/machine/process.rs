@@ -1,0 +1,186 @@
+//! The `berth-vmm` process behind a machine: spawned or adopted, signalled, reaped, and what it left when it is gone.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use berth_vmm::config::files;
+use berth_vmm::control::MachineExit;
+use rustix::process::{Pid, PidfdFlags, Signal};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStdout, Command};
+
+use super::{CONSOLE_TAIL_BYTES, CONSOLE_TAIL_LINES, MachineError, describe_exit};
+
+/// Where `berth-vmm` complains before it has a better place.
+const STDERR: &str = "stderr.log";
+
+/// A process that cannot be mistaken for another one that got its number later.
+#[derive(Debug)]
+pub(super) struct VmmProcess {
+    pidfd: OwnedFd,
+    /// Only if this daemon started it.
+    child: Option<Child>,
+    stdout: Option<ChildStdout>,
+}
+
+impl VmmProcess {
+    pub(super) fn spawn(vmm: &Path, directory: &Path) -> io::Result<Self> {
+        let stderr = File::create(directory.join(STDERR))?;
+        let mut child = Command::new(vmm)
+            .arg("--state-dir")
+            .arg(directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()?;
+        let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
+        let pid = pid.ok_or(io::ErrorKind::NotFound)?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        let stdout = child.stdout.take();
+        Ok(Self { pidfd, child: Some(child), stdout })
+    }
+
+    /// The process of that id, which an earlier daemon started.
+    pub(super) fn adopt(pid: u32) -> Option<Self> {
+        let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
+        Some(Self { pidfd, child: None, stdout: None })
+    }
+
+    /// Waits for its line that says that the control socket accepts; false if it ended without.
+    pub(super) async fn listening(&mut self) -> io::Result<bool> {
+        let Some(mut stdout) = self.stdout.take() else { return Ok(false) };
+        let mut line = Vec::new();
+        // The program closes its stdout behind the line; a foreign program may say more than anybody wants to hear.
+        (&mut stdout).take(64).read_to_end(&mut line).await?;
+        Ok(line.starts_with(b"listening"))
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        // It may just have ended: then there is nothing to do.
+        let _gone: rustix::io::Result<()> = rustix::process::pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// Waits until it is gone; its status if it was our child.
+    pub(super) async fn reaped(&mut self) -> Option<ExitStatus> {
+        self.child.as_mut()?.wait().await.ok()
+    }
+}
+
+pub(super) fn spawn_error(id: &str, vmm: &Path, source: &io::Error) -> MachineError {
+    let message = format!("cannot start {}: {source}; name the program with --vmm", vmm.display());
+    MachineError::Refused { id: id.into(), message }
+}
+
+/// A `berth-vmm` that holds a directory's lock.
+pub(super) struct LockHolder(OwnedFd);
+
+impl LockHolder {
+    pub(super) fn kill(&self) {
+        let _gone: rustix::io::Result<()> = rustix::process::pidfd_send_signal(&self.0, Signal::KILL);
+    }
+
+    pub(super) fn wait_until_gone(&self, deadline: Duration) {
+        let mut fds = [rustix::event::PollFd::new(&self.0, rustix::event::PollFlags::IN)];
+        let deadline = rustix::event::Timespec { tv_sec: deadline.as_secs().cast_signed(), tv_nsec: 0 };
+        let _ready: rustix::io::Result<usize> = rustix::event::poll(&mut fds, Some(&deadline));
+    }
+}
+
+/// Whoever holds the lock of that directory, if somebody does.
+pub(super) fn holder_of_lock(directory: &Path) -> Option<LockHolder> {
+    use rustix::fs::{FlockOperation, flock};
+    let lock = File::open(directory.join(files::LOCK)).ok()?;
+    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok() {
+        return None;
+    }
+    let pid = fs::read_to_string(directory.join(files::LOCK)).ok()?.trim().parse().ok()?;
+    Some(LockHolder(rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?))
+}
+
+/// One sentence on why the machine of that directory ended, and its console's last lines.
+pub(super) fn end_reason(directory: &Path, status: Option<ExitStatus>) -> String {
+    let told = fs::read(directory.join(files::EXIT)).ok();
+    let exit = told.and_then(|json| serde_json::from_slice::<MachineExit>(&json).ok());
+    let sentence = match (exit, status.and_then(|status| status.signal())) {
+        (Some(exit), _) => describe_exit(&exit),
+        (None, Some(signal)) => format!("berth-vmm was killed by signal {signal}"),
+        (None, None) => match tail(&directory.join(STDERR)) {
+            complaint if complaint.is_empty() => "berth-vmm was killed".into(),
+            complaint => format!("berth-vmm failed: {complaint}"),
+        },
+    };
+    sentence + &console_evidence(directory)
+}
+
+/// "; its console said last: …", or nothing if it said nothing.
+pub(super) fn console_evidence(directory: &Path) -> String {
+    let lines = tail(&directory.join(files::CONSOLE));
+    if lines.is_empty() { lines } else { format!("; its console said last:\n{lines}") }
+}
+
+/// The end of a text file, as far as it is fit to be shown.
+fn tail(path: &Path) -> String {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(CONSOLE_TAIL_BYTES as u64)))?;
+        let mut bytes = Vec::new();
+        file.take(CONSOLE_TAIL_BYTES as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    let bytes = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
+    // The guest wrote this: nothing of it may steer a terminal.
+    let printable = text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "");
+    let lines: Vec<&str> = printable.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(CONSOLE_TAIL_LINES)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dead_machine_tells_why_with_its_last_console_lines() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(files::CONSOLE), "one\n\x1b[31mKernel panic - not syncing\x07\n")
+            .unwrap();
+        fs::write(directory.path().join(files::EXIT), br#"{"reason":"guest_reset"}"#).unwrap();
+        let reason = end_reason(directory.path(), None);
+        assert!(reason.starts_with("its guest reset itself"), "{reason}");
+        assert!(reason.ends_with("said last:\none\n[31mKernel panic - not syncing"), "{reason}");
+    }
+
+    #[test]
+    fn a_machine_that_was_killed_says_the_signal() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(
+            end_reason(directory.path(), Some(ExitStatus::from_raw(9))),
+            "berth-vmm was killed by signal 9"
+        );
+    }
+
+    #[test]
+    fn only_the_newest_console_lines_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let lines: String = (0..1000).map(|n| format!("line {n}\n")).collect();
+        fs::write(directory.path().join(files::CONSOLE), lines).unwrap();
+        let evidence = console_evidence(directory.path());
+        assert_eq!(evidence.lines().count(), 1 + CONSOLE_TAIL_LINES);
+        assert!(evidence.ends_with("line 999"));
+    }
+
+    #[test]
+    fn an_unlocked_directory_has_no_holder() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(holder_of_lock(directory.path()).is_none());
+        fs::write(directory.path().join(files::LOCK), "1").unwrap();
+        assert!(holder_of_lock(directory.path()).is_none());
+    }
+}
