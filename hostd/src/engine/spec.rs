@@ -96,8 +96,10 @@ impl ContainerSpec {
             self.entrypoint = None;
         }
         self.env = merge_env(&image.env, &self.env);
-        self.working_directory = self.working_directory.filter(|d| !d.is_empty()).or(image.working_dir.clone());
-        self.user = self.user.filter(|u| !u.is_empty()).or(image.user.clone());
+        let from_image = |text: &String| Some(text).filter(|text| !text.is_empty()).cloned();
+        self.working_directory =
+            self.working_directory.filter(|path| !path.is_empty()).or_else(|| from_image(&image.working_dir));
+        self.user = self.user.filter(|user| !user.is_empty()).or_else(|| from_image(&image.user));
         for (key, value) in &image.labels {
             self.labels.entry(key.clone()).or_insert_with(|| value.clone());
         }
@@ -144,7 +146,7 @@ mod tests {
             entrypoint: Some(vec!["/entry".into()]),
             cmd: Some(vec!["default".into()]),
             env: vec!["PATH=/bin".into(), "A=1".into()],
-            user: Some("nobody".into()),
+            user: "nobody".into(),
             ..ImageConfig::default()
         }
     }
@@ -167,7 +169,8 @@ mod tests {
 
     #[test]
     fn an_empty_entrypoint_runs_the_command_alone() {
-        let spec = ContainerSpec { entrypoint: words(&[""]), command: words(&["ls"]), ..ContainerSpec::default() };
+        let spec =
+            ContainerSpec { entrypoint: words(&[""]), command: words(&["ls"]), ..ContainerSpec::default() };
         assert_eq!(spec.with_image_defaults(&image()).args(), ["ls"]);
     }
 

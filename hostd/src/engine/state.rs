@@ -18,9 +18,13 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum ContainerState {
     /// Never ran. A start that failed leaves its reason.
-    Created { start_failure: Option<StartFailure> },
+    Created {
+        start_failure: Option<StartFailure>,
+    },
     /// A machine is being made for it; `previous` is what it falls back to.
-    Starting { previous: Option<Exit> },
+    Starting {
+        previous: Option<Exit>,
+    },
     Running(Run),
     Exited(Exit),
     /// Being deleted; nothing else may happen to it.
@@ -187,14 +191,16 @@ mod tests {
     #[test]
     fn a_first_start_that_fails_leaves_a_created_container_with_the_reason() {
         let starting = ContainerState::Created { start_failure: None }.after(Step::Start).unwrap();
-        let failed = starting.after(Step::StartFailed { failure: failure(), at: Timestamp::UNIX_EPOCH }).unwrap();
+        let failed =
+            starting.after(Step::StartFailed { failure: failure(), at: Timestamp::UNIX_EPOCH }).unwrap();
         assert_eq!(failed, ContainerState::Created { start_failure: Some(failure()) });
     }
 
     #[test]
     fn a_later_start_that_fails_leaves_an_exited_container_with_the_reason() {
         let starting = ContainerState::Exited(exit()).after(Step::Start).unwrap();
-        let failed = starting.after(Step::StartFailed { failure: failure(), at: Timestamp::UNIX_EPOCH }).unwrap();
+        let failed =
+            starting.after(Step::StartFailed { failure: failure(), at: Timestamp::UNIX_EPOCH }).unwrap();
         let ContainerState::Exited(exit) = failed else { panic!("{failed:?}") };
         assert_eq!((exit.code, exit.error.as_str()), (127, "not found"));
     }

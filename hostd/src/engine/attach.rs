@@ -1,0 +1,99 @@
+//! Connecting clients to a container's streams, live and from its log.
+
+use tokio::sync::mpsc;
+
+use super::Engine;
+use super::error::EngineError;
+use super::hub::{Attachment, Output, Wanted};
+use super::spec::TerminalSize;
+use crate::logs::{LogQuery, LogRecord, read_logs};
+
+/// Which streams, and whether what was printed before, what is yet to come, or both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttachOptions {
+    pub stdin: bool,
+    pub stdout: bool,
+    pub stderr: bool,
+    pub logs: bool,
+    pub stream: bool,
+}
+
+/// A log on its way to a client.
+#[derive(Debug)]
+pub struct Logs {
+    pub terminal: bool,
+    pub records: mpsc::Receiver<LogRecord>,
+}
+
+impl Engine {
+    /// Connects to a container's first process, the one that runs or the next one.
+    ///
+    /// # Errors
+    /// No such container.
+    pub fn attach(&self, name: &str, what: AttachOptions) -> Result<Attachment, EngineError> {
+        let container = self.find(name)?;
+        let stdin = what.stdin && what.stream && container.spec.stdio.open_stdin;
+        let live = what
+            .stream
+            .then(|| container.hub.attach(Wanted { stdin, stdout: what.stdout, stderr: what.stderr }));
+        if !what.logs {
+            let ended = || Attachment {
+                terminal: container.spec.stdio.terminal,
+                output: mpsc::channel(1).1,
+                input: None,
+            };
+            return Ok(live.unwrap_or_else(ended));
+        }
+        let query = LogQuery { stdout: what.stdout, stderr: what.stderr, ..LogQuery::default() };
+        let logs = self.logs(name, query)?;
+        let (input, live) = live.map_or((None, None), |live| (live.input, Some(live.output)));
+        Ok(Attachment { terminal: logs.terminal, output: replay(logs.records, live), input })
+    }
+
+    /// Reads a container's log.
+    ///
+    /// # Errors
+    /// No such container.
+    pub fn logs(&self, name: &str, query: LogQuery) -> Result<Logs, EngineError> {
+        let container = self.find(name)?;
+        let live = container.current().live;
+        // Of a container that does not run nothing more is to come: a channel without a sender says so.
+        let grown = live.map_or_else(|| tokio::sync::watch::channel(0).1, |live| live.log_grown.clone());
+        let records = read_logs(container.log_path(), query, grown);
+        Ok(Logs { terminal: container.spec.stdio.terminal, records })
+    }
+
+    /// Tells the container's terminal how large its window is.
+    ///
+    /// # Errors
+    /// No such container, or one that does not run.
+    pub async fn resize(&self, name: &str, size: TerminalSize) -> Result<(), EngineError> {
+        let container = self.find(name)?;
+        let live = container.live().await?;
+        let resized = live.agent.resize(container.id.as_str(), size.rows, size.columns).await;
+        resized.map_err(|error| EngineError::internal("cannot resize the terminal", &error))
+    }
+}
+
+/// What was printed before, then what comes.
+fn replay(
+    mut records: mpsc::Receiver<LogRecord>,
+    live: Option<mpsc::Receiver<Output>>,
+) -> mpsc::Receiver<Output> {
+    let (sender, output) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while let Some(record) = records.recv().await {
+            let piece = Output { stream: record.stream, bytes: record.bytes };
+            if sender.send(piece).await.is_err() {
+                return;
+            }
+        }
+        let Some(mut live) = live else { return };
+        while let Some(piece) = live.recv().await {
+            if sender.send(piece).await.is_err() {
+                return;
+            }
+        }
+    });
+    output
+}

@@ -1,0 +1,121 @@
+//! One container as everybody but its driver sees it: what it is, what state it is in, and how to reach its run.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::error::EngineError;
+use super::hub::Hub;
+use super::identity::ContainerId;
+use super::spec::ContainerSpec;
+use super::state::{ContainerState, StartFailure};
+use super::timeline::Timeline;
+use crate::agent_client::AgentClient;
+use crate::image::ImageId;
+
+/// Immutable parts, and a window on the changing ones. The driver alone changes the state.
+#[derive(Debug)]
+pub(super) struct Container {
+    pub(super) id: ContainerId,
+    pub(super) name: String,
+    pub(super) created_at: Timestamp,
+    pub(super) image_id: ImageId,
+    pub(super) spec: Arc<ContainerSpec>,
+    /// Holds its scratch disk and log.
+    pub(super) directory: PathBuf,
+    pub(super) hub: Arc<Hub>,
+    pub(super) status: watch::Receiver<Status>,
+    pub(super) commands: mpsc::Sender<Command>,
+}
+
+/// What the driver publishes at every change.
+#[derive(Clone, Debug)]
+pub(super) struct Status {
+    pub(super) state: ContainerState,
+    /// Only while it runs.
+    pub(super) live: Option<Arc<Live>>,
+    pub(super) timeline: Option<Timeline>,
+    /// Counts runs that ended, so that one can wait for the next end.
+    pub(super) runs_ended: u64,
+    /// The container is gone for good.
+    pub(super) removed: bool,
+}
+
+/// How to talk to a container that runs.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) agent: Arc<AgentClient>,
+    /// The log's length; its sender goes when the run has ended and its log is complete.
+    pub(super) log_grown: watch::Receiver<u64>,
+}
+
+/// What only the driver may do. Each is answered once; who no longer listens is not waited for.
+#[derive(Debug)]
+pub(super) enum Command {
+    Start {
+        reply: oneshot::Sender<Result<Outcome, StartError>>,
+    },
+    /// Only a container that does not run.
+    Remove {
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
+    /// Ends the machine of a container that cannot be ended by signals.
+    EndMachine,
+}
+
+/// Whether a request changed anything; Docker answers 204 or 304.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Changed,
+    AlreadySo,
+}
+
+#[derive(Debug)]
+pub(super) enum StartError {
+    /// The program could not be started, as a shell would say it.
+    Program(StartFailure),
+    /// Anything else.
+    Engine(EngineError),
+}
+
+impl Container {
+    pub(super) fn log_path(&self) -> PathBuf {
+        self.directory.join(format!("{}-json.log", self.id))
+    }
+
+    pub(super) fn scratch_path(&self) -> PathBuf {
+        self.directory.join("scratch.ext4")
+    }
+
+    pub(super) fn current(&self) -> Status {
+        self.status.borrow().clone()
+    }
+
+    /// The status once no start is in progress.
+    pub(super) async fn settled(&self) -> Status {
+        let mut status = self.status.clone();
+        let settled =
+            status.wait_for(|status| !matches!(status.state, ContainerState::Starting { .. })).await;
+        // An error means that the driver is gone with the container; its last word stands.
+        settled.map_or_else(|_gone| self.current(), |status| status.clone())
+    }
+
+    /// The run, or Docker's refusal.
+    pub(super) async fn live(&self) -> Result<Arc<Live>, EngineError> {
+        let not_running = || EngineError::conflict(format!("container {} is not running", self.id));
+        self.settled().await.live.ok_or_else(not_running)
+    }
+
+    /// Asks the driver; an error if the container has been removed meanwhile.
+    pub(super) async fn command<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<T>) -> Command,
+    ) -> Result<T, EngineError> {
+        let gone = || EngineError::not_found(format!("No such container: {}", self.id));
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.map_err(|_closed| gone())?;
+        answer.await.map_err(|_dropped| gone())
+    }
+}

@@ -1,0 +1,117 @@
+//! Making a container: its image found, its description completed, its place on disk and in the database taken.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::container::Container;
+use super::driver::Driver;
+use super::error::EngineError;
+use super::identity::{ContainerId, parse_name, random_name};
+use super::record::ContainerRecord;
+use super::spec::ContainerSpec;
+use super::state::ContainerState;
+use super::{Engine, Shared};
+use crate::image::{Image, ResolveError};
+
+/// A container that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Created {
+    pub id: ContainerId,
+    pub warnings: Vec<String>,
+}
+
+impl Engine {
+    /// Makes a container of an image that is here; a name is invented if none is given.
+    ///
+    /// # Errors
+    /// No such image, a bad name or one that is taken, no command to run.
+    pub async fn create(&self, name: Option<String>, spec: ContainerSpec) -> Result<Created, EngineError> {
+        let name = name.filter(|name| !name.is_empty()).map(|name| parse_name(&name)).transpose()?;
+        let image = self.resolve_image(&spec.image).await?;
+        let spec = spec.with_image_defaults(&image.config);
+        if spec.args().is_empty() {
+            return Err(EngineError::invalid("no command specified"));
+        }
+        let record = ContainerRecord {
+            id: ContainerId::random(),
+            name: String::new(),
+            created_at: Timestamp::now(),
+            image_id: image.id,
+            spec: Arc::new(spec),
+            state: ContainerState::Created { start_failure: None },
+            run_log_start: 0,
+            timeline: None,
+        };
+        // A task of its own: a client that goes away must not leave a container half made.
+        let shared = Arc::clone(&self.shared);
+        let creating = tokio::spawn(async move { settle(&shared, record, name).await });
+        let id =
+            creating.await.map_err(|error| EngineError::internal("cannot create container", &error))??;
+        Ok(Created { id, warnings: Vec::new() })
+    }
+
+    async fn resolve_image(&self, reference: &str) -> Result<Image, EngineError> {
+        let (images, reference) = (self.shared.images.clone(), reference.to_owned());
+        let resolving = tokio::task::spawn_blocking(move || images.resolve(&reference)).await;
+        let resolved = resolving.map_err(|error| EngineError::internal("cannot find the image", &error))?;
+        resolved.map_err(|error| match error {
+            ResolveError::NotFound { .. } => EngineError::not_found(error.to_string()),
+            ResolveError::InvalidReference(_) | ResolveError::Ambiguous { .. } => {
+                EngineError::invalid(error.to_string())
+            }
+            ResolveError::Store(cause) => EngineError::internal("cannot read the image store", &cause),
+        })
+    }
+}
+
+/// Gives the container its name, its directory and its record, in the order in which a crash leaves nothing that the
+/// next start does not clear away.
+async fn settle(
+    shared: &Arc<Shared>,
+    record: ContainerRecord,
+    name: Option<String>,
+) -> Result<ContainerId, EngineError> {
+    let (record, container) = reserve(shared, record, name)?;
+    let id = record.id.clone();
+    let directory = container.directory.clone();
+    let made = tokio::fs::create_dir(&directory).await;
+    let made = made.map_err(|error| EngineError::internal("cannot make the container's directory", &error));
+    let kept = match made {
+        Ok(()) => shared.records.put(&record).await,
+        Err(error) => Err(error),
+    };
+    if let Err(error) = kept {
+        shared.forget(&id);
+        // What cannot be removed now is removed when the daemon starts again.
+        let _later = tokio::fs::remove_dir_all(&directory).await;
+        return Err(error);
+    }
+    Ok(id)
+}
+
+/// Takes the name: from here on nobody else gets it.
+fn reserve(
+    shared: &Arc<Shared>,
+    mut record: ContainerRecord,
+    name: Option<String>,
+) -> Result<(ContainerRecord, Arc<Container>), EngineError> {
+    let mut containers = shared.containers_mut();
+    let holder = |name: &str| containers.values().find(|container| container.name == name);
+    record.name = match name {
+        Some(name) => {
+            if let Some(holder) = holder(&name) {
+                return Err(EngineError::conflict(format!(
+                    "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove \
+                     (or rename) that container to be able to reuse that name.",
+                    holder.id
+                )));
+            }
+            name
+        }
+        None => random_name(|name| holder(name).is_some()),
+    };
+    let container = Driver::spawn(Arc::clone(shared), record.clone(), None);
+    containers.insert(record.id.clone(), Arc::clone(&container));
+    Ok((record, container))
+}

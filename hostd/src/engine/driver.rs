@@ -1,0 +1,259 @@
+//! The task that owns one container: commands and the end of its run in, states out. Nobody else changes the state.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::Shared;
+use super::container::{Command, Container, Outcome, StartError, Status};
+use super::error::{EngineError, ErrorKind};
+use super::record::ContainerRecord;
+use super::run::{ActiveRun, RunEnd};
+use super::spec::AutoRemove;
+use super::state::{ContainerState, StartFailure, Step};
+
+/// Commands that may wait for a driver that is busy; more callers wait for their turn to ask.
+const COMMAND_QUEUE: usize = 16;
+/// How long the agent may take to write a container's file system back when its machine ends.
+const SYNC_DEADLINE: Duration = Duration::from_secs(60);
+
+pub(super) struct Driver {
+    shared: Arc<Shared>,
+    container: Arc<Container>,
+    record: ContainerRecord,
+    status: watch::Sender<Status>,
+    commands: mpsc::Receiver<Command>,
+    active: Option<ActiveRun>,
+    /// The end of the last run's machine, which nobody had to wait for.
+    teardown: Option<JoinHandle<()>>,
+}
+
+impl Driver {
+    /// Brings a container to life: its public face, and the task behind it. `active` is a run that an earlier daemon
+    /// started.
+    pub(super) fn spawn(
+        shared: Arc<Shared>,
+        record: ContainerRecord,
+        adopt: Option<ActiveRun>,
+    ) -> Arc<Container> {
+        let (sender, commands) = mpsc::channel(COMMAND_QUEUE);
+        let (status, seen) = watch::channel(Status {
+            state: record.state.clone(),
+            live: adopt.as_ref().map(ActiveRun::live),
+            timeline: record.timeline,
+            runs_ended: 0,
+            removed: false,
+        });
+        let container = Arc::new(shared.container(&record, seen, sender));
+        let driver = Self {
+            shared,
+            container: Arc::clone(&container),
+            record,
+            status,
+            commands,
+            active: None,
+            teardown: None,
+        };
+        tokio::spawn(driver.drive(adopt));
+        container
+    }
+
+    async fn drive(mut self, adopt: Option<ActiveRun>) {
+        if let Some(mut active) = adopt {
+            active.connect_streams(&self.container);
+            self.active = Some(active);
+        }
+        while !self.status.borrow().removed {
+            self.remove_if_asked_for().await;
+            tokio::select! {
+                end = run_end(&mut self.active) => self.run_ended(end).await,
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command).await,
+                    // The engine is being dropped; the machine goes on.
+                    None => return,
+                },
+            }
+            self.remove_if_asked_for().await;
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        match command {
+            Command::Start { reply } => {
+                let _nobody_listens = reply.send(self.start().await);
+            }
+            Command::Remove { reply } => {
+                let _nobody_listens = reply.send(self.remove().await);
+            }
+            Command::EndMachine => {
+                if let Some(active) = &self.active {
+                    active.kill_machine();
+                }
+            }
+        }
+    }
+
+    async fn start(&mut self) -> Result<Outcome, StartError> {
+        if self.record.state.is_running() {
+            return Ok(Outcome::AlreadySo);
+        }
+        let step = |state: &ContainerState, step| {
+            state
+                .after(step)
+                .map_err(|illegal| StartError::Engine(EngineError::conflict(illegal.to_string())))
+        };
+        let starting = step(&self.record.state, Step::Start)?;
+        self.finish_teardown().await;
+        self.publish(starting.clone());
+        match ActiveRun::start(&self.shared, &self.container).await {
+            Ok(mut active) => {
+                let running = step(&starting, Step::Started(active.run()))?;
+                self.record.run_log_start = active.log_start();
+                self.record.timeline = active.timeline();
+                self.commit(running).await;
+                active.connect_streams(&self.container);
+                self.publish_live(Some(&active));
+                self.active = Some(active);
+                Ok(Outcome::Changed)
+            }
+            Err(failure) => {
+                let failed = Step::StartFailed { failure: recorded(&failure), at: Timestamp::now() };
+                let state = step(&starting, failed)?;
+                self.commit(state.clone()).await;
+                self.container.hub.finish();
+                self.publish(state);
+                self.remove_after_failed_start().await;
+                Err(failure)
+            }
+        }
+    }
+
+    async fn run_ended(&mut self, end: RunEnd) {
+        let Some(active) = self.active.take() else { return };
+        self.container.hub.process_ended();
+        let (exit, machine) = active.finish(end).await;
+        let discard = self.record.spec.auto_remove == AutoRemove::Remove;
+        self.teardown = machine.map(|machine| {
+            tokio::spawn(async move {
+                // A container that is removed needs nothing of what its guest has not written yet.
+                if !discard && timeout(SYNC_DEADLINE, machine.agent.shut_down()).await.is_err() {
+                    tracing::warn!("a machine's agent did not write its file systems back in time");
+                }
+                machine.machine.end().await;
+            })
+        });
+        match self.record.state.after(Step::Exited(exit)) {
+            Ok(exited) => self.commit(exited).await,
+            Err(illegal) => {
+                tracing::error!(container = %self.container.id, %illegal, "lost a container's exit");
+            }
+        }
+        self.container.hub.finish();
+        self.status.send_modify(|status| {
+            status.state = self.record.state.clone();
+            status.live = None;
+            status.runs_ended += 1;
+        });
+    }
+
+    /// Makes a state durable. A database that cannot be written does not stop a container that runs or ended: the state
+    /// holds for this daemon, and the next one finds it out again.
+    async fn commit(&mut self, state: ContainerState) {
+        self.record.state = state;
+        if let Err(error) = self.shared.records.put(&self.record).await {
+            tracing::error!(container = %self.container.id, %error, "a container's state is not durable");
+        }
+    }
+
+    fn publish(&self, state: ContainerState) {
+        self.status.send_modify(|status| status.state = state);
+    }
+
+    fn publish_live(&self, active: Option<&ActiveRun>) {
+        self.status.send_modify(|status| {
+            status.state = self.record.state.clone();
+            status.timeline = self.record.timeline;
+            status.live = active.map(ActiveRun::live);
+        });
+    }
+
+    async fn finish_teardown(&mut self) {
+        if let Some(teardown) = self.teardown.take() {
+            // If it panicked, clearing the machine's directory does the rest.
+            let _panicked = teardown.await;
+        }
+    }
+
+    /// `--rm`, when its time has come.
+    async fn remove_if_asked_for(&mut self) {
+        let exited = matches!(self.record.state, ContainerState::Exited(_));
+        if exited && self.record.spec.auto_remove == AutoRemove::Remove {
+            self.remove_automatically().await;
+        }
+    }
+
+    async fn remove_after_failed_start(&mut self) {
+        if self.record.spec.auto_remove == AutoRemove::Remove {
+            self.remove_automatically().await;
+        }
+    }
+
+    async fn remove_automatically(&mut self) {
+        if let Err(error) = self.remove().await {
+            tracing::error!(container = %self.container.id, %error, "cannot remove a container that asked for it");
+            // Not again and again: an explicit removal may find the cause gone.
+            let mut spec = (*self.record.spec).clone();
+            spec.auto_remove = AutoRemove::Keep;
+            self.record.spec = Arc::new(spec);
+        }
+    }
+
+    async fn remove(&mut self) -> Result<(), EngineError> {
+        let id = self.container.id.clone();
+        if self.record.state != ContainerState::Removing {
+            let removing = self.record.state.after(Step::Remove);
+            let removing = removing.map_err(|illegal| EngineError::conflict(illegal.to_string()))?;
+            self.commit(removing).await;
+        }
+        self.publish(ContainerState::Removing);
+        self.finish_teardown().await;
+        self.shared.delete_remains(&id).await?;
+        self.shared.records.delete(&id).await?;
+        self.shared.forget(&id);
+        self.container.hub.finish();
+        self.status.send_modify(|status| status.removed = true);
+        Ok(())
+    }
+}
+
+/// The end of the run, or never.
+async fn run_end(active: &mut Option<ActiveRun>) -> RunEnd {
+    match active {
+        Some(active) => active.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a failed start leaves in the container's record.
+fn recorded(error: &StartError) -> StartFailure {
+    match error {
+        StartError::Program(failure) => failure.clone(),
+        StartError::Engine(error) => {
+            // Docker's code for "the container could not be made", next to 126 and 127.
+            StartFailure { code: 128, message: error.message.clone() }
+        }
+    }
+}
+
+impl From<StartError> for EngineError {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Program(failure) => Self::new(ErrorKind::StartFailed, failure.message),
+            StartError::Engine(error) => error,
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Further processes in a running container. They live in memory only, as with Docker: a daemon that restarts forgets
+//! them, and the processes end with their container.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_protocol::agent::StartExec;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::container::{Container, Live};
+use super::error::{EngineError, ErrorKind};
+use super::hub::{Attachment, Hub, Wanted};
+use super::launch::{exec_error, exec_process};
+use super::spec::TerminalSize;
+use super::stdio::{EndOfInput, Plumbing};
+
+/// A process that ended may have left its output to a child that lives on; who waits is told after this.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
+/// Starting a process in a running machine, on a host that many others load.
+const START_DEADLINE: Duration = Duration::from_secs(60);
+/// How long an exec that has ended can still be asked for its exit code.
+const KEEP_ENDED: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
+
+/// What is to be run. `None` is "as the container".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecSpec {
+    pub args: Vec<String>,
+    pub env: Vec<String>,
+    pub working_directory: Option<String>,
+    pub user: Option<String>,
+    pub terminal: bool,
+    pub terminal_size: Option<TerminalSize>,
+    pub attach_stdin: bool,
+    pub attach_stdout: bool,
+    pub attach_stderr: bool,
+}
+
+/// How an exec is started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExecStart {
+    pub detach: bool,
+    pub terminal_size: Option<TerminalSize>,
+}
+
+#[derive(Debug)]
+pub(super) struct Exec {
+    pub(super) id: String,
+    pub(super) container: Arc<Container>,
+    pub(super) spec: ExecSpec,
+    hub: Arc<Hub>,
+    state: watch::Sender<ExecState>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ExecState {
+    Created,
+    Starting,
+    Running { pid: u32 },
+    Ended { code: i64, at: Timestamp },
+}
+
+impl Exec {
+    pub(super) fn new(container: Arc<Container>, spec: ExecSpec) -> Self {
+        let hub = Arc::new(Hub::new(spec.terminal));
+        let id = hex::encode(rand::random::<[u8; 32]>());
+        Self { id, container, spec, hub, state: watch::Sender::new(ExecState::Created) }
+    }
+
+    pub(super) fn state(&self) -> ExecState {
+        *self.state.borrow()
+    }
+
+    /// Nobody will ask for it any more.
+    pub(super) fn is_forgotten(&self) -> bool {
+        let gone = self.container.status.borrow().removed;
+        gone || matches!(self.state(), ExecState::Ended { at, .. } if Timestamp::now().duration_since(at) > KEEP_ENDED)
+    }
+
+    /// Starts the process and, unless detached, connects the caller to it.
+    pub(super) async fn start(self: &Arc<Self>, how: ExecStart) -> Result<Option<Attachment>, EngineError> {
+        let live = self.container.live().await?;
+        self.claim()?;
+        let wanted = Wanted {
+            stdin: self.spec.attach_stdin,
+            stdout: self.spec.attach_stdout,
+            stderr: self.spec.attach_stderr,
+        };
+        let attachment = (!how.detach).then(|| self.hub.attach(wanted));
+        // A task of its own: a client that goes away must not leave a process half started.
+        let (exec, size) = (Arc::clone(self), how.terminal_size);
+        let launched = tokio::spawn(async move { exec.launch(&live, size).await }).await;
+        launched.map_err(|error| EngineError::internal("cannot start a process", &error))??;
+        Ok(attachment)
+    }
+
+    /// Only one caller may start it.
+    fn claim(&self) -> Result<(), EngineError> {
+        let claimed = self.state.send_if_modified(|state| {
+            let fresh = *state == ExecState::Created;
+            if fresh {
+                *state = ExecState::Starting;
+            }
+            fresh
+        });
+        if claimed {
+            Ok(())
+        } else {
+            Err(EngineError::conflict(format!("Error: Exec command {} is already running", self.id)))
+        }
+    }
+
+    async fn launch(
+        self: Arc<Self>,
+        live: &Arc<Live>,
+        size: Option<TerminalSize>,
+    ) -> Result<(), EngineError> {
+        let mut spec = self.spec.clone();
+        spec.terminal_size = size.or(spec.terminal_size);
+        let process = exec_process(&self.container, &self.id, &spec);
+        let request = StartExec { container_id: self.container.id.to_string(), process: Some(process) };
+        let started = timeout(START_DEADLINE, live.agent.start_exec(request)).await;
+        let started = started.unwrap_or(Err(crate::agent_client::CallError::Lost));
+        match started {
+            Ok(started) => {
+                self.state.send_replace(ExecState::Running { pid: started.pid });
+                tokio::spawn(Arc::clone(&self).attend(Arc::clone(live)));
+                Ok(())
+            }
+            Err(error) => {
+                let failure = exec_error(&error);
+                self.state.send_replace(ExecState::Ended { code: failure.code, at: Timestamp::now() });
+                self.hub.finish();
+                Err(EngineError::new(ErrorKind::StartFailed, failure.message))
+            }
+        }
+    }
+
+    /// Moves the process's streams until it ends.
+    async fn attend(self: Arc<Self>, live: Arc<Live>) {
+        let plumbing = Plumbing {
+            agent: Arc::clone(&live.agent),
+            process_id: self.id.clone(),
+            terminal: self.spec.terminal,
+            stdin: self.spec.attach_stdin.then_some(EndOfInput::Closes),
+            hub: Arc::clone(&self.hub),
+            log: None,
+        };
+        let mut pumps = plumbing.connect();
+        // A machine that died takes its processes with it: as killed.
+        let code = live.agent.wait(&self.id).await.map_or(137, |status| i64::from(status.code.min(255)));
+        self.hub.process_ended();
+        if timeout(DRAIN_DEADLINE, pumps.drained()).await.is_err() {
+            tracing::debug!(exec = self.id, "a process that ended left its output open");
+        }
+        pumps.stop();
+        self.state.send_replace(ExecState::Ended { code, at: Timestamp::now() });
+        self.hub.finish();
+    }
+
+    pub(super) async fn resize(&self, size: TerminalSize) -> Result<(), EngineError> {
+        let mut state = self.state.subscribe();
+        // Clients resize at once after they asked for the start.
+        let started = state.wait_for(|state| !matches!(state, ExecState::Created | ExecState::Starting));
+        if timeout(START_DEADLINE, started).await.is_err() {
+            return Err(EngineError::conflict(format!("exec {} has not started", self.id)));
+        }
+        let live = self.container.live().await?;
+        let resized = live.agent.resize(&self.id, size.rows, size.columns).await;
+        resized.map_err(|error| EngineError::internal("cannot resize the terminal", &error))
+    }
+}

@@ -1,0 +1,208 @@
+//! A container's description on its way to the agent, and the agent's refusals on their way back.
+
+use berth_protocol::agent::{self, ErrorCode};
+
+use super::container::{Container, StartError};
+use super::error::{EngineError, ErrorKind, chain};
+use super::exec::ExecSpec;
+use super::spec::{ContainerSpec, TerminalSize};
+use super::state::StartFailure;
+use crate::agent_client::CallError;
+
+/// Disks in guest order, as `run` gives them to the machine.
+const IMAGE_DISK: &str = "vda";
+const SCRATCH_DISK: &str = "vdb";
+
+/// Docker's size of /dev/shm.
+pub const DEFAULT_SHM_BYTES: u64 = 64 << 20;
+
+/// Docker's default (moby, `oci/defaults.go`): files of the kernel's that tell or change too much.
+pub const MASKED_PATHS: [&str; 11] = [
+    "/proc/asound",
+    "/proc/acpi",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+pub const READONLY_PATHS: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// What images that say nothing get.
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+pub(super) fn launch_request(container: &Container) -> agent::StartContainer {
+    let spec = &*container.spec;
+    agent::StartContainer {
+        container_id: container.id.to_string(),
+        image_disk: IMAGE_DISK.into(),
+        scratch_disk: SCRATCH_DISK.into(),
+        hostname: hostname(container),
+        domainname: spec.domainname.clone().unwrap_or_default(),
+        process: Some(first_process(container)),
+        resources: Some(agent::Resources {
+            memory_bytes: spec.limits.memory_bytes.unwrap_or(0),
+            nano_cpus: spec.limits.nano_cpus.unwrap_or(0),
+            pids: spec.limits.pids.unwrap_or(0),
+        }),
+        mounts: tmpfs_mounts(spec),
+        readonly_rootfs: spec.readonly_rootfs,
+        masked_paths: MASKED_PATHS.map(String::from).into(),
+        readonly_paths: READONLY_PATHS.map(String::from).into(),
+        extra_hosts: spec.extra_hosts.iter().filter_map(|host| hosts_line(host)).collect(),
+        shm_size_bytes: spec.shm_size_bytes.unwrap_or(DEFAULT_SHM_BYTES),
+        init: spec.init,
+    }
+}
+
+/// Its own name, or the beginning of its id.
+pub(super) fn hostname(container: &Container) -> String {
+    container.spec.hostname.clone().unwrap_or_else(|| container.id.short().to_owned())
+}
+
+fn first_process(container: &Container) -> agent::Process {
+    let spec = &*container.spec;
+    agent::Process {
+        process_id: container.id.to_string(),
+        args: spec.args(),
+        env: environment(&hostname(container), spec.stdio.terminal, &spec.env),
+        working_directory: spec.working_directory.clone().unwrap_or_default(),
+        user: spec.user.clone().unwrap_or_default(),
+        additional_groups: spec.additional_groups.clone(),
+        terminal: spec.stdio.terminal,
+        terminal_size: spec.stdio.terminal_size.map(terminal_size),
+        stdin: spec.stdio.open_stdin,
+    }
+}
+
+/// A further process; what it does not say itself it has from the container.
+pub(super) fn exec_process(container: &Container, exec_id: &str, exec: &ExecSpec) -> agent::Process {
+    let spec = &*container.spec;
+    let mut env = environment(&hostname(container), exec.terminal, &spec.env);
+    for entry in &exec.env {
+        let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
+        env.retain(|existing| existing.split_once('=').is_none_or(|(existing, _)| existing != name));
+        env.push(entry.clone());
+    }
+    agent::Process {
+        process_id: exec_id.into(),
+        args: exec.args.clone(),
+        env,
+        working_directory: exec
+            .working_directory
+            .clone()
+            .or(spec.working_directory.clone())
+            .unwrap_or_default(),
+        user: exec.user.clone().or(spec.user.clone()).unwrap_or_default(),
+        additional_groups: if exec.user.is_some() { Vec::new() } else { spec.additional_groups.clone() },
+        terminal: exec.terminal,
+        terminal_size: exec.terminal_size.map(terminal_size),
+        stdin: exec.attach_stdin,
+    }
+}
+
+/// Docker's own variables first, then those of image and request on top.
+fn environment(hostname: &str, terminal: bool, env: &[String]) -> Vec<String> {
+    let mut defaults = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
+    if terminal {
+        defaults.push("TERM=xterm".into());
+    }
+    let named = |entry: &String| entry.split_once('=').map(|(name, _)| name.to_owned());
+    defaults.retain(|default| !env.iter().any(|entry| named(entry) == named(default)));
+    defaults.extend(env.iter().cloned());
+    defaults
+}
+
+fn tmpfs_mounts(spec: &ContainerSpec) -> Vec<agent::Mount> {
+    let mounts = spec.tmpfs.iter().map(|(target, options)| {
+        // Docker's defaults; what the client says comes later and wins.
+        let defaults = ["noexec", "nosuid", "nodev"].into_iter();
+        let wanted = options.split(',').filter(|option| !option.is_empty());
+        let options = defaults.chain(wanted).map(String::from).collect();
+        agent::Mount { kind: "tmpfs".into(), target: target.clone(), options }
+    });
+    mounts.collect()
+}
+
+/// "name:address" as a line of /etc/hosts.
+fn hosts_line(host: &str) -> Option<String> {
+    let (name, address) = host.split_once([':', '='])?;
+    Some(format!("{}\t{name}", address.trim_start_matches('[').trim_end_matches(']')))
+}
+
+fn terminal_size(size: TerminalSize) -> agent::TerminalSize {
+    agent::TerminalSize { rows: size.rows.into(), columns: size.columns.into() }
+}
+
+/// What Docker's clients look for in the text of a start that failed; the program's name follows.
+const START_PREFIX: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: \
+     unable to start container process: error during container init: ";
+const EXEC_PREFIX: &str = "OCI runtime exec failed: exec failed: unable to start container process: ";
+
+pub(super) fn start_error(error: &CallError) -> StartError {
+    match program_failure(error, START_PREFIX) {
+        Some(failure) => StartError::Program(failure),
+        None => StartError::Engine(EngineError::new(ErrorKind::Internal, chain(error))),
+    }
+}
+
+/// Why an exec did not start, with the code that it then has.
+pub(super) fn exec_error(error: &CallError) -> StartFailure {
+    program_failure(error, EXEC_PREFIX).unwrap_or_else(|| StartFailure { code: 126, message: chain(error) })
+}
+
+/// A refusal that is the request's fault, in Docker's words.
+fn program_failure(error: &CallError, prefix: &str) -> Option<StartFailure> {
+    let CallError::Agent { code, message } = error else { return None };
+    let prefixed = format!("{prefix}{message}: unknown");
+    let failure = |code, message: &str| Some(StartFailure { code, message: message.to_owned() });
+    match code {
+        ErrorCode::CommandNotFound => failure(127, &prefixed),
+        ErrorCode::CommandNotExecutable | ErrorCode::BadWorkingDirectory => failure(126, &prefixed),
+        ErrorCode::NoSuchUser => failure(126, message),
+        ErrorCode::MountFailed | ErrorCode::ResourceLimit | ErrorCode::InvalidRequest => {
+            failure(128, &prefixed)
+        }
+        ErrorCode::UnknownOperation
+        | ErrorCode::NoSuchContainer
+        | ErrorCode::NoSuchProcess
+        | ErrorCode::Internal
+        | ErrorCode::AlreadyExists => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(words: &[&str]) -> Vec<String> {
+        words.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_the_image_or_client_sets_replaces_dockers_own_variables() {
+        let env = environment("box", true, &strings(&["PATH=/mine", "A=1"]));
+        assert_eq!(env, ["HOSTNAME=box", "TERM=xterm", "PATH=/mine", "A=1"]);
+    }
+
+    #[test]
+    fn hosts_become_lines() {
+        assert_eq!(hosts_line("db:10.0.0.1").as_deref(), Some("10.0.0.1\tdb"));
+        assert_eq!(hosts_line("six:[::1]").as_deref(), Some("::1\tsix"));
+        assert_eq!(hosts_line("nothing"), None);
+    }
+
+    #[test]
+    fn a_missing_program_is_told_in_the_words_that_clients_look_for() {
+        let message = "exec: \"nope\": executable file not found in $PATH".to_owned();
+        let error = CallError::Agent { code: ErrorCode::CommandNotFound, message };
+        let StartError::Program(failure) = start_error(&error) else { panic!("{error:?}") };
+        assert_eq!(failure.code, 127);
+        assert!(failure.message.ends_with("exec: \"nope\": executable file not found in $PATH: unknown"));
+    }
+}

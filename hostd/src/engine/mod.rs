@@ -1,0 +1,215 @@
+//! The engine: what a container host does, without any client's dialect.
+//!
+//! Read in this order: what a container is ([`spec`]) and how it lives ([`state`]); the task that owns one
+//! ([`driver`]) and one run of it ([`run`]); then the use cases, one file each. Nothing here names an HTTP type.
+
+// What a container is.
+mod error;
+mod identity;
+mod signal;
+mod spec;
+mod state;
+mod timeline;
+// How one lives.
+mod container;
+mod driver;
+mod hub;
+mod launch;
+mod record;
+mod run;
+mod scratch;
+mod stdio;
+// What can be asked for.
+mod attach;
+mod create;
+mod exec;
+mod recover;
+mod remove;
+mod stop;
+mod view;
+mod wait;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::{Semaphore, mpsc, watch};
+
+pub use attach::{AttachOptions, Logs};
+pub use container::Outcome;
+pub use create::Created;
+pub use error::{EngineError, ErrorKind};
+pub use exec::{ExecSpec, ExecStart};
+pub use hub::{Attachment, Input, Output};
+pub use identity::ContainerId;
+pub use launch::{DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS};
+pub use remove::RemoveOptions;
+pub use signal::{InvalidSignal, Signal};
+pub use spec::{AutoRemove, ContainerSpec, Limits, Stdio, TerminalSize};
+pub use state::{ContainerState, Exit, Run, StartFailure};
+pub use stop::StopOptions;
+pub use timeline::Timeline;
+pub use view::{ContainerView, EngineInfo, ExecView};
+pub use wait::{Wait, WaitCondition, WaitResult};
+
+pub use crate::logs::{LogQuery, LogRecord, OutputStream};
+pub use crate::machine::MachineSettings;
+
+use crate::database::Database;
+use crate::image::ImageStore;
+use crate::machine::{MachineSize, Machines};
+use container::{Command, Container, Status};
+use exec::Exec;
+use hub::Hub;
+use record::{ContainerRecord, Records};
+use scratch::ScratchTemplate;
+
+/// What the guest's kernel, its page tables and the agent need beside the container's own limit.
+const MACHINE_OVERHEAD_MIB: u64 = 128;
+/// Machines that boot at the same time, per CPU of the host: more only slow each other down.
+const BOOTS_PER_CPU: usize = 2;
+
+/// How this daemon's containers are run.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    pub data_root: PathBuf,
+    pub exec_root: PathBuf,
+    pub machine: MachineSettings,
+    /// Memory of a machine whose container has no limit, or a small one.
+    pub machine_memory_mib: u32,
+    pub machine_vcpus: u8,
+    /// The size of a container's writable disk; it takes space only as it is written.
+    pub scratch_disk_bytes: u64,
+}
+
+/// A container host. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    shared: Arc<Shared>,
+}
+
+/// What the containers' drivers have in common.
+#[derive(Debug)]
+struct Shared {
+    settings: EngineSettings,
+    images: ImageStore,
+    records: Records,
+    machines: Machines,
+    scratch: ScratchTemplate,
+    /// Turns to boot a machine.
+    boots: Semaphore,
+    containers: RwLock<HashMap<ContainerId, Arc<Container>>>,
+    execs: Mutex<HashMap<String, Arc<Exec>>>,
+}
+
+impl Engine {
+    /// Opens the host's state, repairs what a crash left, and takes over containers that run.
+    ///
+    /// # Errors
+    /// State that cannot be read, or a host that lacks what machines need; the message says what to do.
+    pub async fn open(
+        settings: EngineSettings,
+        images: ImageStore,
+        database: Database,
+    ) -> Result<Self, EngineError> {
+        let opening = tokio::task::spawn_blocking(move || Shared::open(settings, images, database));
+        let shared =
+            opening.await.map_err(|error| EngineError::internal("cannot open the engine", &error))??;
+        let engine = Self { shared: Arc::new(shared) };
+        engine.recover().await?;
+        Ok(engine)
+    }
+
+    #[must_use]
+    pub fn images(&self) -> &ImageStore {
+        &self.shared.images
+    }
+
+    /// The container that a client's word means: an id, its beginning, or a name.
+    fn find(&self, word: &str) -> Result<Arc<Container>, EngineError> {
+        let containers = self.shared.containers();
+        let id =
+            identity::find(word, containers.iter().map(|(id, container)| (id, container.name.as_str())))?;
+        Ok(Arc::clone(&containers[&id]))
+    }
+
+    fn find_exec(&self, id: &str) -> Result<Arc<Exec>, EngineError> {
+        let mut execs = self.shared.execs();
+        execs.retain(|_id, exec| !exec.is_forgotten());
+        execs.get(id).cloned().ok_or_else(|| EngineError::not_found(format!("No such exec instance: {id}")))
+    }
+}
+
+impl Shared {
+    fn open(settings: EngineSettings, images: ImageStore, database: Database) -> Result<Self, EngineError> {
+        let machines = Machines::open(&settings.exec_root, settings.machine.clone())
+            .map_err(|error| EngineError::new(ErrorKind::Internal, error::chain(&error)))?;
+        let scratch = ScratchTemplate::open(&settings.data_root, settings.scratch_disk_bytes)?;
+        let containers = settings.data_root.join("containers");
+        std::fs::create_dir_all(&containers)
+            .map_err(|error| EngineError::internal("cannot make the containers' directory", &error))?;
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            images,
+            records: Records::new(database),
+            machines,
+            scratch,
+            boots: Semaphore::new(cpus * BOOTS_PER_CPU),
+            containers: RwLock::default(),
+            execs: Mutex::default(),
+            settings,
+        })
+    }
+
+    /// A container's public face for its driver to publish to.
+    fn container(
+        &self,
+        record: &ContainerRecord,
+        status: watch::Receiver<Status>,
+        commands: mpsc::Sender<Command>,
+    ) -> Container {
+        Container {
+            id: record.id.clone(),
+            name: record.name.clone(),
+            created_at: record.created_at,
+            image_id: record.image_id,
+            spec: Arc::clone(&record.spec),
+            directory: self.container_directory(&record.id),
+            hub: Arc::new(Hub::new(record.spec.stdio.terminal)),
+            status,
+            commands,
+        }
+    }
+
+    fn container_directory(&self, id: &ContainerId) -> PathBuf {
+        self.settings.data_root.join("containers").join(id.as_str())
+    }
+
+    /// The container's limit is its own; what the machine needs comes on top.
+    fn machine_size(&self, limits: &Limits) -> MachineSize {
+        let wanted_mib =
+            limits.memory_bytes.map_or(0, |bytes| bytes.div_ceil(1 << 20) + MACHINE_OVERHEAD_MIB);
+        let memory_mib = u32::try_from(wanted_mib).unwrap_or(u32::MAX).max(self.settings.machine_memory_mib);
+        let wanted_cpus = limits.nano_cpus.map_or(0, |nano| nano.div_ceil(1_000_000_000));
+        let vcpus = u8::try_from(wanted_cpus).unwrap_or(u8::MAX).max(self.settings.machine_vcpus);
+        MachineSize { memory_mib, vcpus }
+    }
+
+    fn containers(&self) -> RwLockReadGuard<'_, HashMap<ContainerId, Arc<Container>>> {
+        self.containers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn containers_mut(&self) -> RwLockWriteGuard<'_, HashMap<ContainerId, Arc<Container>>> {
+        self.containers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn execs(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Exec>>> {
+        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A container that is gone for good.
+    fn forget(&self, id: &ContainerId) {
+        self.containers_mut().remove(id);
+        self.execs().retain(|_id, exec| exec.container.id != *id);
+    }
+}

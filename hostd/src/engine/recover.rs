@@ -1,0 +1,136 @@
+//! What a daemon does first: takes over the containers that run, tells the truth about those that do not any more, and
+//! clears away what no record knows.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::driver::Driver;
+use super::error::EngineError;
+use super::record::ContainerRecord;
+use super::run::{ActiveRun, RunLog, exit_of_dead_machine};
+use super::state::{ContainerState, Run, Step};
+use super::{Engine, Shared};
+use crate::machine::Machine;
+
+impl Engine {
+    /// Brings every container of the database to life again.
+    pub(super) async fn recover(&self) -> Result<(), EngineError> {
+        let shared = &self.shared;
+        let task_shared = Arc::clone(shared);
+        let reading = tokio::task::spawn_blocking(move || task_shared.records.all()).await;
+        let records =
+            reading.map_err(|error| EngineError::internal("cannot read the database", &error))??;
+        clear_unknown(shared, &records).await?;
+        let recovering: Vec<_> = records
+            .into_iter()
+            .map(|record| {
+                let shared = Arc::clone(shared);
+                tokio::spawn(async move { recover_container(&shared, record).await })
+            })
+            .collect();
+        for recovered in recovering {
+            recovered
+                .await
+                .map_err(|error| EngineError::internal("cannot take over a container", &error))??;
+        }
+        Ok(())
+    }
+}
+
+async fn recover_container(shared: &Arc<Shared>, record: ContainerRecord) -> Result<(), EngineError> {
+    match record.state.clone() {
+        ContainerState::Running(run) => recover_running(shared, record, run).await,
+        ContainerState::Removing => {
+            shared.delete_remains(&record.id).await?;
+            shared.records.delete(&record.id).await
+        }
+        ContainerState::Created { .. } | ContainerState::Exited(_) | ContainerState::Starting { .. } => {
+            // A machine of a container that does not run was starting or ending when the daemon died.
+            shared.clear_machine(&record.id).await;
+            revive(shared, record, None);
+            Ok(())
+        }
+    }
+}
+
+async fn recover_running(
+    shared: &Arc<Shared>,
+    mut record: ContainerRecord,
+    run: Run,
+) -> Result<(), EngineError> {
+    let lost = match shared.machines.find(record.id.machine_id()).await {
+        Some(machine) => match adopt(shared, &record, run.clone(), machine).await {
+            Ok(active) => {
+                revive(shared, record, Some(active));
+                return Ok(());
+            }
+            Err(reason) => reason,
+        },
+        None => shared.machines.post_mortem(record.id.machine_id()),
+    };
+    tracing::warn!(container = %record.id, reason = lost, "a container's machine is gone");
+    shared.clear_machine(&record.id).await;
+    let exit = exit_of_dead_machine(format!("the container's machine ended: {lost}"), run.started_at);
+    if let Ok(exited) = record.state.after(Step::Exited(exit)) {
+        record.state = exited;
+    }
+    shared.records.put(&record).await?;
+    revive(shared, record, None);
+    Ok(())
+}
+
+async fn adopt(
+    shared: &Shared,
+    record: &ContainerRecord,
+    run: Run,
+    machine: Machine,
+) -> Result<ActiveRun, String> {
+    let path = shared.container_directory(&record.id).join(format!("{}-json.log", record.id));
+    let start = record.run_log_start;
+    let opening = tokio::task::spawn_blocking(move || RunLog::open(&path, Some(start))).await;
+    let log = match opening.map_err(std::io::Error::other).flatten() {
+        Ok(log) => log,
+        Err(error) => {
+            machine.end().await;
+            return Err(format!("its log cannot be opened: {error}"));
+        }
+    };
+    match ActiveRun::adopt(machine, record.id.as_str(), run, log, record.timeline).await {
+        Ok(active) => Ok(active),
+        Err((machine, error)) => {
+            machine.end().await;
+            Err(format!("its agent does not answer: {error}"))
+        }
+    }
+}
+
+fn revive(shared: &Arc<Shared>, record: ContainerRecord, active: Option<ActiveRun>) {
+    let id = record.id.clone();
+    let container = Driver::spawn(Arc::clone(shared), record, active);
+    shared.containers_mut().insert(id, container);
+}
+
+/// Removes machines and containers' directories that no record knows: a creation that did not get to its record, or a
+/// removal that got past it.
+async fn clear_unknown(shared: &Arc<Shared>, records: &[ContainerRecord]) -> Result<(), EngineError> {
+    let unreadable =
+        |error: &dyn std::error::Error| EngineError::internal("cannot look for what a crash left", error);
+    let machines: HashSet<&str> = records.iter().map(|record| record.id.machine_id()).collect();
+    for machine_id in shared.machines.ids().map_err(|error| unreadable(&error))? {
+        if !machines.contains(machine_id.as_str()) {
+            shared.clear_machine_of_id(machine_id).await;
+        }
+    }
+    let known: HashSet<&str> = records.iter().map(|record| record.id.as_str()).collect();
+    let directory = shared.settings.data_root.join("containers");
+    for entry in std::fs::read_dir(&directory).map_err(|error| unreadable(&error))?.flatten() {
+        let orphan = entry.file_name().to_str().is_none_or(|name| !known.contains(name));
+        if orphan && let Err(error) = tokio::fs::remove_dir_all(entry.path()).await {
+            tracing::warn!(path = %entry.path().display(), %error, "cannot remove a container's remains");
+        }
+    }
+    tracing::debug!(containers = records.len(), at = %Timestamp::now(), "recovered");
+    Ok(())
+}

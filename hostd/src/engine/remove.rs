@@ -1,0 +1,83 @@
+//! Removing a container and everything that is its own.
+
+use std::io;
+use std::sync::Arc;
+
+use super::container::{Command, Container};
+use super::error::EngineError;
+use super::identity::ContainerId;
+use super::state::ContainerState;
+use super::stop::end_by_force;
+use super::{Engine, Shared};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RemoveOptions {
+    /// Kill it first if it runs.
+    pub force: bool,
+}
+
+impl Engine {
+    /// Removes a container.
+    ///
+    /// # Errors
+    /// No such container; one that runs, unless forced; one that is being removed already.
+    pub async fn remove(&self, name: &str, how: RemoveOptions) -> Result<(), EngineError> {
+        let container = self.find(name)?;
+        let removing = tokio::spawn(async move { remove(&container, how).await });
+        removing.await.map_err(|error| EngineError::internal("cannot remove container", &error))?
+    }
+}
+
+async fn remove(container: &Arc<Container>, how: RemoveOptions) -> Result<(), EngineError> {
+    let status = container.settled().await;
+    match (&status.state, status.live) {
+        (ContainerState::Removing, _) => {
+            let message = format!("removal of container {} is already in progress", container.name);
+            return Err(EngineError::conflict(message));
+        }
+        (_, Some(live)) if how.force => end_by_force(container, &live, status.runs_ended).await?,
+        (_, Some(_live)) => {
+            return Err(EngineError::conflict(format!(
+                "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
+                container.name
+            )));
+        }
+        (_, None) => {}
+    }
+    let removed = container.command(|reply| Command::Remove { reply }).await;
+    match removed {
+        Ok(outcome) => outcome,
+        // With `--rm` its end was its removal.
+        Err(_gone) if how.force => Ok(()),
+        Err(gone) => Err(gone),
+    }
+}
+
+impl Shared {
+    /// Deletes what a container that does not run has on disk; may be repeated.
+    pub(super) async fn delete_remains(self: &Arc<Self>, id: &ContainerId) -> Result<(), EngineError> {
+        self.clear_machine(id).await;
+        let directory = self.container_directory(id);
+        match tokio::fs::remove_dir_all(&directory).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(EngineError::internal(&format!("cannot remove {}", directory.display()), &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Ends and clears away whatever machine bears that container's id.
+    pub(super) async fn clear_machine(self: &Arc<Self>, id: &ContainerId) {
+        self.clear_machine_of_id(id.machine_id().to_owned()).await;
+    }
+
+    pub(super) async fn clear_machine_of_id(self: &Arc<Self>, machine_id: String) {
+        let shared = Arc::clone(self);
+        let clearing = tokio::task::spawn_blocking(move || {
+            if let Err(error) = shared.machines.clear(&machine_id) {
+                tracing::warn!(machine = machine_id, %error, "cannot clear a machine away");
+            }
+        });
+        let _panicked = clearing.await;
+    }
+}

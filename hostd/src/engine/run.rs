@@ -1,0 +1,333 @@
+//! One run of a container, from nothing to a running process and to its end.
+//!
+//! ```text
+//!  Prepared --boot--> Booted --launch--> ActiveRun --ended, finish--> Exit
+//! ```
+//! Each phase consumes the one before. A phase that fails releases what it holds: the machine is ended and its
+//! directory removed, by the same code as after a run.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use berth_protocol::agent::{ExitStatus, Ready};
+use berth_vmm::config::{DiskAccess, Extent};
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::Shared;
+use super::container::{Container, Live, StartError};
+use super::error::{EngineError, chain};
+use super::launch::{launch_request, start_error};
+use super::state::{Exit, Run};
+use super::stdio::{EndOfInput, Plumbing, Pumps, SharedLog};
+use super::timeline::{StartClock, Timeline};
+use crate::agent_client::{AgentClient, CallError};
+use crate::logs::LogWriter;
+use crate::machine::{Disk, Machine};
+
+/// An ended process's output is at most what the agent keeps of it; this bounds a machine that hangs while it sends.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
+/// A machine whose agent is gone is gone itself within moments, or it hangs.
+const DEATH_DEADLINE: Duration = Duration::from_secs(5);
+/// Starting a process in a booted machine; generous, because many starts at once load a host.
+const LAUNCH_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How the first process ended; an error if nobody can tell any more.
+pub(super) type RunEnd = Result<ExitStatus, CallError>;
+
+/// A container that runs, with everything that has to be released when it ends.
+pub(super) struct ActiveRun {
+    machine: Machine,
+    live: Arc<Live>,
+    run: Run,
+    log: SharedLog,
+    log_start: u64,
+    timeline: Option<Timeline>,
+    pumps: Option<Pumps>,
+    waiting: JoinHandle<RunEnd>,
+}
+
+/// The machine of a container that has ended, still holding unwritten data.
+pub(super) struct EndedRun {
+    pub(super) machine: Machine,
+    pub(super) agent: Arc<AgentClient>,
+}
+
+/// A container's log, open for one run.
+pub(super) struct RunLog {
+    writer: LogWriter,
+    grown: watch::Receiver<u64>,
+    start: u64,
+}
+
+struct Prepared {
+    clock: StartClock,
+    log: RunLog,
+    disks: Vec<Disk>,
+}
+
+struct Booted {
+    clock: StartClock,
+    log: RunLog,
+    machine: Machine,
+    ready: Ready,
+}
+
+impl RunLog {
+    /// For a run that begins now, or, with `start`, for one that began when the log had that length. Blocks.
+    pub(super) fn open(path: &Path, start: Option<u64>) -> std::io::Result<Self> {
+        let (sender, grown) = watch::channel(0);
+        let start = start.unwrap_or_else(|| path.metadata().map_or(0, |metadata| metadata.len()));
+        let writer = LogWriter::open(path, start, sender)?;
+        Ok(Self { start: start.min(writer.length()), writer, grown })
+    }
+}
+
+impl ActiveRun {
+    /// Starts the container's program in a machine of its own.
+    pub(super) async fn start(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<Self, StartError> {
+        // A host boots a few machines at a time faster than all at once; the others wait here, without a deadline.
+        let _turn =
+            shared.boots.acquire().await.map_err(|error| failed("wait for a turn to start", &error))?;
+        let prepared = Prepared::new(shared, container).await?;
+        let booted = prepared.boot(shared, container).await?;
+        booted.launch(container).await
+    }
+
+    /// Takes over a run that an earlier daemon started.
+    pub(super) async fn adopt(
+        machine: Machine,
+        container_id: &str,
+        run: Run,
+        log: RunLog,
+        timeline: Option<Timeline>,
+    ) -> Result<Self, (Machine, CallError)> {
+        let connect = async {
+            let agent = AgentClient::connect(&machine.vsock_path()).await?;
+            agent.ping().await.map(|_ready| agent)
+        };
+        match timeout(LAUNCH_DEADLINE, connect).await.unwrap_or(Err(CallError::Lost)) {
+            Ok(agent) => Ok(Self::new(machine, agent, container_id, run, log, timeline)),
+            Err(error) => Err((machine, error)),
+        }
+    }
+
+    fn new(
+        machine: Machine,
+        agent: AgentClient,
+        container_id: &str,
+        run: Run,
+        log: RunLog,
+        timeline: Option<Timeline>,
+    ) -> Self {
+        let agent = Arc::new(agent);
+        let (waiting_agent, process_id) = (Arc::clone(&agent), container_id.to_owned());
+        let waiting = tokio::spawn(async move { waiting_agent.wait(&process_id).await });
+        let live = Arc::new(Live { agent, log_grown: log.grown });
+        let shared_log = Arc::new(Mutex::new(log.writer));
+        Self { machine, live, run, log: shared_log, log_start: log.start, timeline, pumps: None, waiting }
+    }
+
+    pub(super) fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
+    }
+
+    pub(super) fn run(&self) -> Run {
+        self.run.clone()
+    }
+
+    pub(super) fn log_start(&self) -> u64 {
+        self.log_start
+    }
+
+    pub(super) fn timeline(&self) -> Option<Timeline> {
+        self.timeline
+    }
+
+    /// Lets the process's streams flow.
+    pub(super) fn connect_streams(&mut self, container: &Container) {
+        let stdio = container.spec.stdio;
+        let end = if stdio.stdin_once { EndOfInput::Closes } else { EndOfInput::KeepsOpen };
+        let plumbing = Plumbing {
+            agent: Arc::clone(&self.live.agent),
+            process_id: container.id.to_string(),
+            terminal: stdio.terminal,
+            stdin: stdio.open_stdin.then_some(end),
+            hub: Arc::clone(&container.hub),
+            log: Some(Arc::clone(&self.log)),
+        };
+        self.pumps = Some(plumbing.connect());
+    }
+
+    /// Waits for the end of the first process. Cancel-safe.
+    pub(super) async fn ended(&mut self) -> RunEnd {
+        (&mut self.waiting).await.unwrap_or(Err(CallError::Lost))
+    }
+
+    /// For a guest that does not react any more; the run then ends as one whose machine died.
+    pub(super) fn kill_machine(&self) {
+        self.machine.kill();
+    }
+
+    /// Collects what the process left: its last output and how it ended. The machine, if it still lives, is given back
+    /// to be ended without haste.
+    pub(super) async fn finish(mut self, end: RunEnd) -> (Exit, Option<EndedRun>) {
+        let (exit, ended) = match end {
+            Ok(status) => {
+                self.drain().await;
+                let agent = Arc::clone(&self.live.agent);
+                (exit_of(&status, self.run.started_at), Some(EndedRun { machine: self.machine, agent }))
+            }
+            Err(error) => {
+                let reason = reason_of_death(self.machine, &error).await;
+                (exit_of_dead_machine(reason, self.run.started_at), None)
+            }
+        };
+        if let Some(pumps) = self.pumps {
+            pumps.stop();
+        }
+        (exit, ended)
+    }
+
+    async fn drain(&mut self) {
+        let Some(pumps) = &mut self.pumps else { return };
+        if timeout(DRAIN_DEADLINE, pumps.drained()).await.is_err() {
+            tracing::warn!(
+                "the output of an ended process did not end within {} s",
+                DRAIN_DEADLINE.as_secs()
+            );
+        }
+    }
+}
+
+impl Prepared {
+    async fn new(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<Self, StartError> {
+        let clock = StartClock::start();
+        let (task_shared, task_container) = (Arc::clone(shared), Arc::clone(container));
+        let prepare = tokio::task::spawn_blocking(move || prepare_disks(&task_shared, &task_container));
+        let (log, disks) = prepare.await.map_err(|error| failed("prepare its disks", &error))??;
+        Ok(Self { clock, log, disks })
+    }
+
+    async fn boot(mut self, shared: &Arc<Shared>, container: &Container) -> Result<Booted, StartError> {
+        self.clock.image_ready();
+        let size = shared.machine_size(&container.spec.limits);
+        let starting = shared.machines.start(container.id.machine_id(), size, self.disks).await;
+        let starting = match starting {
+            Ok(starting) => starting,
+            Err(error) => {
+                shared.clear_machine(&container.id).await;
+                return Err(failed("start its machine", &error));
+            }
+        };
+        match starting.ready().await {
+            Ok((machine, ready)) => {
+                self.clock.agent_ready();
+                Ok(Booted { clock: self.clock, log: self.log, machine, ready })
+            }
+            Err((machine, error)) => {
+                machine.end().await;
+                Err(failed("start its machine", &error))
+            }
+        }
+    }
+}
+
+impl Booted {
+    async fn launch(self, container: &Container) -> Result<ActiveRun, StartError> {
+        let launch = async {
+            let agent = AgentClient::connect(&self.machine.vsock_path()).await?;
+            agent.configure().await?;
+            let started = agent.start_container(launch_request(container)).await?;
+            Ok((agent, started))
+        };
+        let outcome = tokio::select! {
+            outcome = timeout(LAUNCH_DEADLINE, launch) => outcome.unwrap_or(Err(CallError::Lost)),
+            () = self.machine.ended() => Err(CallError::Lost),
+        };
+        match outcome {
+            Ok((agent, started)) => {
+                let run = Run { pid: started.pid, started_at: Timestamp::now() };
+                let timeline = self.clock.container_started(&self.ready);
+                let id = container.id.as_str();
+                Ok(ActiveRun::new(self.machine, agent, id, run, self.log, Some(timeline)))
+            }
+            Err(error @ CallError::Agent { .. }) => {
+                self.machine.end().await;
+                Err(start_error(&error))
+            }
+            Err(error) => {
+                let reason = reason_of_death(self.machine, &error).await;
+                Err(StartError::Engine(EngineError::new(super::error::ErrorKind::Internal, reason)))
+            }
+        }
+    }
+}
+
+/// The machine's disks in guest order: image, scratch. Blocks.
+fn prepare_disks(shared: &Shared, container: &Container) -> Result<(RunLog, Vec<Disk>), StartError> {
+    let image =
+        shared.images.disk(&container.image_id).map_err(|error| failed("find its image disk", &error))?;
+    let scratch = container.scratch_path();
+    if !scratch.exists() {
+        shared.scratch.clone_to(&scratch).map_err(|error| failed("make its scratch disk", &error))?;
+    }
+    let log = RunLog::open(&container.log_path(), None).map_err(|error| failed("open its log", &error))?;
+    let scratch = Extent { path: scratch, offset_bytes: 0, length_bytes: shared.scratch.size_bytes() };
+    let disks = vec![
+        Disk { access: DiskAccess::ReadOnly, extents: image.extents },
+        Disk { access: DiskAccess::ReadWrite, extents: vec![scratch] },
+    ];
+    Ok((log, disks))
+}
+
+fn failed(step: &str, error: &dyn std::error::Error) -> StartError {
+    StartError::Engine(EngineError::internal(&format!("cannot start container: cannot {step}"), error))
+}
+
+/// What can be said about a machine whose agent was lost. Ends what is left of it.
+async fn reason_of_death(machine: Machine, error: &CallError) -> String {
+    if timeout(DEATH_DEADLINE, machine.ended()).await.is_ok() {
+        return format!("the container's machine ended: {}", machine.into_post_mortem().await);
+    }
+    let evidence = machine.console_evidence();
+    machine.end().await;
+    format!("the container's machine hangs and was ended: {}{evidence}", chain(error))
+}
+
+/// The guest's clock is its own: its word is kept within what the host knows.
+fn exit_of(status: &ExitStatus, started_at: Timestamp) -> Exit {
+    let finished_at =
+        Timestamp::from_nanosecond(status.finished_unix_ns.into()).unwrap_or_else(|_range| Timestamp::now());
+    Exit {
+        code: i64::from(status.code.min(255)),
+        oom_killed: status.oom_killed,
+        error: String::new(),
+        started_at,
+        finished_at: finished_at.clamp(started_at, Timestamp::now().max(started_at)),
+    }
+}
+
+/// 137 is what a killed process leaves.
+pub(super) fn exit_of_dead_machine(reason: String, started_at: Timestamp) -> Exit {
+    Exit { code: 137, oom_killed: false, error: reason, started_at, finished_at: Timestamp::now() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_cannot_end_before_it_started_or_in_the_future() {
+        let started_at = Timestamp::now();
+        for finished_unix_ns in [0, i64::MIN, i64::MAX] {
+            let status = ExitStatus { code: 70_000, finished_unix_ns, ..ExitStatus::default() };
+            let exit = exit_of(&status, started_at);
+            assert!(exit.finished_at >= started_at && exit.finished_at <= Timestamp::now());
+            assert_eq!(exit.code, 255);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Scratch disks: a container's writable disk, a sparse clone of an empty ext4 file system that is made once per size.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
+use rustix::io::Errno;
+
+use super::error::EngineError;
+
+/// Where the clones come from.
+#[derive(Clone, Debug)]
+pub(super) struct ScratchTemplate {
+    path: PathBuf,
+    size_bytes: u64,
+}
+
+impl ScratchTemplate {
+    /// Makes the template if it is not there yet. Blocks for as long as `mkfs.ext4` does.
+    pub(super) fn open(data_root: &Path, size_bytes: u64) -> Result<Self, EngineError> {
+        let directory = data_root.join("scratch");
+        let failed =
+            |error: io::Error| EngineError::internal("cannot make the scratch disk's template", &error);
+        fs::create_dir_all(&directory).map_err(failed)?;
+        let path = directory.join(format!("empty-{size_bytes}.ext4"));
+        if !path.exists() {
+            let unfinished = path.with_extension("unfinished");
+            make_file_system(&unfinished, size_bytes).map_err(failed)?;
+            fs::rename(&unfinished, &path).map_err(failed)?;
+        }
+        Ok(Self { path, size_bytes })
+    }
+
+    pub(super) fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    /// Clones the template; the new disk takes only as much space as its few blocks of metadata.
+    pub(super) fn clone_to(&self, path: &Path) -> io::Result<()> {
+        let template = File::open(&self.path)?;
+        let unfinished = path.with_extension("unfinished");
+        let disk = File::create(&unfinished)?;
+        match ioctl_ficlone(&disk, &template) {
+            Ok(()) => {}
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::XDEV | Errno::NOTTY) => {
+                copy_sparse(&template, &disk)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        fs::rename(unfinished, path)
+    }
+}
+
+fn make_file_system(path: &Path, size_bytes: u64) -> io::Result<()> {
+    File::create(path)?.set_len(size_bytes)?;
+    let output = Command::new("mkfs.ext4")
+        // Initialised lazily and with a small journal, so that the template and every clone of it stay small.
+        .args(["-q", "-F", "-m", "0", "-L", "scratch", "-J", "size=16"])
+        .args(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"])
+        .arg(path)
+        .output()
+        .map_err(|error| io::Error::new(error.kind(), format!("mkfs.ext4: {error}; install e2fsprogs")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("mkfs.ext4: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+/// Copies only what is no hole.
+fn copy_sparse(from: &File, to: &File) -> io::Result<()> {
+    let length = from.metadata()?.len();
+    to.set_len(length)?;
+    let mut position = 0;
+    while position < length {
+        let start = match seek(from, SeekFrom::Data(position)) {
+            Ok(start) => start,
+            // Nothing but a hole until the end.
+            Err(Errno::NXIO) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let end = seek(from, SeekFrom::Hole(start))?;
+        copy_range(from, to, start, end)?;
+        position = end;
+    }
+    Ok(())
+}
+
+fn copy_range(from: &File, to: &File, start: u64, end: u64) -> io::Result<()> {
+    let (mut read_at, mut write_at) = (start, start);
+    while read_at < end {
+        let left = usize::try_from(end - read_at).unwrap_or(usize::MAX);
+        if copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), left)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{FileExt, MetadataExt};
+
+    use super::*;
+
+    #[test]
+    fn a_clone_is_equal_and_sparse() {
+        let root = tempfile::tempdir().unwrap();
+        let template = ScratchTemplate::open(root.path(), 1 << 30).unwrap();
+        let disk = root.path().join("disk");
+        template.clone_to(&disk).unwrap();
+        let metadata = disk.metadata().unwrap();
+        assert_eq!(metadata.len(), 1 << 30);
+        assert!(metadata.blocks() * 512 < 16 << 20, "{} bytes", metadata.blocks() * 512);
+        let mut magic = [0; 2];
+        File::open(&disk).unwrap().read_exact_at(&mut magic, 1024 + 56).unwrap();
+        assert_eq!(magic, [0x53, 0xef], "an ext4 superblock");
+    }
+
+    #[test]
+    fn data_after_holes_is_copied() {
+        let root = tempfile::tempdir().unwrap();
+        let (from, to) = (root.path().join("from"), root.path().join("to"));
+        let file = File::create(&from).unwrap();
+        file.set_len(10 << 20).unwrap();
+        file.write_all_at(b"deep", 5 << 20).unwrap();
+        copy_sparse(&File::open(&from).unwrap(), &File::create(&to).unwrap()).unwrap();
+        assert_eq!(fs::read(from).unwrap(), fs::read(to).unwrap());
+    }
+}

@@ -1,0 +1,157 @@
+//! Ending a container's run: by signals, and by ending its machine when signals do not help.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::container::{Command, Container, Live, Outcome};
+use super::error::{EngineError, chain};
+use super::signal::Signal;
+use super::{Engine, ErrorKind};
+use crate::agent_client::CallError;
+use berth_protocol::agent::ErrorCode;
+
+/// Docker's.
+const DEFAULT_STOP_TIMEOUT_S: i64 = 10;
+/// After SIGKILL nothing is left that the guest's kernel could wait for, except a host that is overloaded.
+const KILL_DEADLINE: Duration = Duration::from_secs(30);
+/// The agent passes a signal on at once, or its machine hangs.
+const SIGNAL_DEADLINE: Duration = Duration::from_secs(20);
+
+/// `None` is what the container says, and then Docker's default. A negative timeout waits for ever.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StopOptions {
+    pub signal: Option<Signal>,
+    pub timeout_s: Option<i64>,
+}
+
+impl Engine {
+    /// Asks the container to end, and kills it when its time is up. Returns when it has ended.
+    ///
+    /// # Errors
+    /// No such container, or one that cannot be ended at all.
+    pub async fn stop(&self, name: &str, how: StopOptions) -> Result<Outcome, EngineError> {
+        let container = self.find(name)?;
+        in_own_task(async move { stop(&container, how).await }).await
+    }
+
+    /// Stops the container if it runs, and starts it.
+    ///
+    /// # Errors
+    /// As [`Engine::stop`] and [`Engine::start`].
+    pub async fn restart(&self, name: &str, how: StopOptions) -> Result<(), EngineError> {
+        let container = self.find(name)?;
+        in_own_task(async move {
+            stop(&container, how).await?;
+            start(&container).await.map(|_outcome| ())
+        })
+        .await
+    }
+
+    /// Starts the container's program in a new machine.
+    ///
+    /// # Errors
+    /// No such container, no such program, or a machine that did not start; the message says why.
+    pub async fn start(&self, name: &str) -> Result<Outcome, EngineError> {
+        let container = self.find(name)?;
+        in_own_task(async move { start(&container).await }).await
+    }
+
+    /// Sends a signal to the container's first process.
+    ///
+    /// # Errors
+    /// No such container, or one that does not run.
+    pub async fn kill(&self, name: &str, signal: Signal) -> Result<(), EngineError> {
+        let container = self.find(name)?;
+        let live = container.live().await.map_err(|error| cannot_kill(name, &error.message))?;
+        let ends_before = container.current().runs_ended;
+        signal_first_process(&container, &live, signal).await?;
+        if signal == Signal::KILL {
+            // Docker answers when it is dead.
+            in_own_task(async move { ensure_killed(&container, ends_before).await }).await?;
+        }
+        Ok(())
+    }
+}
+
+/// A client that goes away does not undo what it asked for.
+async fn in_own_task<T: Send + 'static>(
+    work: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+) -> Result<T, EngineError> {
+    tokio::spawn(work).await.map_err(|error| EngineError::internal("the request failed", &error))?
+}
+
+async fn start(container: &Container) -> Result<Outcome, EngineError> {
+    Ok(container.command(|reply| Command::Start { reply }).await??)
+}
+
+async fn stop(container: &Arc<Container>, how: StopOptions) -> Result<Outcome, EngineError> {
+    let status = container.settled().await;
+    let Some(live) = status.live else { return Ok(Outcome::AlreadySo) };
+    let signal = how.signal.or(container.spec.stop_signal).unwrap_or(Signal::TERM);
+    let timeout_s = how.timeout_s.or(container.spec.stop_timeout_s).unwrap_or(DEFAULT_STOP_TIMEOUT_S);
+    signal_first_process(container, &live, signal).await?;
+    let patience = u64::try_from(timeout_s).ok().map(Duration::from_secs);
+    if !ended_within(container, status.runs_ended, patience).await {
+        end_by_force(container, &live, status.runs_ended).await?;
+    }
+    Ok(Outcome::Changed)
+}
+
+/// Kills the run that `runs_ended` counts to, whatever it takes.
+pub(super) async fn end_by_force(
+    container: &Container,
+    live: &Live,
+    runs_ended: u64,
+) -> Result<(), EngineError> {
+    signal_first_process(container, live, Signal::KILL).await?;
+    ensure_killed(container, runs_ended).await
+}
+
+async fn ensure_killed(container: &Container, runs_ended: u64) -> Result<(), EngineError> {
+    if ended_within(container, runs_ended, Some(KILL_DEADLINE)).await {
+        return Ok(());
+    }
+    tracing::warn!(container = %container.id, "a killed process does not end; ending its machine");
+    // The driver is gone only if the container is.
+    let _gone = container.commands.send(Command::EndMachine).await;
+    if ended_within(container, runs_ended, Some(KILL_DEADLINE)).await {
+        return Ok(());
+    }
+    let seconds = 2 * KILL_DEADLINE.as_secs();
+    let message = format!(
+        "container {} did not end within {seconds} s of being killed, nor with its machine",
+        container.id
+    );
+    Err(EngineError::new(ErrorKind::Internal, message))
+}
+
+/// Sends a signal; one that has no process left to go to has done its work.
+async fn signal_first_process(container: &Container, live: &Live, signal: Signal) -> Result<(), EngineError> {
+    let sent = timeout(SIGNAL_DEADLINE, live.agent.signal(container.id.as_str(), signal.number())).await;
+    match sent {
+        Ok(Ok(()) | Err(CallError::Lost | CallError::Agent { code: ErrorCode::NoSuchProcess, .. })) => Ok(()),
+        Ok(Err(error)) => Err(cannot_kill(&container.name, &chain(&error))),
+        Err(_elapsed) => {
+            tracing::warn!(container = %container.id, "the agent does not pass on a signal; ending its machine");
+            let _gone = container.commands.send(Command::EndMachine).await;
+            Ok(())
+        }
+    }
+}
+
+fn cannot_kill(name: &str, reason: &str) -> EngineError {
+    EngineError::conflict(format!("cannot kill container: {name}: {reason}"))
+}
+
+/// Waits for the end of the run after `runs_ended` others; without patience, for ever.
+async fn ended_within(container: &Container, runs_ended: u64, patience: Option<Duration>) -> bool {
+    let mut status = container.status.clone();
+    // The driver is gone only if the container is, and then its run has ended too.
+    let ended = status.wait_for(|status| status.runs_ended > runs_ended || status.removed);
+    match patience {
+        Some(patience) => timeout(patience, ended).await.is_ok(),
+        None => ended.await.is_ok(),
+    }
+}

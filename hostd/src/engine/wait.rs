@@ -1,0 +1,86 @@
+//! Waiting for a container's end.
+
+use tokio::sync::watch;
+
+use super::Engine;
+use super::container::Status;
+use super::error::EngineError;
+use super::state::ContainerState;
+
+/// Which end is waited for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WaitCondition {
+    /// It does not run (any more).
+    #[default]
+    NotRunning,
+    /// The end of the next or current run.
+    NextExit,
+    Removed,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitResult {
+    pub code: i64,
+    pub error: Option<String>,
+}
+
+/// A wait that has begun: whatever happens from now on is noticed.
+#[derive(Debug)]
+pub struct Wait {
+    status: watch::Receiver<Status>,
+    condition: WaitCondition,
+    runs_ended: u64,
+}
+
+impl Engine {
+    /// Begins to wait; [`Wait::exit`] tells the end.
+    ///
+    /// # Errors
+    /// No such container.
+    pub fn wait(&self, name: &str, condition: WaitCondition) -> Result<Wait, EngineError> {
+        let status = self.find(name)?.status.clone();
+        let runs_ended = status.borrow().runs_ended;
+        Ok(Wait { status, condition, runs_ended })
+    }
+}
+
+impl Wait {
+    /// How the container ended.
+    pub async fn exit(mut self) -> WaitResult {
+        let (condition, before) = (self.condition, self.runs_ended);
+        let mut last_exit = WaitResult { code: 0, error: None };
+        loop {
+            let status = self.status.borrow_and_update().clone();
+            if let Some(exit) = exit_of(&status.state) {
+                last_exit = exit;
+            }
+            let happened = match condition {
+                WaitCondition::NotRunning => !is_alive(&status.state),
+                WaitCondition::NextExit => status.runs_ended > before,
+                WaitCondition::Removed => false,
+            };
+            // A driver that is gone has removed its container, or the daemon ends.
+            if happened || status.removed || self.status.changed().await.is_err() {
+                return last_exit;
+            }
+        }
+    }
+}
+
+fn is_alive(state: &ContainerState) -> bool {
+    matches!(state, ContainerState::Starting { .. } | ContainerState::Running(_))
+}
+
+fn exit_of(state: &ContainerState) -> Option<WaitResult> {
+    let told = |code: i64, error: &str| {
+        Some(WaitResult { code, error: Some(error).filter(|error| !error.is_empty()).map(String::from) })
+    };
+    match state {
+        ContainerState::Exited(exit) => told(exit.code, &exit.error),
+        ContainerState::Created { start_failure: Some(failure) } => told(failure.code, &failure.message),
+        ContainerState::Created { start_failure: None }
+        | ContainerState::Starting { .. }
+        | ContainerState::Running(_)
+        | ContainerState::Removing => None,
+    }
+}
