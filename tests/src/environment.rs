@@ -1,0 +1,54 @@
+//! What the tests run with, as `cargo xtask test` prepared it.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+/// The products and what they boot.
+#[derive(Clone, Debug)]
+pub(crate) struct Environment {
+    binaries: PathBuf,
+    pub(crate) kernel: PathBuf,
+    pub(crate) initramfs: PathBuf,
+    images: PathBuf,
+}
+
+impl Environment {
+    /// `Err` says what is missing.
+    pub(crate) fn from_variables() -> Result<Self, String> {
+        let variable = |name: &str| {
+            let value =
+                env::var_os(name).ok_or_else(|| format!("{name} is not set; run `cargo xtask test`"))?;
+            Ok::<_, String>(PathBuf::from(value))
+        };
+        Ok(Self {
+            binaries: variable("BERTH_TEST_BIN_DIR")?,
+            kernel: variable("BERTH_TEST_KERNEL")?,
+            initramfs: variable("BERTH_TEST_INITRAMFS")?,
+            images: variable("BERTH_TEST_IMAGES")?,
+        })
+    }
+
+    pub(crate) fn binary(&self, name: &str) -> PathBuf {
+        self.binaries.join(name)
+    }
+
+    pub(crate) fn image(&self, name: &str) -> PathBuf {
+        self.images.join(format!("{name}.tar"))
+    }
+}
+
+/// The program of that name in PATH.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|directory| directory.join(name)).find(|candidate| is_file(candidate))
+}
+
+fn is_file(path: &Path) -> bool {
+    path.metadata().is_ok_and(|metadata| metadata.is_file())
+}
+
+/// Tells a person, and the summary of `cargo xtask test`, that a test did not run.
+pub(crate) fn skip(reason: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    eprintln!("skipped: {test}: {reason}");
+}

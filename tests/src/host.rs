@@ -1,0 +1,273 @@
+//! A container host of a test's own: a daemon below a temporary directory, with the demo images.
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::client::Client;
+use crate::environment::{Environment, program, skip};
+use crate::patience::eventually;
+
+/// A running daemon and its world.
+#[derive(Debug)]
+pub struct Host {
+    root: tempfile::TempDir,
+    environment: Environment,
+    daemon: Option<Child>,
+}
+
+/// Boots no further than the kernel's search for a first process.
+const NO_INITRAMFS: &[u8] = b"this is no archive";
+
+impl Host {
+    /// Starts a daemon and loads the demo images. `None`, said aloud, if this machine lacks what that needs.
+    ///
+    /// # Panics
+    /// If the daemon does not start although it could.
+    #[must_use]
+    pub fn start() -> Option<Self> {
+        let host = Self::empty()?;
+        for image in ["hello-world", "busybox"] {
+            host.berth().run(["load", "--quiet", "--input", &host.image_archive(image)]).exits_with(0);
+        }
+        Some(host)
+    }
+
+    /// As [`Host::start`], without images.
+    ///
+    /// # Panics
+    /// As [`Host::start`].
+    #[must_use]
+    pub fn empty() -> Option<Self> {
+        let environment = match Environment::from_variables() {
+            Ok(environment) => environment,
+            Err(reason) => {
+                skip(&reason);
+                return None;
+            }
+        };
+        if program("qemu-system-x86_64").is_none() {
+            skip("qemu-system-x86_64 is not installed, and this host's KVM is not relied on");
+            return None;
+        }
+        // Short, because it holds unix sockets.
+        let root =
+            tempfile::Builder::new().prefix("berth-").tempdir().expect("a temporary directory can be made");
+        fs::create_dir(root.path().join("home")).expect("a directory can be made");
+        let mut host = Self { root, environment, daemon: None };
+        host.start_daemon();
+        Some(host)
+    }
+
+    /// As [`Host::start`], but every guest's kernel panics when it looks for its first process.
+    ///
+    /// # Panics
+    /// As [`Host::start`].
+    #[must_use]
+    pub fn whose_guests_panic() -> Option<Self> {
+        let mut host = Self::start()?;
+        host.stop_daemon();
+        host.environment.initramfs = host.path("initramfs");
+        fs::write(&host.environment.initramfs, NO_INITRAMFS).expect("a file can be written");
+        host.start_daemon();
+        Some(host)
+    }
+
+    /// # Panics
+    /// If the daemon does not listen.
+    pub fn start_daemon(&mut self) {
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("berthd.log"))
+            .expect("a log can be made");
+        let mut daemon = Command::new(self.environment.binary("berthd"))
+            .arg("--data-root")
+            .arg(self.path("data"))
+            .arg("--exec-root")
+            .arg(self.path("run"))
+            .arg("--pidfile")
+            .arg(self.path("berthd.pid"))
+            .args(["--host", &self.address()])
+            .arg("--kernel")
+            .arg(&self.environment.kernel)
+            .arg("--initramfs")
+            .arg(&self.environment.initramfs)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a file can be shared"))
+            .stderr(log)
+            .spawn()
+            .expect("berthd can be started");
+        let socket = self.path("berthd.sock");
+        eventually("berthd listens", || {
+            let ended = daemon.try_wait().expect("a child can be waited for");
+            assert!(ended.is_none(), "berthd ended: {}", self.daemon_log());
+            UnixStream::connect(&socket).is_ok()
+        });
+        self.daemon = Some(daemon);
+    }
+
+    /// Ends the daemon in good order.
+    ///
+    /// # Panics
+    /// If it does not end with 0.
+    pub fn stop_daemon(&mut self) {
+        let status = self.end_daemon(Signal::TERM).expect("the daemon runs");
+        assert!(status.success(), "berthd ended with {status}: {}", self.daemon_log());
+    }
+
+    /// Ends the daemon between any two of its steps.
+    pub fn kill_daemon(&mut self) {
+        self.end_daemon(Signal::KILL);
+    }
+
+    fn end_daemon(&mut self, signal: Signal) -> Option<std::process::ExitStatus> {
+        let mut daemon = self.daemon.take()?;
+        kill_process(pid_of(daemon.id()), signal).expect("the daemon is our child");
+        Some(daemon.wait().expect("a child can be waited for"))
+    }
+
+    /// Both kinds of clients: what the tests demand of Berth, they demand through either.
+    #[must_use]
+    pub fn clients(&self) -> Vec<Client> {
+        self.docker().into_iter().chain([self.berth()]).collect()
+    }
+
+    /// Our own client.
+    #[must_use]
+    pub fn berth(&self) -> Client {
+        self.client("berth", self.environment.binary("berth"))
+    }
+
+    /// The `docker` CLI; `None`, said aloud, where there is none.
+    #[must_use]
+    pub fn docker(&self) -> Option<Client> {
+        let found = program("docker").map(|program| self.client("docker", program));
+        if found.is_none() {
+            skip("with the docker CLI: docker is not installed");
+        }
+        found
+    }
+
+    fn client(&self, name: &'static str, program: PathBuf) -> Client {
+        Client { name, program, host: self.address(), home: self.path("home") }
+    }
+
+    fn address(&self) -> String {
+        format!("unix://{}", self.path("berthd.sock").display())
+    }
+
+    #[must_use]
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.root.path().join(below)
+    }
+
+    /// The path of a demo image's archive.
+    #[must_use]
+    pub fn image_archive(&self, name: &str) -> String {
+        self.environment.image(name).to_string_lossy().into_owned()
+    }
+
+    /// What the daemon said so far.
+    #[must_use]
+    pub fn daemon_log(&self) -> String {
+        fs::read_to_string(self.path("berthd.log")).unwrap_or_default()
+    }
+
+    #[must_use]
+    pub fn daemon_pid(&self) -> u32 {
+        self.daemon.as_ref().map_or(0, Child::id)
+    }
+
+    /// The processes of this host's machines, by the names of their programs.
+    #[must_use]
+    pub fn machine_processes(&self) -> Vec<(u32, String)> {
+        processes_that_name(self.root.path())
+            .into_iter()
+            .filter(|(_pid, program)| program != "berthd")
+            .collect()
+    }
+
+    /// Kills the `berth-vmm` of the only machine.
+    ///
+    /// # Panics
+    /// If there is not exactly one.
+    pub fn kill_the_machine(&self) {
+        let processes = self.machine_processes();
+        let monitors: Vec<_> = processes.iter().filter(|(_pid, program)| program == "berth-vmm").collect();
+        let [(pid, _)] = monitors[..] else { panic!("not one machine: {processes:?}") };
+        kill_process(pid_of(*pid), Signal::KILL).expect("the machine's process is ours");
+    }
+
+    /// What all machines together take of the host's memory: the sum of their processes' proportional shares.
+    #[must_use]
+    pub fn machine_memory_mib(&self) -> u64 {
+        let share_kib = |pid: u32| -> Option<u64> {
+            let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+            let pss = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+            pss.trim().trim_end_matches(" kB").trim().parse().ok()
+        };
+        let shares = self.machine_processes().into_iter().filter_map(|(pid, _program)| share_kib(pid));
+        shares.sum::<u64>() / 1024
+    }
+
+    /// Waits until no machine and nothing of one is left.
+    ///
+    /// # Panics
+    /// If something is left after a long time.
+    pub fn has_nothing_left_of_machines(&self) {
+        let state = self.path("run/machines");
+        eventually("machines' processes end", || self.machine_processes().is_empty());
+        eventually("machines' directories go", || {
+            fs::read_dir(&state).is_ok_and(|mut entries| entries.next().is_none())
+        });
+    }
+}
+
+/// Processes with that path in their command line, and their programs' names.
+fn processes_that_name(path: &Path) -> Vec<(u32, String)> {
+    let needle = path.to_string_lossy();
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let matching = pids.filter_map(|pid| {
+        let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let command_line = String::from_utf8_lossy(&command_line).into_owned();
+        let program = command_line.split('\0').next()?;
+        let name = Path::new(program).file_name()?.to_str()?.to_owned();
+        let ours = ["berthd", "berth-vmm", "qemu-system-x86_64"].contains(&name.as_str());
+        (ours && command_line.contains(&*needle)).then_some((pid, name))
+    });
+    matching.collect()
+}
+
+fn pid_of(pid: u32) -> Pid {
+    i32::try_from(pid).ok().and_then(Pid::from_raw).expect("the kernel's process ids are positive")
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("what the daemon said:\n{}", self.daemon_log());
+        }
+        if self.daemon.is_none() {
+            self.start_daemon();
+        }
+        let containers = self.berth().run(["ps", "--all", "--quiet"]).text();
+        if !containers.is_empty() {
+            self.berth().run(["rm", "--force"].into_iter().chain(containers.split_whitespace()));
+        }
+        if !std::thread::panicking() {
+            self.has_nothing_left_of_machines();
+            self.stop_daemon();
+            assert!(!self.path("berthd.sock").exists(), "the socket is left");
+            assert!(!self.path("berthd.pid").exists(), "the pid file is left");
+        }
+        self.end_daemon(Signal::KILL);
+        for (pid, _program) in self.machine_processes() {
+            let _ended = kill_process(pid_of(pid), Signal::KILL);
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! End to end: real clients, a real daemon, real machines. One binary; a module per subject.
+
+mod daemon;
+mod exec;
+mod failures;
+mod images;
+mod lifecycle;
+mod load;
+mod logs;
+mod recovery;
+mod run;
