@@ -55,7 +55,7 @@ pub(super) struct Live {
 #[derive(Debug)]
 pub(super) enum Command {
     Start {
-        reply: oneshot::Sender<Result<Outcome, StartError>>,
+        reply: oneshot::Sender<Result<Started, StartError>>,
     },
     /// Only a container that does not run.
     Remove {
@@ -70,6 +70,15 @@ pub(super) enum Command {
 pub enum Outcome {
     Changed,
     AlreadySo,
+}
+
+/// What a request to start came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// It runs now, and this is where the time went.
+    Now(Timeline),
+    /// It ran already.
+    Already,
 }
 
 #[derive(Debug)]

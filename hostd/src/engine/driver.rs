@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::Shared;
-use super::container::{Command, Container, Outcome, StartError, Status};
+use super::container::{Command, Container, StartError, Started, Status};
 use super::error::{EngineError, ErrorKind};
 use super::record::ContainerRecord;
 use super::run::{ActiveRun, RunEnd};
@@ -97,9 +97,9 @@ impl Driver {
         }
     }
 
-    async fn start(&mut self) -> Result<Outcome, StartError> {
+    async fn start(&mut self) -> Result<Started, StartError> {
         if self.record.state.is_running() {
-            return Ok(Outcome::AlreadySo);
+            return Ok(Started::Already);
         }
         let step = |state: &ContainerState, step| {
             state
@@ -110,15 +110,15 @@ impl Driver {
         self.finish_teardown().await;
         self.publish(starting.clone());
         match ActiveRun::start(&self.shared, &self.container).await {
-            Ok(mut active) => {
+            Ok((mut active, timeline)) => {
                 let running = step(&starting, Step::Started(active.run()))?;
                 self.record.run_log_start = active.log_start();
-                self.record.timeline = active.timeline();
+                self.record.timeline = Some(timeline);
                 self.commit(running).await;
                 active.connect_streams(&self.container);
                 self.publish_live(Some(&active));
                 self.active = Some(active);
-                Ok(Outcome::Changed)
+                Ok(Started::Now(timeline))
             }
             Err(failure) => {
                 let failed = Step::StartFailed { failure: recorded(&failure), at: Timestamp::now() };

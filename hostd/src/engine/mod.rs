@@ -36,7 +36,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use tokio::sync::{Semaphore, mpsc, watch};
 
 pub use attach::{AttachOptions, Logs};
-pub use container::Outcome;
+pub use container::{Outcome, Started};
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
 pub use exec::{ExecSpec, ExecStart};

@@ -97,7 +97,7 @@ async fn adopt(
             return Err(format!("its log cannot be opened: {error}"));
         }
     };
-    match ActiveRun::adopt(machine, record.id.as_str(), run, log, record.timeline).await {
+    match ActiveRun::adopt(machine, record.id.as_str(), run, log).await {
         Ok(active) => Ok(active),
         Err((machine, error)) => {
             machine.end().await;

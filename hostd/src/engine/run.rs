@@ -45,7 +45,6 @@ pub(super) struct ActiveRun {
     run: Run,
     log: SharedLog,
     log_start: u64,
-    timeline: Option<Timeline>,
     pumps: Option<Pumps>,
     waiting: JoinHandle<RunEnd>,
 }
@@ -88,7 +87,10 @@ impl RunLog {
 
 impl ActiveRun {
     /// Starts the container's program in a machine of its own.
-    pub(super) async fn start(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<Self, StartError> {
+    pub(super) async fn start(
+        shared: &Arc<Shared>,
+        container: &Arc<Container>,
+    ) -> Result<(Self, Timeline), StartError> {
         // A host boots a few machines at a time faster than all at once; the others wait here, without a deadline.
         let _turn =
             shared.boots.acquire().await.map_err(|error| failed("wait for a turn to start", &error))?;
@@ -103,32 +105,24 @@ impl ActiveRun {
         container_id: &str,
         run: Run,
         log: RunLog,
-        timeline: Option<Timeline>,
     ) -> Result<Self, (Machine, CallError)> {
         let connect = async {
             let agent = AgentClient::connect(&machine.vsock_path()).await?;
             agent.ping().await.map(|_ready| agent)
         };
         match timeout(LAUNCH_DEADLINE, connect).await.unwrap_or(Err(CallError::Lost)) {
-            Ok(agent) => Ok(Self::new(machine, agent, container_id, run, log, timeline)),
+            Ok(agent) => Ok(Self::new(machine, agent, container_id, run, log)),
             Err(error) => Err((machine, error)),
         }
     }
 
-    fn new(
-        machine: Machine,
-        agent: AgentClient,
-        container_id: &str,
-        run: Run,
-        log: RunLog,
-        timeline: Option<Timeline>,
-    ) -> Self {
+    fn new(machine: Machine, agent: AgentClient, container_id: &str, run: Run, log: RunLog) -> Self {
         let agent = Arc::new(agent);
         let (waiting_agent, process_id) = (Arc::clone(&agent), container_id.to_owned());
         let waiting = tokio::spawn(async move { waiting_agent.wait(&process_id).await });
         let live = Arc::new(Live { agent, log_grown: log.grown });
         let shared_log = Arc::new(Mutex::new(log.writer));
-        Self { machine, live, run, log: shared_log, log_start: log.start, timeline, pumps: None, waiting }
+        Self { machine, live, run, log: shared_log, log_start: log.start, pumps: None, waiting }
     }
 
     pub(super) fn live(&self) -> Arc<Live> {
@@ -141,10 +135,6 @@ impl ActiveRun {
 
     pub(super) fn log_start(&self) -> u64 {
         self.log_start
-    }
-
-    pub(super) fn timeline(&self) -> Option<Timeline> {
-        self.timeline
     }
 
     /// Lets the process's streams flow.
@@ -237,7 +227,7 @@ impl Prepared {
 }
 
 impl Booted {
-    async fn launch(self, container: &Container) -> Result<ActiveRun, StartError> {
+    async fn launch(self, container: &Container) -> Result<(ActiveRun, Timeline), StartError> {
         let launch = async {
             let agent = AgentClient::connect(&self.machine.vsock_path()).await?;
             agent.configure().await?;
@@ -253,7 +243,7 @@ impl Booted {
                 let run = Run { pid: started.pid, started_at: Timestamp::now() };
                 let timeline = self.clock.container_started(&self.ready);
                 let id = container.id.as_str();
-                Ok(ActiveRun::new(self.machine, agent, id, run, self.log, Some(timeline)))
+                Ok((ActiveRun::new(self.machine, agent, id, run, self.log), timeline))
             }
             Err(error @ CallError::Agent { .. }) => {
                 self.machine.end().await;

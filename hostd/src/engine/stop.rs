@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use super::container::{Command, Container, Live, Outcome};
+use super::container::{Command, Container, Live, Outcome, Started};
 use super::error::{EngineError, chain};
 use super::signal::Signal;
 use super::{Engine, ErrorKind};
@@ -44,7 +44,7 @@ impl Engine {
         let container = self.find(name)?;
         in_own_task(async move {
             stop(&container, how).await?;
-            start(&container).await.map(|_outcome| ())
+            start(&container).await.map(|_started| ())
         })
         .await
     }
@@ -53,7 +53,7 @@ impl Engine {
     ///
     /// # Errors
     /// No such container, no such program, or a machine that did not start; the message says why.
-    pub async fn start(&self, name: &str) -> Result<Outcome, EngineError> {
+    pub async fn start(&self, name: &str) -> Result<Started, EngineError> {
         let container = self.find(name)?;
         in_own_task(async move { start(&container).await }).await
     }
@@ -82,7 +82,7 @@ async fn in_own_task<T: Send + 'static>(
     tokio::spawn(work).await.map_err(|error| EngineError::internal("the request failed", &error))?
 }
 
-async fn start(container: &Container) -> Result<Outcome, EngineError> {
+async fn start(container: &Container) -> Result<Started, EngineError> {
     Ok(container.command(|reply| Command::Start { reply }).await??)
 }
 
