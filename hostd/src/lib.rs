@@ -6,5 +6,10 @@
 pub mod accelerator;
 pub mod config;
 pub mod database;
+pub mod engine;
 pub mod image;
 pub mod roots;
+
+mod agent_client;
+mod logs;
+mod machine;

@@ -57,7 +57,7 @@ impl Engine {
         let resolved = resolving.map_err(|error| EngineError::internal("cannot find the image", &error))?;
         resolved.map_err(|error| match error {
             ResolveError::NotFound { .. } => EngineError::not_found(error.to_string()),
-            ResolveError::InvalidReference(_) | ResolveError::Ambiguous { .. } => {
+            ResolveError::Invalid(_) | ResolveError::Ambiguous { .. } => {
                 EngineError::invalid(error.to_string())
             }
             ResolveError::Store(cause) => EngineError::internal("cannot read the image store", &cause),
