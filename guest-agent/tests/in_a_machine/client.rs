@@ -1,0 +1,207 @@
+//! The daemon's side of the agent's protocol, as plainly as it can be: blocking, one request at a time.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use berth_protocol::agent::request::Operation;
+use berth_protocol::agent::{
+    AgentError, ErrorCode, ExitStatus, ListProcesses, ProcessEntry, ProcessStarted, RemoveContainer, Reply,
+    Request, Signal, StartContainer, StartExec, StreamHeader, StreamKind, StreamReply, WaitProcess, reply,
+};
+use berth_protocol::frame;
+use berth_protocol::ports::{REQUEST_PORT, STREAM_PORT};
+use prost::Message;
+
+/// No answer of the agent takes longer, unless a test waits for something that never comes.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A connection for requests.
+pub(crate) struct Client {
+    socket: PathBuf,
+    connection: UnixStream,
+    next_id: u64,
+}
+
+impl Client {
+    pub(crate) fn connect(socket: &Path) -> Self {
+        let connection = connect(socket, REQUEST_PORT).expect("the agent accepts requests");
+        Self { socket: socket.to_owned(), connection, next_id: 1 }
+    }
+
+    /// Asks, and waits for the answer to this very request.
+    pub(crate) fn ask(&mut self, operation: Operation) -> Result<reply::Result, (ErrorCode, String)> {
+        let id = self.send(operation);
+        let reply = self.next_reply();
+        assert_eq!(reply.id, id, "the only request in flight");
+        outcome(reply)
+    }
+
+    /// Asks without waiting.
+    pub(crate) fn send(&mut self, operation: Operation) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        let request = Request { id, operation: Some(operation) };
+        self.connection.write_all(&frame::encode(&request).unwrap()).unwrap();
+        id
+    }
+
+    pub(crate) fn next_reply(&mut self) -> Reply {
+        read_frame(&mut self.connection).expect("a reply")
+    }
+
+    pub(crate) fn start(&mut self, container: StartContainer) -> Result<ProcessStarted, (ErrorCode, String)> {
+        match self.ask(Operation::StartContainer(container))? {
+            reply::Result::ProcessStarted(started) => Ok(started),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn exec(&mut self, exec: StartExec) -> Result<ProcessStarted, (ErrorCode, String)> {
+        match self.ask(Operation::StartExec(exec))? {
+            reply::Result::ProcessStarted(started) => Ok(started),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn wait(&mut self, process_id: &str) -> ExitStatus {
+        match self.ask(Operation::WaitProcess(WaitProcess { process_id: process_id.into() })) {
+            Ok(reply::Result::ExitStatus(status)) => status,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn signal(&mut self, process_id: &str, signal: u32) -> Result<(), (ErrorCode, String)> {
+        self.ask(Operation::Signal(Signal { process_id: process_id.into(), signal })).map(done)
+    }
+
+    pub(crate) fn remove(&mut self, container_id: &str) -> Result<(), (ErrorCode, String)> {
+        self.ask(Operation::RemoveContainer(RemoveContainer { container_id: container_id.into() })).map(done)
+    }
+
+    pub(crate) fn processes(&mut self, container_id: &str) -> Vec<ProcessEntry> {
+        match self.ask(Operation::ListProcesses(ListProcesses { container_id: container_id.into() })) {
+            Ok(reply::Result::ProcessList(list)) => list.processes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Opens a stream of a process.
+    pub(crate) fn stream(
+        &self,
+        process_id: &str,
+        kind: StreamKind,
+        offset: u64,
+    ) -> Result<Stream, AgentError> {
+        let mut connection = connect(&self.socket, STREAM_PORT).expect("the agent accepts streams");
+        let header = StreamHeader { process_id: process_id.into(), kind: kind.into(), offset };
+        connection.write_all(&frame::encode(&header).unwrap()).unwrap();
+        let reply: StreamReply = read_frame(&mut connection).expect("an answer to the header");
+        match reply.error {
+            Some(error) => Err(error),
+            None => Ok(Stream { connection, offset: reply.offset }),
+        }
+    }
+
+    /// All of a process's output, acknowledged as it comes.
+    pub(crate) fn output(&self, process_id: &str, kind: StreamKind) -> String {
+        let bytes = self.stream(process_id, kind, 0).expect("the stream is there").read_to_end();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    pub(crate) fn stdout(&self, process_id: &str) -> String {
+        self.output(process_id, StreamKind::Stdout)
+    }
+}
+
+/// A connected stream.
+pub(crate) struct Stream {
+    pub(crate) connection: UnixStream,
+    /// Of the next byte.
+    pub(crate) offset: u64,
+}
+
+impl Stream {
+    pub(crate) fn read_to_end(mut self) -> Vec<u8> {
+        let (mut all, mut piece) = (Vec::new(), [0; 65536]);
+        loop {
+            match self.connection.read(&mut piece).unwrap() {
+                0 => return all,
+                length => {
+                    all.extend_from_slice(&piece[..length]);
+                    self.offset += length as u64;
+                    // An agent that has sent everything may forget the process before it reads this.
+                    let _gone = self.acknowledge(self.offset);
+                }
+            }
+        }
+    }
+
+    /// Reads until the text has come.
+    pub(crate) fn read_until(&mut self, text: &str) -> String {
+        let (mut all, mut piece) = (Vec::new(), [0; 4096]);
+        loop {
+            let seen = String::from_utf8_lossy(&all).into_owned();
+            if seen.contains(text) {
+                return seen;
+            }
+            let length = self.connection.read(&mut piece).unwrap();
+            assert!(length > 0, "the stream ended before {text:?}: {seen:?}");
+            all.extend_from_slice(&piece[..length]);
+            self.offset += length as u64;
+        }
+    }
+
+    pub(crate) fn read_exactly(&mut self, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        self.connection.read_exact(&mut bytes).unwrap();
+        self.offset += length as u64;
+        bytes
+    }
+
+    pub(crate) fn acknowledge(&mut self, count: u64) -> io::Result<()> {
+        self.connection.write_all(&count.to_le_bytes())
+    }
+
+    /// A chunk of stdin; an empty one ends it.
+    pub(crate) fn send_chunk(&mut self, bytes: &[u8]) {
+        let length = u32::try_from(bytes.len()).unwrap();
+        self.connection.write_all(&length.to_le_bytes()).unwrap();
+        self.connection.write_all(bytes).unwrap();
+    }
+
+    pub(crate) fn break_off(self) {
+        self.connection.shutdown(Shutdown::Both).unwrap();
+    }
+}
+
+fn connect(socket: &Path, port: u32) -> io::Result<UnixStream> {
+    let mut connection = UnixStream::connect(socket)?;
+    connection.set_read_timeout(Some(DEADLINE))?;
+    connection.write_all(format!("CONNECT {port}\n").as_bytes())?;
+    let mut answer = String::new();
+    // One byte at a time, so that nothing behind the line is swallowed.
+    BufReader::with_capacity(1, &connection).read_line(&mut answer)?;
+    if answer.starts_with("OK ") { Ok(connection) } else { Err(io::Error::other(answer)) }
+}
+
+pub(crate) fn read_frame<M: Message + Default>(connection: &mut impl Read) -> io::Result<M> {
+    let mut header = [0; frame::HEADER_BYTES];
+    connection.read_exact(&mut header)?;
+    let mut payload = vec![0; frame::payload_length(header).map_err(io::Error::other)?];
+    connection.read_exact(&mut payload)?;
+    frame::decode(&payload).map_err(io::Error::other)
+}
+
+fn outcome(reply: Reply) -> Result<reply::Result, (ErrorCode, String)> {
+    match reply.result.expect("every reply has a result") {
+        reply::Result::Error(error) => Err((error.code(), error.message)),
+        result => Ok(result),
+    }
+}
+
+fn done(result: reply::Result) {
+    assert!(matches!(result, reply::Result::Done(_)), "{result:?}");
+}
