@@ -11,6 +11,9 @@ use rustix::mount::{MountFlags, mount};
 
 use crate::failure::{During, Failure};
 
+/// As many links as the kernel follows in one path.
+const MAX_LINKS: u32 = 40;
+
 /// Docker's size of /dev/shm where nobody asked for another.
 const DEFAULT_SHM_BYTES: u64 = 64 << 20;
 
@@ -65,11 +68,23 @@ pub(super) fn mount_requested(requested: &Mount) -> Result<(), Failure> {
     mount_at("tmpfs", &requested.target, flags, &data)
 }
 
-/// Makes an empty file to mount on, and the directories on the way to it, unless something is there.
+/// Makes an empty file to mount on, and the directories on the way to it, unless something is there. Where a link leads
+/// to nothing (a resolv.conf that some service of the image would make), the file is made where it leads.
 pub(super) fn make_file(path: &Path) -> io::Result<()> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        match std::fs::read_link(&path) {
+            Ok(target) => path = path.parent().unwrap_or(Path::new("/")).join(target),
+            Err(_) => return create_if_absent(&path),
+        }
     }
+    Err(rustix::io::Errno::LOOP.into())
+}
+
+fn create_if_absent(path: &Path) -> io::Result<()> {
     let flags = OFlags::CREATE | OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     rustix::fs::open(path, flags, Mode::from_raw_mode(0o644))?;
     Ok(())
@@ -147,6 +162,19 @@ mod tests {
     #[test]
     fn an_unknown_option_reaches_the_kernel() {
         assert_eq!(parse(&["bogus"]).1, "bogus");
+    }
+
+    #[test]
+    fn a_file_is_made_where_its_link_leads() {
+        let directory = tempfile::tempdir().unwrap();
+        let (link, loops) = (directory.path().join("etc/resolv.conf"), directory.path().join("loops"));
+        std::fs::create_dir(directory.path().join("etc")).unwrap();
+        std::os::unix::fs::symlink("../run/resolver/resolv.conf", &link).unwrap();
+        make_file(&link).unwrap();
+        assert!(directory.path().join("run/resolver/resolv.conf").is_file());
+        make_file(&link).expect("what is there is left alone");
+        std::os::unix::fs::symlink("loops", &loops).unwrap();
+        assert!(make_file(&loops).is_err());
     }
 
     #[test]

@@ -74,11 +74,13 @@ impl Client {
     }
 
     pub(crate) fn signal(&mut self, process_id: &str, signal: u32) -> Result<(), (ErrorCode, String)> {
-        self.ask(Operation::Signal(Signal { process_id: process_id.into(), signal })).map(done)
+        self.ask(Operation::Signal(Signal { process_id: process_id.into(), signal }))
+            .map(|result| expect_done(&result))
     }
 
     pub(crate) fn remove(&mut self, container_id: &str) -> Result<(), (ErrorCode, String)> {
-        self.ask(Operation::RemoveContainer(RemoveContainer { container_id: container_id.into() })).map(done)
+        self.ask(Operation::RemoveContainer(RemoveContainer { container_id: container_id.into() }))
+            .map(|result| expect_done(&result))
     }
 
     pub(crate) fn processes(&mut self, container_id: &str) -> Vec<ProcessEntry> {
@@ -147,7 +149,8 @@ impl Stream {
             if seen.contains(text) {
                 return seen;
             }
-            let length = self.connection.read(&mut piece).unwrap();
+            let length =
+                self.connection.read(&mut piece).unwrap_or_else(|error| panic!("{error} after {seen:?}"));
             assert!(length > 0, "the stream ended before {text:?}: {seen:?}");
             all.extend_from_slice(&piece[..length]);
             self.offset += length as u64;
@@ -202,6 +205,6 @@ fn outcome(reply: Reply) -> Result<reply::Result, (ErrorCode, String)> {
     }
 }
 
-fn done(result: reply::Result) {
+fn expect_done(result: &reply::Result) {
     assert!(matches!(result, reply::Result::Done(_)), "{result:?}");
 }

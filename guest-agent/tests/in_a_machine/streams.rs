@@ -89,8 +89,8 @@ fn a_process_without_input_reads_nothing() {
 fn a_terminal_has_a_name_a_size_and_a_foreground() {
     let Some(machine) = Machine::boot("a_terminal_has_a_name_a_size_and_a_foreground") else { return };
     let mut client = machine.client();
-    let text = "trap 'echo interrupted' INT; tty; stty size; ls -l /dev/console | cut -c1; read line; echo \"<$line>\"; \
-                sleep 100; stty size";
+    let text = "trap 'echo interrupted; stty size; exit 4' INT; tty; stty size; ls -l /dev/console | cut -c1; \
+                read line; echo \"<$line>\"; while true; do sleep 0.1; done";
     let request = script("c1", text).with(|container| {
         first(container).terminal = true;
         first(container).stdin = true;
@@ -109,6 +109,7 @@ fn a_terminal_has_a_name_a_size_and_a_foreground() {
     keyboard.send_chunk(b"\x03");
     let seen = terminal.read_until("50 132\r\n");
     assert!(seen.contains("interrupted"), "{seen:?}");
+    assert_eq!(client.wait("c1").code, 4);
     assert!(client.stream("c1", StreamKind::Stderr, 0).is_err(), "a terminal has one output");
     client.remove("c1").unwrap();
 }
