@@ -16,6 +16,8 @@ mod console;
 mod guest_io;
 pub(crate) mod mmio;
 mod rng;
+#[cfg(test)]
+pub(crate) mod test_driver;
 pub(crate) mod vhost_user;
 mod vsock;
 

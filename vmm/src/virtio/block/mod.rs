@@ -18,6 +18,8 @@ use crate::config::SECTOR_BYTES;
 
 mod backing;
 mod request;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::backing::{BindError, Disk};
 
