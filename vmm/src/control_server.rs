@@ -158,3 +158,129 @@ fn converse(mut stream: &UnixStream, controlled: &Controlled) -> io::Result<()> 
         sent?;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, channel};
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::config::{Accelerator, DiskAccess, DiskConfig, Extent, MachineConfig};
+    use crate::device_set;
+
+    struct Bench {
+        _directory: TempDir,
+        socket: std::path::PathBuf,
+        exits: Receiver<MachineExit>,
+    }
+
+    /// A control socket in front of a machine with one unbound disk, which has not started.
+    fn serve_unstarted() -> Bench {
+        let directory = TempDir::new().unwrap();
+        let disk = DiskConfig { capacity_bytes: 1024, access: DiskAccess::ReadWrite, extents: vec![] };
+        let config = MachineConfig {
+            id: "m".into(),
+            accelerator: Accelerator::Tcg,
+            vcpus: 1,
+            memory_mib: 64,
+            kernel: "kernel".into(),
+            initramfs: None,
+            command_line: String::new(),
+            disks: vec![disk],
+            guest_cid: 3,
+            console_limit_bytes: 1024,
+            qemu: "qemu".into(),
+        };
+        let (_devices, handles) = device_set::open(directory.path(), &config).unwrap();
+        let (sender, exits) = channel();
+        let socket = directory.path().join("control.sock");
+        serve(&socket, Arc::new(Controlled::new(Instant::now(), handles, sender))).unwrap();
+        Bench { _directory: directory, socket, exits }
+    }
+
+    impl Bench {
+        fn connect(&self) -> BufReader<UnixStream> {
+            let stream = UnixStream::connect(&self.socket).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+            BufReader::new(stream)
+        }
+    }
+
+    fn ask(connection: &mut BufReader<UnixStream>, line: &str) -> Reply {
+        connection.get_mut().write_all(format!("{line}\n").as_bytes()).unwrap();
+        let mut reply = String::new();
+        connection.read_line(&mut reply).unwrap();
+        serde_json::from_str(&reply).unwrap()
+    }
+
+    fn refusal(reply: Reply) -> String {
+        match reply {
+            Reply::Error { message } => message,
+            other => panic!("{other:?} is no error"),
+        }
+    }
+
+    #[test]
+    fn a_machine_that_boots_says_so() {
+        let bench = serve_unstarted();
+        let mut connection = bench.connect();
+        let Reply::Status(status) = ask(&mut connection, r#"{"request":"status"}"#) else {
+            panic!("no status")
+        };
+        assert_eq!((status.state, status.pid), (RunState::Booting, std::process::id()));
+        assert!(refusal(ask(&mut connection, r#"{"request":"pause"}"#)).contains("not started"));
+        let Reply::Counters(counters) = ask(&mut connection, r#"{"request":"counters"}"#) else {
+            panic!("no counters")
+        };
+        assert_eq!(counters.disks.len(), 1);
+    }
+
+    #[test]
+    fn disks_are_bound_once_and_by_their_number() {
+        let bench = serve_unstarted();
+        let mut connection = bench.connect();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1024).unwrap();
+        let extent = Extent { path: file.path().into(), offset_bytes: 0, length_bytes: 1024 };
+        let bind =
+            |disk, extents: Vec<Extent>| serde_json::to_string(&Request::BindDisk { disk, extents }).unwrap();
+        assert!(refusal(ask(&mut connection, &bind(1, vec![]))).contains("no disk 1"));
+        assert_eq!(ask(&mut connection, &bind(0, vec![extent.clone()])), Reply::Done);
+        assert!(refusal(ask(&mut connection, &bind(0, vec![extent]))).contains("bound already"));
+    }
+
+    #[test]
+    fn nonsense_is_answered_and_the_connection_goes_on() {
+        let bench = serve_unstarted();
+        let mut connection = bench.connect();
+        for nonsense in ["", "{}", r#"{"request":"dance"}"#, r#"{"request":"bind_disk"}"#, "\u{0}"] {
+            refusal(ask(&mut connection, nonsense));
+        }
+        assert!(matches!(ask(&mut connection, r#"{"request":"status"}"#), Reply::Status(_)));
+    }
+
+    #[test]
+    fn shutting_down_is_answered_before_it_happens() {
+        let bench = serve_unstarted();
+        assert_eq!(ask(&mut bench.connect(), r#"{"request":"shut_down"}"#), Reply::Done);
+        assert_eq!(bench.exits.recv_timeout(Duration::from_secs(5)).unwrap(), MachineExit::ShutDown);
+    }
+
+    #[test]
+    fn one_connection_too_many_is_closed_and_places_come_free() {
+        let bench = serve_unstarted();
+        let mut connections: Vec<_> = (0..MAX_CONNECTIONS).map(|_| bench.connect()).collect();
+        for connection in &mut connections {
+            ask(connection, r#"{"request":"status"}"#);
+        }
+        assert_eq!(bench.connect().read(&mut [0]).unwrap(), 0);
+        connections.clear();
+        let served = std::iter::repeat_with(|| {
+            let mut connection = bench.connect();
+            connection.get_mut().write_all(b"{}\n").is_ok()
+                && connection.read_line(&mut String::new()).is_ok_and(|length| length > 0)
+        });
+        assert!(served.take(1000).any(|served| served));
+    }
+}

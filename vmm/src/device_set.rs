@@ -47,16 +47,20 @@ impl DeviceHandles {
     }
 }
 
-/// Opens the files and sockets of every device; the working directory is the machine's state directory.
+/// Opens the files and sockets of every device; those of the machine's own lie in `directory`.
 ///
 /// # Errors
 /// Names the disk or file that cannot be opened.
-pub(crate) fn open(config: &MachineConfig) -> Result<(DeviceSet, DeviceHandles), DeviceError> {
+pub(crate) fn open(
+    directory: &Path,
+    config: &MachineConfig,
+) -> Result<(DeviceSet, DeviceHandles), DeviceError> {
     let failed = |file| move |source| DeviceError::File { file, source };
-    let console_log = ConsoleLog::create(Path::new(files::CONSOLE), config.console_limit_bytes)
+    let console_log = ConsoleLog::create(&directory.join(files::CONSOLE), config.console_limit_bytes)
         .map_err(failed(files::CONSOLE))?;
     let console_log = Arc::new(console_log);
-    let vsock = Vsock::listen(files::VSOCK.into(), config.guest_cid).map_err(failed(files::VSOCK))?;
+    let vsock =
+        Vsock::listen(directory.join(files::VSOCK), config.guest_cid).map_err(failed(files::VSOCK))?;
     let mut disks = Vec::with_capacity(config.disks.len());
     for (index, disk) in config.disks.iter().enumerate() {
         disks.push(Arc::new(Disk::open(disk).map_err(|source| DeviceError::Disk { index, source })?));

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
+use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 
 use crate::config::{MachineConfig, files};
@@ -27,7 +28,8 @@ pub fn run(state_dir: &Path) -> anyhow::Result<MachineExit> {
     let begun = Instant::now();
     // It fails for the leader of a process group, such as a shell's job: that one wants to keep its terminal.
     rustix::process::setsid().ok();
-    let state_dir = StateDir::enter(state_dir)?;
+    let name = || format!("state directory {}", state_dir.display());
+    let state_dir = StateDir::enter(state_dir).with_context(name)?;
     let exit = live(begun, &state_dir).unwrap_or_else(|e| failed(format!("{e:#}")));
     state_dir.leave(&exit)?;
     Ok(exit)
@@ -40,9 +42,9 @@ fn live(begun: Instant, state_dir: &StateDir) -> anyhow::Result<MachineExit> {
     end_on_panics(exits.clone());
     raise_descriptor_limit();
     let config: MachineConfig = state_dir.config()?;
-    let (devices, handles) = device_set::open(&config)?;
+    let (devices, handles) = device_set::open(state_dir.path(), &config)?;
     let controlled = Arc::new(Controlled::new(begun, handles, exits.clone()));
-    control_server::serve(Path::new(files::CONTROL), controlled.clone())?;
+    control_server::serve(&state_dir.path().join(files::CONTROL), controlled.clone())?;
     announce()?;
     let machine = controlled.started(Machine::start(&config, devices, exits)?);
     let exit = end.recv().unwrap_or_else(|_| failed("nobody is left who could end the machine".into()));

@@ -70,3 +70,61 @@ fn accelerator(vcpus: u8) -> &'static str {
 fn escape(value: &str) -> String {
     value.replace(',', ",,")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Accelerator;
+
+    fn config() -> MachineConfig {
+        MachineConfig {
+            id: "a,b".into(),
+            accelerator: Accelerator::Tcg,
+            vcpus: 2,
+            memory_mib: 128,
+            kernel: "/boot/kernel, the first".into(),
+            initramfs: Some("/boot/initramfs".into()),
+            command_line: "quiet".into(),
+            disks: vec![],
+            guest_cid: 3,
+            console_limit_bytes: 1024,
+            qemu: "qemu".into(),
+        }
+    }
+
+    fn line(config: &MachineConfig) -> String {
+        let inherited = Inherited {
+            monitor: 10,
+            console: 11,
+            devices: vec![("vhost-user-blk", 12), ("vhost-user-rng", 13)],
+        };
+        let words = arguments(config, &inherited).into_iter().map(|word| word.into_string().unwrap());
+        words.collect::<Vec<_>>().join("|")
+    }
+
+    #[test]
+    fn devices_come_in_order_and_every_value_is_in_its_place() {
+        let line = line(&config());
+        for part in [
+            "-name|a,,b|",
+            "-smp|2|",
+            "-m|128M|",
+            "size=128M,share=on",
+            "thread=multi",
+            "socket,id=monitor,fd=10|",
+            "socket,id=console,fd=11|",
+            "socket,id=device0,fd=12|-device|vhost-user-blk,chardev=device0|-chardev|socket,id=device1,fd=13|",
+            "-kernel|/boot/kernel, the first|",
+            "-initrd|/boot/initramfs",
+        ] {
+            assert!(line.contains(part), "{part} in {line}");
+        }
+        assert!(line.contains(&format!("-append|{KERNEL_ARGUMENTS} quiet|")));
+    }
+
+    #[test]
+    fn one_processor_without_an_initramfs() {
+        let line = line(&MachineConfig { vcpus: 1, initramfs: None, ..config() });
+        assert!(!line.contains("thread=multi") && !line.contains("-initrd"));
+    }
+}

@@ -229,3 +229,39 @@ fn last_words(mut from: impl Read) -> String {
     }
     String::from_utf8_lossy(&words).trim().replace('\n', "; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verdict(raw_status: i32, reason: Option<&str>, complaint: &str) -> MachineExit {
+        judge(Path::new("qemu"), ExitStatus::from_raw(raw_status), reason, complaint)
+    }
+
+    #[test]
+    fn a_guest_that_resets_is_no_failure() {
+        assert_eq!(verdict(0, Some("guest-reset"), ""), MachineExit::GuestReset);
+        assert_eq!(verdict(0, Some("guest-shutdown"), "a warning"), MachineExit::GuestReset);
+    }
+
+    #[test]
+    fn every_other_end_of_qemu_says_how() {
+        for (status, reason, complaint, expected) in [
+            (9, None, "", "qemu was killed by signal 9"),
+            (9, Some("guest-reset"), "", "qemu was killed by signal 9"),
+            (0, Some("host-signal"), "terminating", "qemu was told to quit (host-signal): terminating"),
+            (0, None, "", "qemu was told to quit (no reason given)"),
+            (1 << 8, None, "no such machine", "qemu failed with status 1: no such machine"),
+        ] {
+            assert_eq!(verdict(status, reason, complaint), MachineExit::Failed { message: expected.into() });
+        }
+    }
+
+    #[test]
+    fn of_a_long_complaint_the_end_is_kept() {
+        let text = "x".repeat(3 * MAX_COMPLAINT_BYTES) + "\nthe reason\n";
+        let words = last_words(text.as_bytes());
+        assert!(words.len() <= MAX_COMPLAINT_BYTES + 1);
+        assert!(words.ends_with("; the reason"));
+    }
+}

@@ -80,3 +80,41 @@ impl VirtioDevice for Console {
         Ok(used)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::virtio::test_driver::{self, Driver};
+
+    fn printed(limit_bytes: u64, chains: &[&[&[u8]]]) -> Vec<u8> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("console.log");
+        let mut console = Console::new(Arc::new(ConsoleLog::create(&path, limit_bytes).unwrap()));
+        let memory = test_driver::memory(2);
+        let (mut input, mut input_queue) = Driver::new(&memory, 0);
+        let (mut output, mut output_queue) = Driver::new(&memory, 1);
+        input.offer(&[], &[16]);
+        for chain in chains {
+            output.offer(chain, &[]);
+        }
+        let queues = &mut [&mut input_queue, &mut output_queue];
+        assert_eq!(console.queue_event(0, &memory, queues).unwrap(), UsedQueues::NONE);
+        assert!(console.queue_event(OUTPUT_QUEUE, &memory, queues).unwrap().contains(OUTPUT_QUEUE));
+        assert_eq!(output.returned().len(), chains.len());
+        assert_eq!(input.returned(), [], "input waits for ever");
+        std::fs::read(&path).unwrap()
+    }
+
+    #[test]
+    fn what_is_printed_arrives_in_order() {
+        assert_eq!(printed(100, &[&[b"hel", b"lo "], &[b"world\n"]]), b"hello world\n");
+    }
+
+    #[test]
+    fn of_one_long_text_the_end_is_kept() {
+        let text: Vec<u8> = (0..20_000u32).map(|n| n.to_le_bytes()[0]).collect();
+        let kept = printed(5000, &[&[&text]]);
+        assert!(kept.len() >= 2500 && kept.len() <= 5000);
+        assert!(text.ends_with(&kept));
+    }
+}

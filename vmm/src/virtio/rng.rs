@@ -58,3 +58,31 @@ impl VirtioDevice for Rng {
         Ok(used)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::virtio::test_driver::{self, Driver};
+
+    #[test]
+    fn every_buffer_is_filled_with_other_bytes() {
+        let memory = test_driver::memory(1);
+        let (mut driver, mut queue) = Driver::new(&memory, 0);
+        let offers = [driver.offer(&[], &[64]), driver.offer(&[], &[10, 54])];
+        assert!(Rng.queue_event(0, &memory, &mut [&mut queue]).unwrap().contains(0));
+        assert_eq!(driver.returned(), [(offers[0].head, 64), (offers[1].head, 64)]);
+        let [one, two] = offers.map(|offer| driver.written(&offer));
+        assert!(one != two && one != [0; 64]);
+    }
+
+    #[test]
+    fn a_huge_buffer_is_filled_in_part() {
+        let memory = test_driver::memory(1);
+        let (mut driver, mut queue) = Driver::new(&memory, 0);
+        driver.offer(&[], &[MAX_BYTES + 1]);
+        driver.offer(&[b"read me"], &[]);
+        Rng.queue_event(0, &memory, &mut [&mut queue]).unwrap();
+        let lengths: Vec<usize> = driver.returned().into_iter().map(|(_, length)| length).collect();
+        assert_eq!(lengths, [MAX_BYTES, 0]);
+    }
+}

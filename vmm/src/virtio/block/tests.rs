@@ -234,7 +234,8 @@ fn the_disk_says_who_it_is() {
 #[test]
 fn chains_that_cannot_be_answered_break_the_device() {
     let read = header(READ, 0);
-    let hostile: [(&str, fn(&mut Driver, u64)); 9] = [
+    type Describe = fn(&mut Driver, u64);
+    let hostile: [(&str, Describe); 9] = [
         ("no status byte", |driver, header| driver.describe(0, Descriptor::new(header, 16, 0, 0))),
         ("half a header", |driver, header| {
             driver.describe(0, Descriptor::new(header, 8, NEXT, 1));

@@ -248,3 +248,210 @@ impl Connection {
 fn wire_count(bytes: usize) -> u32 {
     u32::try_from(bytes).expect("bounded by a credit of 32 bits")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A packet of the guest's, which has 1000 bytes of buffer and has taken nothing.
+    fn packet(operation: Operation) -> Header {
+        Header {
+            source_cid: 3,
+            destination_cid: 2,
+            source_port: 10,
+            destination_port: 20,
+            length: 0,
+            socket_type: 1,
+            operation,
+            flags: 0,
+            buffer_bytes: 1000,
+            forwarded_bytes: 0,
+        }
+    }
+
+    fn data(length: u32) -> Header {
+        Header { length, ..packet(Operation::ReadWrite) }
+    }
+
+    fn shutdown(flags: u32) -> Header {
+        Header { flags, ..packet(Operation::Shutdown) }
+    }
+
+    fn established() -> Connection {
+        let mut connection = Connection::accepted(&packet(Operation::Request));
+        assert_eq!(connection.next_owed(), Some((Operation::Response, 0)));
+        connection
+    }
+
+    #[test]
+    fn every_packet_in_every_state_has_one_answer() {
+        use Operation::*;
+        const REFUSED: Action = Action::End { reset: true };
+        let requested: &[(Operation, Action)] = &[
+            (Request, REFUSED),
+            (Response, Action::Opened),
+            (Reset, Action::End { reset: false }),
+            (Shutdown, REFUSED),
+            (ReadWrite, REFUSED),
+            (CreditUpdate, REFUSED),
+            (CreditRequest, REFUSED),
+            (Unknown(0), REFUSED),
+            (Unknown(8), REFUSED),
+        ];
+        let open: &[(Operation, Action)] = &[
+            (Request, REFUSED),
+            (Response, REFUSED),
+            (Reset, Action::End { reset: false }),
+            (Shutdown, Action::CloseHostSide { no_more_reads: false, no_more_writes: false }),
+            (ReadWrite, Action::Deliver),
+            (CreditUpdate, Action::Nothing),
+            (CreditRequest, Action::Nothing),
+            (Unknown(0), REFUSED),
+            (Unknown(8), REFUSED),
+        ];
+        for (state, table) in [(Connection::requested(), requested), (established(), open)] {
+            for (operation, action) in table {
+                assert_eq!(state.clone().packet(&packet(*operation)), *action, "{state:?} and {operation:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_request_is_owed_first_and_nothing_before_the_answer() {
+        let mut connection = Connection::requested();
+        assert!(connection.owes() && connection.is_unheard_of());
+        assert_eq!(connection.next_owed(), Some((Operation::Request, 0)));
+        connection.host_stopped_sending();
+        assert!(!connection.owes() && !connection.is_unheard_of());
+        assert_eq!(connection.next_owed(), None);
+        assert_eq!(connection.packet(&packet(Operation::Response)), Action::Opened);
+        assert_eq!(connection.next_owed(), Some((Operation::Shutdown, SHUTDOWN_SEND)));
+        assert_eq!(connection.next_owed(), None);
+    }
+
+    #[test]
+    fn no_more_is_sent_than_the_guest_has_room_for() {
+        let mut connection = established();
+        assert_eq!(connection.sendable_bytes(), 1000);
+        connection.leaving(600);
+        assert_eq!(connection.sendable_bytes(), 400);
+        connection.leaving(400);
+        assert_eq!(connection.sendable_bytes(), 0);
+        connection.packet(&Header { forwarded_bytes: 700, ..packet(Operation::CreditUpdate) });
+        assert_eq!(connection.sendable_bytes(), 700);
+        connection.packet(&Header { buffer_bytes: 10, ..packet(Operation::CreditUpdate) });
+        assert_eq!(connection.sendable_bytes(), 0, "a buffer that shrank, a count that ran backwards");
+    }
+
+    #[test]
+    fn a_guest_without_room_is_asked_once() {
+        let mut connection = established();
+        connection.ask_for_credit();
+        assert!(!connection.owes(), "it has room");
+        connection.leaving(1000);
+        for _ in 0..3 {
+            connection.ask_for_credit();
+        }
+        assert_eq!(connection.next_owed(), Some((Operation::CreditRequest, 0)));
+        connection.packet(&packet(Operation::CreditUpdate));
+        connection.ask_for_credit();
+        assert_eq!(connection.next_owed(), None, "it said that it has none");
+        connection.packet(&Header { forwarded_bytes: 1000, ..packet(Operation::CreditUpdate) });
+        connection.leaving(1000);
+        connection.ask_for_credit();
+        assert_eq!(connection.next_owed(), Some((Operation::CreditRequest, 0)));
+    }
+
+    #[test]
+    fn a_guest_that_sends_more_than_its_credit_is_refused() {
+        let mut connection = established();
+        assert_eq!(connection.packet(&data(BUFFER_BYTES)), Action::Deliver);
+        assert_eq!(connection.clone().packet(&data(1)), Action::End { reset: true });
+        connection.forwarded(10);
+        assert_eq!(connection.clone().packet(&data(11)), Action::End { reset: true });
+        assert_eq!(connection.packet(&data(10)), Action::Deliver);
+        assert_eq!(established().packet(&data(u32::MAX)), Action::End { reset: true });
+    }
+
+    #[test]
+    fn the_guest_hears_of_credit_before_it_runs_out() {
+        let mut connection = established();
+        connection.packet(&data(BUFFER_BYTES / 2 - 1));
+        connection.forwarded(1);
+        assert!(!connection.owes(), "more than half is left");
+        connection.packet(&data(1));
+        connection.forwarded(1);
+        assert_eq!(connection.next_owed(), Some((Operation::CreditUpdate, 0)));
+        assert_eq!(connection.leaving(0), (BUFFER_BYTES, 2));
+        connection.forwarded(5);
+        assert!(!connection.owes(), "now it knows of more than half");
+        connection.packet(&data(2));
+        connection.forwarded(1);
+        assert!(connection.owes());
+        assert_eq!(connection.leaving(100), (BUFFER_BYTES, 8));
+        assert!(!connection.owes(), "any packet carries the credit");
+    }
+
+    #[test]
+    fn counters_wrap_as_on_the_wire() {
+        let mut connection = established();
+        let rounds = u32::MAX / BUFFER_BYTES + 2;
+        for round in 1..=rounds {
+            assert_eq!(connection.packet(&data(BUFFER_BYTES)), Action::Deliver, "round {round}");
+            connection.forwarded(BUFFER_BYTES as usize);
+            connection.leaving(1000);
+            let sent = round.wrapping_mul(1000);
+            connection.packet(&Header { forwarded_bytes: sent, ..packet(Operation::CreditUpdate) });
+            assert_eq!(connection.sendable_bytes(), 1000, "round {round}");
+        }
+    }
+
+    #[test]
+    fn the_guest_closes_one_side_then_the_other() {
+        let mut connection = established();
+        let reads_no_more = Action::CloseHostSide { no_more_reads: true, no_more_writes: false };
+        assert_eq!(connection.packet(&shutdown(SHUTDOWN_RECEIVE)), reads_no_more);
+        assert_eq!(connection.sendable_bytes(), 0);
+        let nothing_new = Action::CloseHostSide { no_more_reads: false, no_more_writes: false };
+        assert_eq!(connection.packet(&shutdown(SHUTDOWN_RECEIVE)), nothing_new);
+        assert_eq!(connection.packet(&data(1)), Action::Deliver, "it still sends");
+        assert_eq!(connection.packet(&shutdown(SHUTDOWN_SEND)), Action::End { reset: true });
+    }
+
+    #[test]
+    fn a_guest_that_said_it_sends_no_more_and_does_is_refused() {
+        let mut connection = established();
+        let sends_no_more = Action::CloseHostSide { no_more_reads: false, no_more_writes: true };
+        assert_eq!(connection.packet(&shutdown(SHUTDOWN_SEND)), sends_no_more);
+        assert!(!connection.guest_sends());
+        assert_eq!(connection.sendable_bytes(), 1000, "it still receives");
+        assert_eq!(connection.packet(&data(1)), Action::End { reset: true });
+    }
+
+    #[test]
+    fn the_host_closes_one_side_then_the_other() {
+        let mut connection = established();
+        connection.host_stopped_sending();
+        assert_eq!(connection.next_owed(), Some((Operation::Shutdown, SHUTDOWN_SEND)));
+        assert_eq!(connection.sendable_bytes(), 0);
+        connection.host_stopped_sending();
+        assert!(!connection.owes(), "it is said once");
+        connection.host_stopped_receiving();
+        assert_eq!(connection.next_owed(), Some((Operation::Shutdown, SHUTDOWN_SEND | SHUTDOWN_RECEIVE)));
+        assert_eq!(connection.packet(&data(1)), Action::Deliver, "what was under way is no offence");
+    }
+
+    #[test]
+    fn what_is_owed_goes_out_in_order() {
+        let mut connection = Connection::accepted(&packet(Operation::Request));
+        connection.packet(&data(BUFFER_BYTES));
+        connection.forwarded(BUFFER_BYTES as usize);
+        connection.host_stopped_sending();
+        assert_eq!(connection.sendable_bytes(), 0, "no data before the response");
+        let order = std::iter::from_fn(|| connection.next_owed()).map(|(operation, _)| operation);
+        assert_eq!(
+            order.collect::<Vec<_>>(),
+            [Operation::Response, Operation::CreditUpdate, Operation::Shutdown]
+        );
+    }
+}

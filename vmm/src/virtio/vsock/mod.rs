@@ -23,6 +23,8 @@ mod host_socket;
 mod packet;
 mod poller;
 mod switchboard;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::switchboard::VsockStatistics;
 
