@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::control::MachineExit;
 use crate::machine_thread;
@@ -85,7 +85,7 @@ impl EventLoop {
 
     /// Starts the thread. It runs until the result is dropped.
     pub(crate) fn start(self, name: &str, exits: Sender<MachineExit>) -> io::Result<RunningLoop> {
-        let stop = EventFd::new(EFD_NONBLOCK)?;
+        let stop = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
         add(&self.epoll, stop.as_raw_fd(), Token::Stop)?;
         let thread_name = name.to_owned();
         let body = move || {

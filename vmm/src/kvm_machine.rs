@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 
 use kvm_bindings::CpuId;
 use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::boot::cpuid::{self, Virtualization};
 use crate::boot::{self, BootError, Payload, command_line, cpu_state};
@@ -155,7 +155,7 @@ fn pc_devices(
 }
 
 fn interrupt_line(machine: &kvm::Machine, irq: u32) -> Result<EventFd, StartError> {
-    let line = EventFd::new(EFD_NONBLOCK)?;
+    let line = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
     machine.connect_interrupt(&line, irq)?;
     Ok(line)
 }

@@ -10,8 +10,8 @@ use crate::layout::{self, COMMAND_LINE_BYTES, COMMAND_LINE_START, VIRTIO_DEVICE_
 /// - `console=hvc0`: the virtio console costs one exit a line, a serial port at least one a byte.
 /// - `earlycon=...`: until that console is there, and for panics before it, the serial port.
 /// - `reboot=k panic=-1`: a panic pulls the keyboard controller's reset line at once, which ends the machine.
-/// - `quiet`: the console log is for what went wrong.
-const BASE: &str = "console=hvc0 earlycon=uart8250,io,0x3f8 reboot=k panic=-1 quiet";
+/// - `quiet`, and first, so that the early console obeys it: the console log is for what went wrong.
+const BASE: &str = "quiet console=hvc0 earlycon=uart8250,io,0x3f8 reboot=k panic=-1";
 
 /// On software KVM, guest kernel code is interpreted, and the interpreter lacks instructions whose CPUID bits the
 /// guest sees nevertheless: XSAVE and XRSTOR, STAC and CLAC, POPCNT, CMPXCHG16B, RDFSBASE and its like, and those of

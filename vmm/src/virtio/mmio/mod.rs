@@ -19,7 +19,7 @@ use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vm_memory::GuestMemoryMmap;
-use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use self::interrupt::Interrupt;
 pub(crate) use self::registers::QUEUE_NOTIFY;
@@ -49,7 +49,7 @@ pub(crate) struct MmioDevice {
 
 impl MmioDevice {
     pub(crate) fn new(device: Box<dyn VirtioDevice>, connections: Connections) -> io::Result<Self> {
-        let notifiers = device.queue_sizes().iter().map(|_| EventFd::new(EFD_NONBLOCK));
+        let notifiers = device.queue_sizes().iter().map(|_| EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK));
         Ok(Self {
             notifiers: notifiers.collect::<io::Result<_>>()?,
             interrupt: Interrupt::new(connections.interrupt),
