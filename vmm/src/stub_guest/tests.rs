@@ -21,6 +21,17 @@ fn a_guest_speaks_and_resets() {
 }
 
 #[test]
+fn memory_beyond_the_devices_gap_is_no_obstacle() {
+    needs_kvm!();
+    let directory = tempfile::tempdir().unwrap();
+    let kernel = directory.path().join("kernel");
+    std::fs::write(&kernel, elf::wrap(program::hello())).unwrap();
+    let config = MachineConfig { memory_mib: 5 << 10, ..config(kernel, 1) };
+    let stub = Stub::start(&config, Vec::new()).unwrap();
+    assert_eq!(stub.exit(), MachineExit::GuestReset);
+}
+
+#[test]
 fn device_registers_answer_and_other_addresses_read_as_ones() {
     needs_kvm!();
     let stub = Stub::boot(program::mmio(), 1, vec![Box::new(Mirror::new())]);

@@ -349,8 +349,10 @@ fn queue_sizes_that_are_none_stop_the_device() {
         let bench = Bench::new(Mirror::new());
         bench.negotiate(0, VERSION_1);
         bench.set_up_queue(0, size, DESCRIPTORS);
+        bench.set_up_queue(1, size, DESCRIPTORS);
         bench.add_status(status::DRIVER_OK);
         assert!(bench.needs_reset(), "{size}");
+        assert_eq!(bench.broken.lock().unwrap().len(), 1, "said once");
         bench.offer(0, 1);
         bench.device.notified(0);
         assert_eq!(bench.used(0), 0, "{size}");
@@ -407,6 +409,22 @@ fn a_broken_device_says_so_once_and_rests_until_reset() {
     assert_eq!(bench.read(registers::STATUS), 0);
     assert_eq!(bench.read(registers::INTERRUPT_STATUS), 0);
     assert_eq!(bench.resets.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_driver_that_gave_up_stays_so_until_it_resets() {
+    let bench = Bench::new(Mirror::new());
+    bench.negotiate(0, VERSION_1);
+    bench.set_up_queue(0, 8, DESCRIPTORS);
+    bench.write(registers::STATUS, status::FAILED);
+    bench.write(
+        registers::STATUS,
+        status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK | status::DRIVER_OK,
+    );
+    assert_eq!(bench.read(registers::STATUS) & status::DRIVER_OK, 0);
+    bench.offer(0, 1);
+    bench.device.notified(0);
+    assert_eq!(bench.used(0), 0);
 }
 
 #[test]

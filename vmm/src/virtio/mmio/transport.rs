@@ -25,6 +25,9 @@ use crate::virtio::{Broken, UsedQueues, VirtioDevice};
 const RING_FEATURES: u64 =
     1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_RING_F_EVENT_IDX | 1 << VIRTIO_RING_F_INDIRECT_DESC;
 
+/// Either side has given up.
+const STOPPED: u32 = status::DEVICE_NEEDS_RESET | status::FAILED;
+
 /// A status bit, and the one without which it means nothing.
 const STATUS_ORDER: [(u32, u32); 4] = [
     (status::ACKNOWLEDGE, 0),
@@ -134,7 +137,12 @@ impl Transport {
     }
 
     fn is_active(&self) -> bool {
-        self.is_in_phase(status::DRIVER_OK, status::DEVICE_NEEDS_RESET | status::FAILED)
+        self.is_in_phase(status::DRIVER_OK, STOPPED)
+    }
+
+    /// Only a reset leads on.
+    fn is_stopped(&self) -> bool {
+        self.status & STOPPED != 0
     }
 
     fn selected(&self) -> Option<&Queue> {
@@ -142,7 +150,7 @@ impl Transport {
     }
 
     fn set_up_queue(&mut self, offset: u64, value: u32) -> Result<(), Broken> {
-        if !self.is_in_phase(status::FEATURES_OK, status::DRIVER_OK) {
+        if !self.is_in_phase(status::FEATURES_OK, status::DRIVER_OK | STOPPED) {
             return Ok(());
         }
         let index = self.queue_select;
@@ -160,6 +168,8 @@ impl Transport {
         if value & status::FAILED != 0 {
             self.status |= status::FAILED;
             self.stop_watching();
+        }
+        if self.is_stopped() {
             return;
         }
         for (bit, before) in STATUS_ORDER {
@@ -178,9 +188,6 @@ impl Transport {
     }
 
     fn activate(&mut self, interrupt: &Interrupt) {
-        if self.status & status::DEVICE_NEEDS_RESET != 0 {
-            return;
-        }
         for (index, queue) in self.queues.iter_mut().enumerate().filter(|(_, queue)| queue.ready()) {
             if !queue.is_valid(&self.memory) {
                 return self.fail(&Broken(format!("queue {index} does not lie in memory")), interrupt);
