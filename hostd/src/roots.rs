@@ -14,59 +14,64 @@ const LOCK: &str = "berthd.lock";
 /// Why this daemon cannot have its directories.
 #[derive(Debug, thiserror::Error)]
 pub enum RootsError {
-    #[error("another daemon{} uses {}: stop it or choose another --data-root", pid(.holder.as_deref()), path.display())]
-    Locked { path: PathBuf, holder: Option<String> },
+    #[error(
+        "another daemon{} uses {}: stop it or choose another {flag}", of_process(.holder.as_deref()), path.display()
+    )]
+    Locked { path: PathBuf, flag: &'static str, holder: Option<String> },
     #[error("cannot use {}: {source}", path.display())]
     Io { path: PathBuf, source: io::Error },
 }
 
-fn pid(holder: Option<&str>) -> String {
+fn of_process(holder: Option<&str>) -> String {
     holder.map_or_else(String::new, |pid| format!(" (process {pid})"))
 }
 
-/// Holds the data root for this process; the kernel releases it however the process ends.
+/// Holds both roots for this process; the kernel releases them however the process ends.
 #[derive(Debug)]
 pub struct Roots {
-    _lock: File,
+    _locks: [File; 2],
     pidfile: PathBuf,
 }
 
 impl Roots {
-    /// Makes the directories, takes the lock, writes the pidfile.
+    /// Makes the directories, locks them, writes the pidfile.
     ///
     /// # Errors
-    /// A data root another daemon uses, or a directory that cannot be made or written.
+    /// A root that another daemon uses, or a directory that cannot be made or written.
     pub fn claim(data_root: &Path, exec_root: &Path, pidfile: &Path) -> Result<Self, RootsError> {
-        let pidfile_directory = pidfile.parent().unwrap_or(exec_root);
-        for directory in [data_root, exec_root, pidfile_directory] {
-            let made = std::fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory);
-            made.map_err(|source| RootsError::Io { path: directory.to_owned(), source })?;
-        }
-        let lock = lock(data_root)?;
-        let text = std::process::id().to_string();
-        std::fs::write(pidfile, text)
-            .map_err(|source| RootsError::Io { path: pidfile.to_owned(), source })?;
-        Ok(Self { _lock: lock, pidfile: pidfile.to_owned() })
+        let locks = [claim_directory(data_root, "--data-root")?, claim_directory(exec_root, "--exec-root")?];
+        let failed = |source| RootsError::Io { path: pidfile.to_owned(), source };
+        make_directory(pidfile.parent().unwrap_or(exec_root))?;
+        std::fs::write(pidfile, std::process::id().to_string()).map_err(failed)?;
+        Ok(Self { _locks: locks, pidfile: pidfile.to_owned() })
     }
 }
 
 impl Drop for Roots {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.pidfile) {
+        let own = std::process::id().to_string();
+        let is_ours = std::fs::read_to_string(&self.pidfile).is_ok_and(|text| text == own);
+        if is_ours && let Err(error) = std::fs::remove_file(&self.pidfile) {
             tracing::warn!(pidfile = %self.pidfile.display(), %error, "cannot remove the pidfile");
         }
     }
 }
 
-fn lock(data_root: &Path) -> Result<File, RootsError> {
-    let path = data_root.join(LOCK);
+fn make_directory(path: &Path) -> Result<(), RootsError> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path);
+    made.map_err(|source| RootsError::Io { path: path.to_owned(), source })
+}
+
+fn claim_directory(directory: &Path, flag: &'static str) -> Result<File, RootsError> {
+    make_directory(directory)?;
+    let path = directory.join(LOCK);
     let failed = |source| RootsError::Io { path: path.clone(), source };
-    let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = options.map_err(failed)?;
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = opened.map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
-            return Err(RootsError::Locked { path: data_root.to_owned(), holder: holder(&mut file) });
+            return Err(RootsError::Locked { path: directory.to_owned(), flag, holder: holder(&mut file) });
         }
         Err(error) => return Err(failed(error.into())),
     }
@@ -85,17 +90,23 @@ fn holder(file: &mut File) -> Option<String> {
 mod tests {
     use super::*;
 
+    fn claim_as(root: &Path, data: &str, run: &str) -> Result<Roots, RootsError> {
+        Roots::claim(&root.join(data), &root.join(run), &root.join(run).join("berthd.pid"))
+    }
+
     fn claim(root: &Path) -> Result<Roots, RootsError> {
-        Roots::claim(&root.join("data"), &root.join("run"), &root.join("run/berthd.pid"))
+        claim_as(root, "data", "run")
     }
 
     #[test]
-    fn a_data_root_has_one_daemon() {
+    fn a_root_has_one_daemon() {
         let directory = tempfile::tempdir().unwrap();
         let first = claim(directory.path()).unwrap();
         let message = claim(directory.path()).unwrap_err().to_string();
         assert!(message.contains(&format!("(process {})", std::process::id())), "{message}");
         assert!(message.contains("--data-root"), "{message}");
+        let message = claim_as(directory.path(), "other", "run").unwrap_err().to_string();
+        assert!(message.contains("--exec-root"), "{message}");
         drop(first);
         claim(directory.path()).unwrap();
     }
