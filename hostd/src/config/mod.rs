@@ -18,6 +18,7 @@ use self::file::FileSettings;
 pub use self::flags::{Flags, LogLevel};
 pub use self::host::Host;
 use crate::accelerator::Request;
+use crate::engine::{EngineSettings, MachineSettings};
 
 /// Enough for the kernel, the agent and an ordinary program; `--memory` asks for more.
 const DEFAULT_MACHINE_MEMORY_MIB: u64 = 512;
@@ -47,8 +48,8 @@ pub struct Settings {
     /// Looked up in PATH if it is a bare name.
     pub qemu: PathBuf,
     pub machine_memory_mib: u32,
-    /// As asked for; else the accelerator decides, [`Settings::machine_vcpus`].
-    requested_vcpus: Option<u8>,
+    /// If not asked for, the accelerator decides.
+    pub machine_vcpus: Option<u8>,
     pub scratch_disk_bytes: u64,
 }
 
@@ -103,22 +104,41 @@ impl Settings {
             vmm: artifacts.vmm,
             qemu: given.qemu.unwrap_or_else(|| "qemu-system-x86_64".into()),
             machine_memory_mib: machine_memory_mib(given.machine_memory.as_deref())?,
-            requested_vcpus: given.machine_cpus.map(machine_vcpus).transpose()?,
+            machine_vcpus: given.machine_cpus.map(machine_vcpus).transpose()?,
             scratch_disk_bytes: scratch_disk_bytes(given.scratch_size.as_deref())?,
             exec_root,
             data_root,
         })
     }
 
-    /// CPUs of a machine whose container asks for fewer: all of the host's, but one where each costs a thread of
-    /// emulation and boot time.
+    /// What of this is the engine's, with machines on `accelerator`.
     #[must_use]
-    pub fn machine_vcpus(&self, accelerator: Accelerator) -> u8 {
-        let default = match accelerator {
-            Accelerator::Tcg => 1,
-            Accelerator::Kvm => std::thread::available_parallelism().map_or(1, usize::from),
-        };
-        self.requested_vcpus.unwrap_or_else(|| u8::try_from(default).unwrap_or(MAX_VCPUS).min(MAX_VCPUS))
+    pub fn for_engine(&self, accelerator: Accelerator) -> EngineSettings {
+        EngineSettings {
+            data_root: self.data_root.clone(),
+            exec_root: self.exec_root.clone(),
+            machine: MachineSettings {
+                accelerator,
+                kernel: self.kernel.clone(),
+                initramfs: self.initramfs.clone(),
+                vmm: self.vmm.clone(),
+                qemu: self.qemu.clone(),
+            },
+            machine_memory_mib: self.machine_memory_mib,
+            machine_vcpus: self.machine_vcpus.unwrap_or_else(|| default_vcpus(accelerator)),
+            scratch_disk_bytes: self.scratch_disk_bytes,
+        }
+    }
+}
+
+/// All of the host's, but one where each costs a thread of emulation and boot time.
+fn default_vcpus(accelerator: Accelerator) -> u8 {
+    match accelerator {
+        Accelerator::Tcg => 1,
+        Accelerator::Kvm => {
+            let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+            u8::try_from(cpus).unwrap_or(MAX_VCPUS).min(MAX_VCPUS)
+        }
     }
 }
 

@@ -71,7 +71,7 @@ fn an_emulated_machine_has_one_cpu_unless_more_are_asked_for() {
     let directory = tempfile::tempdir().unwrap();
     let vcpus = |more: &[&str]| {
         let settings = Settings::resolve(flags(directory.path(), more)).unwrap();
-        settings.machine_vcpus(Accelerator::Tcg)
+        settings.for_engine(Accelerator::Tcg).machine_vcpus
     };
     assert_eq!((vcpus(&[]), vcpus(&["--machine-cpus=3"])), (1, 3));
 }
