@@ -4,6 +4,7 @@
 //! `machine`; only `api` knows of HTTP.
 
 pub mod accelerator;
+pub mod api;
 pub mod config;
 pub mod database;
 pub mod engine;

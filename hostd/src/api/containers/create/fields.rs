@@ -1,0 +1,221 @@
+//! Every field of a create request that Berth does not act on, with the values that ask for nothing.
+//!
+//! A field that asks for something is refused by name or named in `Warnings`: nothing a client sets is dropped in
+//! silence. A field that Berth comes to act on moves from this table into [`super::body`].
+
+use serde_json::{Map, Value};
+
+use crate::api::error::{ApiError, ApiResult};
+
+/// Where in the request a field stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Object {
+    Config,
+    HostConfig,
+    NetworkingConfig,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Otherwise {
+    /// With what it takes, in words that follow "needs".
+    Refuse(&'static str),
+    Warn(&'static str),
+}
+
+struct Field {
+    object: Object,
+    name: &'static str,
+    asks_for_nothing: fn(&Value) -> bool,
+    otherwise: Otherwise,
+}
+
+const fn config(name: &'static str, asks_for_nothing: fn(&Value) -> bool, otherwise: Otherwise) -> Field {
+    Field { object: Object::Config, name, asks_for_nothing, otherwise }
+}
+
+const fn host(name: &'static str, asks_for_nothing: fn(&Value) -> bool, otherwise: Otherwise) -> Field {
+    Field { object: Object::HostConfig, name, asks_for_nothing, otherwise }
+}
+
+const NETWORKS: Otherwise = Otherwise::Refuse("networks");
+const SHARES: Otherwise = Otherwise::Refuse("shares of host directories and volumes");
+const PRIVILEGES: Otherwise = Otherwise::Refuse("control of capabilities and security profiles");
+const DEVICES: Otherwise = Otherwise::Refuse("devices");
+const NAMESPACES: Otherwise = Otherwise::Refuse("namespaces shared between containers");
+const CONTROLS: Otherwise = Otherwise::Refuse("more resource controls than memory, CPUs and processes");
+const WINDOWS: Otherwise = Otherwise::Refuse("Windows");
+const BUILD_ONLY: Otherwise = Otherwise::Warn("it matters only to builds and was not kept");
+
+#[rustfmt::skip]
+const FIELDS: [Field; 62] = [
+    config("ArgsEscaped", empty, WINDOWS),
+    config("Healthcheck", no_healthcheck, Otherwise::Refuse("healthchecks")),
+    // There is no network but loopback, which is what `true` asks for.
+    config("NetworkDisabled", anything, NETWORKS),
+    config("MacAddress", empty, NETWORKS),
+    config("OnBuild", empty, BUILD_ONLY),
+    config("Shell", empty, BUILD_ONLY),
+    config("Volumes", empty, SHARES),
+
+    host("BlkioDeviceReadBps", empty, CONTROLS),
+    host("BlkioDeviceReadIOps", empty, CONTROLS),
+    host("BlkioDeviceWriteBps", empty, CONTROLS),
+    host("BlkioDeviceWriteIOps", empty, CONTROLS),
+    host("BlkioWeight", empty, CONTROLS),
+    host("BlkioWeightDevice", empty, CONTROLS),
+    host("CgroupParent", empty, CONTROLS),
+    host("CpuRealtimePeriod", empty, CONTROLS),
+    host("CpuRealtimeRuntime", empty, CONTROLS),
+    host("CpuShares", empty, CONTROLS),
+    host("CpusetCpus", empty, CONTROLS),
+    host("CpusetMems", empty, CONTROLS),
+    host("KernelMemory", empty, CONTROLS),
+    host("KernelMemoryTCP", empty, CONTROLS),
+    host("MemoryReservation", empty, CONTROLS),
+    // -1 is the client's way to say "as the kernel likes".
+    host("MemorySwappiness", |value| empty(value) || *value == -1, CONTROLS),
+    host("OomKillDisable", empty, CONTROLS),
+    host("OomScoreAdj", empty, CONTROLS),
+    host("StorageOpt", empty, CONTROLS),
+    host("Sysctls", empty, CONTROLS),
+    host("Ulimits", empty, CONTROLS),
+
+    host("CpuCount", empty, WINDOWS),
+    host("CpuPercent", empty, WINDOWS),
+    host("IOMaximumBandwidth", empty, WINDOWS),
+    host("IOMaximumIOps", empty, WINDOWS),
+
+    host("DeviceCgroupRules", empty, DEVICES),
+    host("DeviceRequests", empty, DEVICES),
+    host("Devices", empty, DEVICES),
+
+    host("CapAdd", empty, PRIVILEGES),
+    host("CapDrop", empty, PRIVILEGES),
+    // An empty list is not "nothing": it takes the default masks away.
+    host("MaskedPaths", never, PRIVILEGES),
+    host("Privileged", empty, PRIVILEGES),
+    host("ReadonlyPaths", never, PRIVILEGES),
+    host("SecurityOpt", empty, PRIVILEGES),
+
+    host("Cgroup", empty, NAMESPACES),
+    host("CgroupnsMode", |value| is_one_of(value, &["", "private"]), NAMESPACES),
+    host("IpcMode", |value| is_one_of(value, &["", "private"]), NAMESPACES),
+    host("PidMode", empty, NAMESPACES),
+    host("UTSMode", empty, NAMESPACES),
+    // Without user namespaces for every container, the host's is the one everybody has.
+    host("UsernsMode", |value| is_one_of(value, &["", "host"]), NAMESPACES),
+
+    host("VolumeDriver", empty, SHARES),
+    host("VolumesFrom", empty, SHARES),
+
+    host("Dns", empty, NETWORKS),
+    host("DnsOptions", empty, NETWORKS),
+    host("DnsSearch", empty, NETWORKS),
+    host("Links", empty, NETWORKS),
+    host("NetworkMode", |value| is_one_of(value, &["", "default", "none"]), NETWORKS),
+    host("PortBindings", empty, NETWORKS),
+    host("PublishAllPorts", empty, NETWORKS),
+
+    // The client writes it.
+    host("ContainerIDFile", anything, Otherwise::Refuse("files written by the daemon")),
+    host("Isolation", |value| is_one_of(value, &["", "default", "machine"]),
+        Otherwise::Refuse("machines that containers share")),
+    host("LogConfig", default_log, Otherwise::Refuse("log drivers and options other than plain json-file")),
+    host("RestartPolicy", no_restart, Otherwise::Refuse("restart policies")),
+    host("Runtime", |value| is_one_of(value, &["", "berth"]), Otherwise::Refuse("runtimes other than berth")),
+
+    Field { object: Object::NetworkingConfig, name: "EndpointsConfig", asks_for_nothing: no_endpoint,
+        otherwise: NETWORKS },
+];
+
+fn anything(_: &Value) -> bool {
+    true
+}
+
+fn never(_: &Value) -> bool {
+    false
+}
+
+/// Go's zero values, at any depth.
+fn empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Bool(set) => !set,
+        Value::Number(number) => number.as_f64() == Some(0.0),
+        Value::String(text) => text.is_empty(),
+        Value::Array(values) => values.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+    }
+}
+
+fn is_one_of(value: &Value, harmless: &[&str]) -> bool {
+    value.as_str().is_some_and(|text| harmless.contains(&text))
+}
+
+fn member_is(value: &Value, name: &str, harmless: &[&str]) -> bool {
+    value.get(name).is_none_or(|member| member.is_null() || is_one_of(member, harmless))
+}
+
+fn no_healthcheck(value: &Value) -> bool {
+    let test = value.get("Test").and_then(Value::as_array);
+    test.is_none_or(|test| test.first().is_none_or(|first| first == "NONE"))
+}
+
+fn default_log(value: &Value) -> bool {
+    member_is(value, "Type", &["", "json-file"]) && value.get("Config").is_none_or(empty)
+}
+
+fn no_restart(value: &Value) -> bool {
+    member_is(value, "Name", &["", "no"]) && value.get("MaximumRetryCount").is_none_or(empty)
+}
+
+/// Endpoints on the networks that need none, with nothing asked of them.
+fn no_endpoint(value: &Value) -> bool {
+    let asks_for_nothing =
+        |endpoint: &Value| endpoint.as_object().is_none_or(|fields| fields.values().all(empty));
+    value.as_object().is_some_and(|endpoints| {
+        endpoints.iter().all(|(network, endpoint)| {
+            matches!(network.as_str(), "default" | "none") && asks_for_nothing(endpoint)
+        })
+    })
+}
+
+/// The three objects of a request, as far as they were sent.
+pub(super) struct Objects<'a> {
+    pub(super) config: &'a Map<String, Value>,
+    pub(super) host_config: &'a Map<String, Value>,
+    pub(super) networking_config: &'a Map<String, Value>,
+}
+
+/// Goes through the table.
+///
+/// # Errors
+/// The first field that asks for what Berth cannot do. Returns warnings for what it does not have to do.
+pub(super) fn check(objects: &Objects<'_>) -> ApiResult<Vec<String>> {
+    let mut warnings = Vec::new();
+    for field in &FIELDS {
+        let (prefix, object) = match field.object {
+            Object::Config => ("", objects.config),
+            Object::HostConfig => ("HostConfig.", objects.host_config),
+            Object::NetworkingConfig => ("NetworkingConfig.", objects.networking_config),
+        };
+        let name = field.name;
+        let asks_for_nothing = |value: &Value| value.is_null() || (field.asks_for_nothing)(value);
+        if object.get(name).is_none_or(asks_for_nothing) {
+            continue;
+        }
+        match field.otherwise {
+            Otherwise::Refuse(needs) => {
+                let message = format!("berth cannot honour {prefix}{name} yet: it needs {needs}");
+                return Err(ApiError::not_supported(message));
+            }
+            Otherwise::Warn(why) => warnings.push(format!("{prefix}{name} has no effect: {why}")),
+        }
+    }
+    Ok(warnings)
+}
+
+#[cfg(test)]
+pub(super) fn names() -> Vec<&'static str> {
+    FIELDS.iter().map(|field| field.name).collect()
+}

@@ -1,0 +1,88 @@
+//! `POST /containers/create`: from Docker's two hundred fields to the engine's words.
+
+mod body;
+mod fields;
+mod limits;
+mod mounts;
+mod spec;
+
+use axum::Json;
+use axum::extract::{Request, State as Extracted};
+use axum::http::StatusCode;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+pub(in crate::api) use self::spec::check_variable;
+use super::State;
+use crate::api::body::{self as json, read_json};
+use crate::api::error::{ApiError, ApiResult};
+use crate::api::params::Params;
+use crate::api::system;
+use crate::engine::ContainerSpec;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::api) struct Created {
+    id: String,
+    warnings: Vec<String>,
+}
+
+pub(in crate::api) async fn create(
+    Extracted(daemon): State,
+    params: Params,
+    request: Request,
+) -> ApiResult<(StatusCode, Json<Created>)> {
+    check_platform(params.text("platform"))?;
+    let name = params.text("name").map(|name| name.strip_prefix('/').unwrap_or(name).to_owned());
+    let (head, body) = request.into_parts();
+    let body: Option<Map<String, Value>> = read_json(&head.headers, body).await?;
+    let (spec, mut warnings) = decode(&body.unwrap_or_default(), system::cpu_count())?;
+    let created = daemon.engine.create(name, spec).await?;
+    warnings.extend(created.warnings);
+    Ok((StatusCode::CREATED, Json(Created { id: created.id.to_string(), warnings })))
+}
+
+/// What a client asks of the platform, "os/architecture[/variant]".
+fn check_platform(platform: Option<&str>) -> ApiResult<()> {
+    let Some(platform) = platform else { return Ok(()) };
+    match platform.split('/').collect::<Vec<_>>()[..] {
+        ["linux" | "amd64"] | ["linux", "amd64", ..] => Ok(()),
+        _ => {
+            let message =
+                format!("berth runs linux/amd64 and does not provide the specified platform ({platform})");
+            Err(ApiError::not_found(message))
+        }
+    }
+}
+
+/// The container asked for, and warnings for what has no effect.
+fn decode(body: &Map<String, Value>, cpu_count: usize) -> ApiResult<(ContainerSpec, Vec<String>)> {
+    if body.is_empty() {
+        return Err(ApiError::invalid("config cannot be empty in order to create a container"));
+    }
+    let none = Map::new();
+    let host_config = object(body, "HostConfig", &none)?;
+    let networking_config = object(body, "NetworkingConfig", &none)?;
+    let objects = fields::Objects { config: body, host_config, networking_config };
+    let config: body::Config = json::decode(body)?;
+    let host: body::HostConfig = json::decode(host_config)?;
+    let tmpfs = mounts::tmpfs(&host)?;
+    let mut warnings = fields::check(&objects)?;
+    let limits = limits::limits(&host, cpu_count, &mut warnings)?;
+    Ok((spec::spec(config, host, limits, tmpfs)?, warnings))
+}
+
+fn object<'a>(
+    body: &'a Map<String, Value>,
+    name: &str,
+    none: &'a Map<String, Value>,
+) -> ApiResult<&'a Map<String, Value>> {
+    match body.get(name) {
+        None | Some(Value::Null) => Ok(none),
+        Some(Value::Object(object)) => Ok(object),
+        Some(_) => Err(ApiError::invalid(format!("invalid JSON: {name} is no object"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! The checked request in the engine's words.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use super::body::{Config, HostConfig};
+use super::limits::positive;
+use crate::api::error::{ApiError, ApiResult};
+use crate::engine::{AutoRemove, ContainerSpec, Limits, Stdio, TerminalSize};
+
+/// # Errors
+/// Docker's texts for a working directory, variable, host or signal that is none.
+pub(super) fn spec(
+    config: Config,
+    host: HostConfig,
+    limits: Limits,
+    tmpfs: BTreeMap<String, String>,
+) -> ApiResult<ContainerSpec> {
+    check_working_dir(&config.working_dir)?;
+    config.env.iter().try_for_each(|entry| check_variable(entry))?;
+    host.extra_hosts.iter().try_for_each(|entry| check_extra_host(entry))?;
+    let stdio = stdio(&config, &host);
+    Ok(ContainerSpec {
+        image: config.image,
+        entrypoint: config.entrypoint,
+        command: config.cmd,
+        env: config.env,
+        working_directory: non_empty(config.working_dir),
+        user: non_empty(config.user),
+        additional_groups: host.group_add,
+        hostname: non_empty(config.hostname),
+        domainname: non_empty(config.domainname),
+        labels: config.labels,
+        exposed_ports: config.exposed_ports.into_keys().collect(),
+        stdio,
+        stop_signal: non_empty(config.stop_signal).map(|signal| signal.parse()).transpose()?,
+        stop_timeout_s: config.stop_timeout,
+        auto_remove: if host.auto_remove { AutoRemove::Remove } else { AutoRemove::Keep },
+        limits,
+        readonly_rootfs: host.readonly_rootfs,
+        tmpfs,
+        extra_hosts: host.extra_hosts,
+        shm_size_bytes: shm_size_bytes(host.shm_size)?,
+        init: host.init.unwrap_or(false),
+        annotations: host.annotations,
+    })
+}
+
+fn stdio(config: &Config, host: &HostConfig) -> Stdio {
+    let size = host.console_size.filter(|[rows, columns]| *rows > 0 && *columns > 0);
+    Stdio {
+        terminal: config.tty,
+        terminal_size: size.map(|[rows, columns]| TerminalSize { rows, columns }),
+        open_stdin: config.open_stdin,
+        stdin_once: config.stdin_once,
+        attach_stdin: config.attach_stdin,
+        attach_stdout: config.attach_stdout,
+        attach_stderr: config.attach_stderr,
+    }
+}
+
+fn non_empty(text: String) -> Option<String> {
+    (!text.is_empty()).then_some(text)
+}
+
+fn check_working_dir(directory: &str) -> ApiResult<()> {
+    if directory.is_empty() || directory.starts_with('/') {
+        return Ok(());
+    }
+    Err(ApiError::invalid(format!(
+        "the working directory '{directory}' is invalid, it needs to be an absolute path"
+    )))
+}
+
+pub(in crate::api) fn check_variable(entry: &str) -> ApiResult<()> {
+    if entry.is_empty() || entry.starts_with('=') {
+        return Err(ApiError::invalid(format!("invalid environment variable: {entry}")));
+    }
+    Ok(())
+}
+
+/// "name:address"; `host-gateway` is an address that only a network has.
+fn check_extra_host(entry: &str) -> ApiResult<()> {
+    let (name, address) = entry.split_once([':', '=']).unwrap_or_default();
+    if name.is_empty() || address.is_empty() {
+        return Err(ApiError::invalid(format!("bad format for add-host: \"{entry}\"")));
+    }
+    if address == "host-gateway" {
+        let message = "berth cannot honour host-gateway in HostConfig.ExtraHosts yet: it needs networks";
+        return Err(ApiError::not_supported(message));
+    }
+    match address.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
+        Ok(_) => Ok(()),
+        Err(_) => Err(ApiError::invalid(format!("invalid IP address in add-host: \"{address}\""))),
+    }
+}
+
+fn shm_size_bytes(size: i64) -> ApiResult<Option<u64>> {
+    if size < 0 {
+        return Err(ApiError::invalid("SHM size can not be less than 0"));
+    }
+    Ok(positive(size))
+}

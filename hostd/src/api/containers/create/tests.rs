@@ -1,0 +1,186 @@
+//! The request as a whole: nothing that a client sets is dropped.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::*;
+use crate::engine::{AutoRemove, Signal};
+
+/// What docker 28 sends for `docker create busybox true`.
+const DOCKER_CLI: &str = include_str!("docker_cli_28.json");
+
+fn decoded(value: &Value) -> ApiResult<(ContainerSpec, Vec<String>)> {
+    decode(value.as_object().unwrap(), 2)
+}
+
+fn with_host_config(field: &str, value: &Value) -> ApiResult<(ContainerSpec, Vec<String>)> {
+    decoded(&json!({ "Image": "busybox", "HostConfig": { field: value } }))
+}
+
+#[test]
+fn the_docker_clis_defaults_pass_without_a_warning() {
+    let request: Value = serde_json::from_str(DOCKER_CLI).unwrap();
+    let (spec, warnings) = decoded(&request).unwrap();
+    assert_eq!(warnings, Vec::<String>::new());
+    assert_eq!(spec.image, "busybox");
+    assert_eq!(spec.command, Some(vec!["true".to_owned()]));
+    assert_eq!(spec.limits, crate::engine::Limits::default());
+}
+
+/// Config, Resources and HostConfig of the specification, version 1.51.
+#[rustfmt::skip]
+const SPECIFIED: [&str; 98] = [
+    "Hostname", "Domainname", "User", "AttachStdin", "AttachStdout", "AttachStderr", "ExposedPorts", "Tty",
+    "OpenStdin", "StdinOnce", "Env", "Cmd", "Healthcheck", "ArgsEscaped", "Image", "Volumes", "WorkingDir",
+    "Entrypoint", "NetworkDisabled", "MacAddress", "OnBuild", "Labels", "StopSignal", "StopTimeout", "Shell",
+    "CpuShares", "Memory", "CgroupParent", "BlkioWeight", "BlkioWeightDevice", "BlkioDeviceReadBps",
+    "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps", "CpuPeriod", "CpuQuota",
+    "CpuRealtimePeriod", "CpuRealtimeRuntime", "CpusetCpus", "CpusetMems", "Devices", "DeviceCgroupRules",
+    "DeviceRequests", "KernelMemoryTCP", "MemoryReservation", "MemorySwap", "MemorySwappiness", "NanoCpus",
+    "OomKillDisable", "Init", "PidsLimit", "Ulimits", "CpuCount", "CpuPercent", "IOMaximumIOps",
+    "IOMaximumBandwidth", "Binds", "ContainerIDFile", "LogConfig", "NetworkMode", "PortBindings", "RestartPolicy",
+    "AutoRemove", "VolumeDriver", "VolumesFrom", "Mounts", "ConsoleSize", "Annotations", "CapAdd", "CapDrop",
+    "CgroupnsMode", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd", "IpcMode", "Cgroup", "Links",
+    "OomScoreAdj", "PidMode", "Privileged", "PublishAllPorts", "ReadonlyRootfs", "SecurityOpt", "StorageOpt",
+    "Tmpfs", "UTSMode", "UsernsMode", "ShmSize", "Sysctls", "Runtime", "Isolation", "MaskedPaths", "ReadonlyPaths",
+    "EndpointsConfig", "KernelMemory", "HostConfig",
+];
+
+#[test]
+fn every_specified_field_is_acted_on_or_in_the_table() {
+    let keys = |value: Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    let acted_on = keys(serde_json::to_value(body::Config::default()).unwrap())
+        .into_iter()
+        .chain(keys(serde_json::to_value(body::HostConfig::default()).unwrap()))
+        .chain(["HostConfig".to_owned()]);
+    let in_the_table = fields::names().into_iter().map(str::to_owned);
+    let known: Vec<String> = acted_on.chain(in_the_table).collect();
+    let unique: BTreeSet<&str> = known.iter().map(String::as_str).collect();
+    assert_eq!(unique.len(), known.len(), "a field is acted on and in the table");
+    assert_eq!(unique, BTreeSet::from(SPECIFIED));
+}
+
+#[test]
+fn fields_that_ask_for_something_else_are_refused_by_name() {
+    let asking = [
+        ("NetworkMode", json!("bridge")),
+        ("NetworkMode", json!("host")),
+        ("PortBindings", json!({ "80/tcp": null })),
+        ("PublishAllPorts", json!(true)),
+        ("RestartPolicy", json!({ "Name": "always" })),
+        ("RestartPolicy", json!({ "Name": "on-failure", "MaximumRetryCount": 3 })),
+        ("LogConfig", json!({ "Type": "syslog" })),
+        ("LogConfig", json!({ "Type": "json-file", "Config": { "max-size": "1m" } })),
+        ("Privileged", json!(true)),
+        ("CapAdd", json!(["ALL"])),
+        ("MaskedPaths", json!([])),
+        ("MemorySwappiness", json!(60)),
+        ("OomScoreAdj", json!(-500)),
+        ("Isolation", json!("shared")),
+        ("IpcMode", json!("host")),
+        ("Runtime", json!("runc")),
+        ("Ulimits", json!([{ "Name": "nofile", "Soft": 1, "Hard": 1 }])),
+        ("Dns", json!(["1.1.1.1"])),
+    ];
+    for (field, value) in asking {
+        let error = with_host_config(field, &value).unwrap_err();
+        assert_eq!(error.status, 501, "{field} {value}");
+        assert!(error.message.contains(&format!("HostConfig.{field}")), "{}", error.message);
+    }
+}
+
+#[test]
+fn other_spellings_of_the_defaults_pass() {
+    for (field, value) in [
+        ("NetworkMode", json!("none")),
+        ("LogConfig", json!({ "Type": "json-file", "Config": null })),
+        ("RestartPolicy", json!({ "Name": "" })),
+        ("MemorySwappiness", json!(-1)),
+        ("Isolation", json!("machine")),
+        ("CgroupnsMode", json!("private")),
+        ("MaskedPaths", json!(null)),
+        ("Binds", json!(null)),
+        ("ContainerIDFile", json!("/tmp/id")),
+        ("NoSuchField", json!(true)),
+    ] {
+        assert_eq!(with_host_config(field, &value).unwrap().1, Vec::<String>::new(), "{field} {value}");
+    }
+}
+
+#[test]
+fn endpoints_beyond_the_default_are_refused() {
+    let request = |endpoints| decoded(&json!({ "NetworkingConfig": { "EndpointsConfig": endpoints } }));
+    assert!(request(json!({ "default": { "Aliases": null, "MacAddress": "" } })).is_ok());
+    assert!(request(json!({ "none": null })).is_ok());
+    assert_eq!(request(json!({ "backend": {} })).unwrap_err().status, 501);
+    assert_eq!(request(json!({ "default": { "Aliases": ["db"] } })).unwrap_err().status, 501);
+}
+
+#[test]
+fn a_healthcheck_is_refused_unless_it_is_none() {
+    let request = |test| decoded(&json!({ "Healthcheck": { "Test": test } }));
+    assert!(request(json!(["NONE"])).is_ok());
+    assert!(request(json!([])).is_ok());
+    assert_eq!(request(json!(["CMD", "true"])).unwrap_err().status, 501);
+}
+
+#[test]
+fn what_matters_only_to_builds_is_a_warning() {
+    let (_, warnings) = decoded(&json!({ "Shell": ["/bin/sh"], "Image": "x" })).unwrap();
+    assert_eq!(warnings, ["Shell has no effect: it matters only to builds and was not kept"]);
+}
+
+#[test]
+fn a_request_becomes_the_engines_words() {
+    let (spec, _) = decoded(&json!({
+        "Image": "busybox", "Cmd": "true", "Tty": true, "OpenStdin": true, "StopSignal": "SIGINT",
+        "WorkingDir": "/w", "Env": ["A=1", "B"], "ExposedPorts": { "80/tcp": {} },
+        "HostConfig": {
+            "Memory": 64 << 20, "NanoCpus": 500_000_000, "PidsLimit": 10, "AutoRemove": true, "Init": true,
+            "ConsoleSize": [24, 80], "GroupAdd": ["wheel"], "ExtraHosts": ["db:10.0.0.1", "v6:[::1]"],
+            "Tmpfs": { "/t": "size=1m" }, "ShmSize": 1 << 20, "ReadonlyRootfs": true,
+        },
+    }))
+    .unwrap();
+    assert_eq!(spec.command, Some(vec!["true".to_owned()]));
+    assert_eq!(spec.stop_signal, Some("INT".parse::<Signal>().unwrap()));
+    assert_eq!(spec.auto_remove, AutoRemove::Remove);
+    assert_eq!(spec.limits.memory_bytes, Some(64 << 20));
+    assert_eq!(spec.limits.pids, Some(10));
+    assert_eq!(spec.exposed_ports, ["80/tcp"]);
+    assert_eq!(spec.tmpfs["/t"], "size=1m");
+    let size = spec.stdio.terminal_size.unwrap();
+    assert_eq!((size.rows, size.columns), (24, 80));
+    assert!(spec.init && spec.readonly_rootfs && spec.stdio.terminal && spec.stdio.open_stdin);
+}
+
+#[test]
+fn what_is_wrong_is_said_in_dockers_words() {
+    for (request, message) in &[
+        (json!({}), "config cannot be empty in order to create a container"),
+        (
+            json!({ "WorkingDir": "w" }),
+            "the working directory 'w' is invalid, it needs to be an absolute path",
+        ),
+        (json!({ "Env": ["=x"] }), "invalid environment variable: =x"),
+        (json!({ "HostConfig": { "ExtraHosts": ["db"] } }), "bad format for add-host: \"db\""),
+        (json!({ "HostConfig": { "ExtraHosts": ["db:x"] } }), "invalid IP address in add-host: \"x\""),
+        (json!({ "HostConfig": { "Memory": 1000 } }), "Minimum memory limit allowed is 6MB"),
+        (json!({ "HostConfig": 5 }), "invalid JSON: HostConfig is no object"),
+    ] {
+        let error = decoded(request).unwrap_err();
+        assert_eq!((error.status.as_u16(), error.message.as_str()), (400, *message));
+    }
+    assert!(decoded(&json!({ "Tty": "yes" })).unwrap_err().message.starts_with("invalid JSON: "));
+}
+
+#[test]
+fn a_foreign_platform_is_not_found() {
+    for platform in [None, Some("linux/amd64"), Some("linux"), Some("linux/amd64/v2")] {
+        assert_eq!(check_platform(platform), Ok(()));
+    }
+    for platform in ["linux/arm64", "windows/amd64", "x"] {
+        assert_eq!(check_platform(Some(platform)).unwrap_err().status, 404, "{platform}");
+    }
+}

@@ -1,0 +1,106 @@
+//! `GET /containers/{id}/json`: everything about one container, in the shape clients expect, empty parts included.
+
+mod config;
+mod host_config;
+mod network;
+mod state;
+
+use std::path::PathBuf;
+
+use axum::Json;
+use axum::extract::{Path, State as Extracted};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use self::config::Config;
+use self::host_config::HostConfig;
+use self::network::NetworkSettings;
+pub(super) use self::network::none_endpoint;
+use self::state::State;
+use super::timeline::{Phase, phases};
+use crate::accelerator;
+use crate::api::error::ApiResult;
+use crate::api::params::Params;
+use crate::engine::ContainerView;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(in crate::api) struct ContainerInspect {
+    id: String,
+    created: String,
+    path: String,
+    args: Vec<String>,
+    state: State,
+    image: String,
+    resolv_conf_path: &'static str,
+    hostname_path: &'static str,
+    hosts_path: &'static str,
+    log_path: PathBuf,
+    name: String,
+    restart_count: u32,
+    driver: &'static str,
+    platform: &'static str,
+    mount_label: &'static str,
+    process_label: &'static str,
+    app_armor_profile: &'static str,
+    #[serde(rename = "ExecIDs")]
+    exec_ids: Option<Vec<String>>,
+    host_config: HostConfig,
+    graph_driver: Value,
+    mounts: [(); 0],
+    config: Config,
+    network_settings: NetworkSettings,
+    berth: Berth,
+}
+
+/// What only Berth has to say.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Berth {
+    accelerator: &'static str,
+    /// Of the last start, in order; null if there was none.
+    start_timeline: Option<[Phase; 5]>,
+}
+
+pub(in crate::api) async fn inspect(
+    Extracted(daemon): super::State,
+    Path(id): Path<String>,
+    params: Params,
+) -> ApiResult<Json<ContainerInspect>> {
+    params.refuse("GET /containers/{id}/json", &["size"])?;
+    let accelerator = accelerator::name(daemon.accelerator.accelerator);
+    Ok(Json(reply(&daemon.engine.container(&id)?, accelerator)))
+}
+
+fn reply(view: &ContainerView, accelerator: &'static str) -> ContainerInspect {
+    let mut args = view.spec.args().into_iter();
+    ContainerInspect {
+        id: view.id.to_string(),
+        created: view.created_at.to_string(),
+        path: args.next().unwrap_or_default(),
+        args: args.collect(),
+        state: State::from(&view.state),
+        image: view.image_id.to_string(),
+        resolv_conf_path: "",
+        hostname_path: "",
+        hosts_path: "",
+        log_path: view.log_path.clone(),
+        name: format!("/{}", view.name),
+        restart_count: 0,
+        driver: "erofs",
+        platform: "linux",
+        mount_label: "",
+        process_label: "",
+        app_armor_profile: "",
+        exec_ids: (!view.exec_ids.is_empty()).then(|| view.exec_ids.clone()),
+        host_config: HostConfig::from(&*view.spec),
+        graph_driver: json!({ "Data": null, "Name": "erofs" }),
+        mounts: [],
+        config: Config::from(view),
+        network_settings: NetworkSettings::default(),
+        berth: Berth { accelerator, start_timeline: view.timeline.as_ref().map(phases) },
+    }
+}
+
+#[cfg(test)]
+mod tests;

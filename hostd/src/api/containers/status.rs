@@ -1,0 +1,44 @@
+//! The `STATUS` column of `ps`, in Docker's words.
+
+use jiff::Timestamp;
+
+use super::duration::in_words;
+use crate::engine::ContainerState;
+
+pub(super) fn in_words_of_ps(state: &ContainerState, now: Timestamp) -> String {
+    match state {
+        ContainerState::Created { .. } | ContainerState::Starting { previous: None } => "Created".to_owned(),
+        ContainerState::Running(run) => format!("Up {}", in_words(now.duration_since(run.started_at))),
+        ContainerState::Exited(exit) | ContainerState::Starting { previous: Some(exit) } => {
+            format!("Exited ({}) {} ago", exit.code, in_words(now.duration_since(exit.finished_at)))
+        }
+        ContainerState::Removing => "Removal In Progress".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Exit, Run};
+
+    #[test]
+    fn every_state_has_its_words() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        let exit = Exit {
+            code: 137,
+            oom_killed: false,
+            error: String::new(),
+            started_at: at(0),
+            finished_at: at(40),
+        };
+        for (state, words) in [
+            (ContainerState::Created { start_failure: None }, "Created"),
+            (ContainerState::Starting { previous: None }, "Created"),
+            (ContainerState::Running(Run { pid: 1, started_at: at(97) }), "Up 3 seconds"),
+            (ContainerState::Exited(exit), "Exited (137) About a minute ago"),
+            (ContainerState::Removing, "Removal In Progress"),
+        ] {
+            assert_eq!(in_words_of_ps(&state, at(100)), words);
+        }
+    }
+}

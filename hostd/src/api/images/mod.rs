@@ -1,0 +1,31 @@
+//! Image endpoints. The store's calls block, so each runs on a thread of its own.
+
+mod inspect;
+mod list;
+mod load;
+mod pattern;
+mod pull;
+mod remove;
+
+pub(super) use self::inspect::{history, inspect};
+pub(super) use self::list::list;
+pub(super) use self::load::load;
+pub(super) use self::pull::pull;
+pub(super) use self::remove::remove;
+use super::error::{ApiError, ApiResult};
+use super::{Daemon, State};
+use crate::image::ImageStore;
+
+/// Runs `work` on the image store, off the threads that answer requests.
+async fn with_store<T, E>(
+    daemon: &Daemon,
+    work: impl FnOnce(ImageStore) -> Result<T, E> + Send + 'static,
+) -> ApiResult<T>
+where
+    T: Send + 'static,
+    E: Send + 'static,
+    ApiError: From<E>,
+{
+    let store = daemon.engine.images().clone();
+    Ok(tokio::task::spawn_blocking(move || work(store)).await??)
+}

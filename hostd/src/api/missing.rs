@@ -1,0 +1,111 @@
+//! Endpoints that Docker has and Berth has not, yet: each answers 501 with its own name, so that nobody has to guess
+//! whether the path was wrong or the daemon lacks it. An endpoint that arrives leaves this table.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::Method;
+use axum::routing::{MethodFilter, on};
+
+use super::Daemon;
+use super::error::ApiError;
+
+#[rustfmt::skip]
+const MISSING: [(Method, &str); 85] = [
+    (Method::GET, "/containers/{id}/top"),
+    (Method::GET, "/containers/{id}/changes"),
+    (Method::GET, "/containers/{id}/export"),
+    (Method::GET, "/containers/{id}/stats"),
+    (Method::POST, "/containers/{id}/update"),
+    (Method::POST, "/containers/{id}/rename"),
+    (Method::POST, "/containers/{id}/pause"),
+    (Method::POST, "/containers/{id}/unpause"),
+    (Method::GET, "/containers/{id}/attach/ws"),
+    (Method::HEAD, "/containers/{id}/archive"),
+    (Method::GET, "/containers/{id}/archive"),
+    (Method::PUT, "/containers/{id}/archive"),
+    (Method::POST, "/containers/prune"),
+    (Method::POST, "/build"),
+    (Method::POST, "/build/prune"),
+    (Method::POST, "/build/cancel"),
+    (Method::POST, "/images/{name}/push"),
+    (Method::POST, "/images/{name}/tag"),
+    (Method::GET, "/images/search"),
+    (Method::POST, "/images/prune"),
+    (Method::GET, "/images/{name}/get"),
+    (Method::GET, "/images/get"),
+    (Method::POST, "/auth"),
+    (Method::POST, "/commit"),
+    (Method::GET, "/events"),
+    (Method::GET, "/system/df"),
+    (Method::GET, "/volumes"),
+    (Method::POST, "/volumes/create"),
+    (Method::GET, "/volumes/{name}"),
+    (Method::PUT, "/volumes/{name}"),
+    (Method::DELETE, "/volumes/{name}"),
+    (Method::POST, "/volumes/prune"),
+    (Method::GET, "/networks"),
+    (Method::GET, "/networks/{id}"),
+    (Method::DELETE, "/networks/{id}"),
+    (Method::POST, "/networks/create"),
+    (Method::POST, "/networks/{id}/connect"),
+    (Method::POST, "/networks/{id}/disconnect"),
+    (Method::POST, "/networks/prune"),
+    (Method::GET, "/plugins"),
+    (Method::GET, "/plugins/privileges"),
+    (Method::POST, "/plugins/pull"),
+    (Method::GET, "/plugins/{name}/json"),
+    (Method::DELETE, "/plugins/{name}"),
+    (Method::POST, "/plugins/{name}/enable"),
+    (Method::POST, "/plugins/{name}/disable"),
+    (Method::POST, "/plugins/{name}/upgrade"),
+    (Method::POST, "/plugins/create"),
+    (Method::POST, "/plugins/{name}/push"),
+    (Method::POST, "/plugins/{name}/set"),
+    (Method::GET, "/nodes"),
+    (Method::GET, "/nodes/{id}"),
+    (Method::DELETE, "/nodes/{id}"),
+    (Method::POST, "/nodes/{id}/update"),
+    (Method::GET, "/swarm"),
+    (Method::POST, "/swarm/init"),
+    (Method::POST, "/swarm/join"),
+    (Method::POST, "/swarm/leave"),
+    (Method::POST, "/swarm/update"),
+    (Method::GET, "/swarm/unlockkey"),
+    (Method::POST, "/swarm/unlock"),
+    (Method::GET, "/services"),
+    (Method::POST, "/services/create"),
+    (Method::GET, "/services/{id}"),
+    (Method::DELETE, "/services/{id}"),
+    (Method::POST, "/services/{id}/update"),
+    (Method::GET, "/services/{id}/logs"),
+    (Method::GET, "/tasks"),
+    (Method::GET, "/tasks/{id}"),
+    (Method::GET, "/tasks/{id}/logs"),
+    (Method::GET, "/secrets"),
+    (Method::POST, "/secrets/create"),
+    (Method::GET, "/secrets/{id}"),
+    (Method::DELETE, "/secrets/{id}"),
+    (Method::POST, "/secrets/{id}/update"),
+    (Method::GET, "/configs"),
+    (Method::POST, "/configs/create"),
+    (Method::GET, "/configs/{id}"),
+    (Method::DELETE, "/configs/{id}"),
+    (Method::POST, "/configs/{id}/update"),
+    (Method::GET, "/distribution/{name}/json"),
+    (Method::POST, "/session"),
+    (Method::POST, "/grpc"),
+    (Method::GET, "/debug/vars"),
+    (Method::GET, "/metrics"),
+];
+
+/// `router` with every missing endpoint's answer.
+pub(super) fn add(mut router: Router<Arc<Daemon>>) -> Router<Arc<Daemon>> {
+    for (method, path) in MISSING {
+        // `docker inspect` tries one kind of object after another, and goes on at "not supported".
+        let message = format!("{method} {path} is not supported by berth yet");
+        let filter = MethodFilter::try_from(method).expect("the table holds methods that axum routes");
+        router = router.route(path, on(filter, async move || ApiError::not_supported(message.clone())));
+    }
+    router
+}

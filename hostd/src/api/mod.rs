@@ -1,0 +1,149 @@
+//! The Docker Engine API: the one place that knows HTTP and Docker's dialect.
+//!
+//! A handler decodes, calls the engine once, encodes; what may happen to a container is decided in
+//! [`crate::engine`].
+
+mod server;
+
+mod containers;
+mod exec;
+mod images;
+mod missing;
+mod system;
+
+mod body;
+mod error;
+mod filters;
+mod params;
+mod stream;
+mod version;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::{HeaderValue, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+
+use self::error::ApiError;
+use self::version::ApiVersion;
+use crate::accelerator::Choice;
+use crate::config::Settings;
+use crate::engine::Engine;
+
+pub use self::server::{ListenError, Listeners};
+
+/// What the handlers know.
+#[derive(Debug)]
+pub struct Daemon {
+    pub engine: Engine,
+    pub settings: Settings,
+    pub accelerator: Choice,
+    exec_detach_keys: exec::DetachKeysByExec,
+}
+
+impl Daemon {
+    #[must_use]
+    pub fn new(engine: Engine, settings: Settings, accelerator: Choice) -> Self {
+        Self { engine, settings, accelerator, exec_detach_keys: exec::DetachKeysByExec::default() }
+    }
+}
+
+type State = axum::extract::State<Arc<Daemon>>;
+
+/// Every endpoint that answers, without its version prefix.
+#[rustfmt::skip]
+fn endpoints() -> Router<Arc<Daemon>> {
+    Router::new()
+        .route("/_ping", get(system::ping))
+        .route("/version", get(system::version))
+        .route("/info", get(system::info))
+        .route("/images/json", get(images::list))
+        .route("/images/load", post(images::load))
+        .route("/images/create", post(images::pull))
+        .route("/images/{name}", delete(images::remove))
+        .route("/images/{name}/json", get(images::inspect))
+        .route("/images/{name}/history", get(images::history))
+        .route("/containers/json", get(containers::list))
+        .route("/containers/create", post(containers::create))
+        .route("/containers/{id}", delete(containers::remove))
+        .route("/containers/{id}/json", get(containers::inspect))
+        .route("/containers/{id}/start", post(containers::start))
+        .route("/containers/{id}/stop", post(containers::stop))
+        .route("/containers/{id}/restart", post(containers::restart))
+        .route("/containers/{id}/kill", post(containers::kill))
+        .route("/containers/{id}/wait", post(containers::wait))
+        .route("/containers/{id}/logs", get(containers::logs))
+        .route("/containers/{id}/attach", post(containers::attach))
+        .route("/containers/{id}/resize", post(containers::resize))
+        .route("/containers/{id}/exec", post(exec::create))
+        .route("/exec/{id}/start", post(exec::start))
+        .route("/exec/{id}/json", get(exec::inspect))
+        .route("/exec/{id}/resize", post(exec::resize))
+}
+
+/// Answers requests; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Api {
+    router: Router,
+}
+
+impl Api {
+    #[must_use]
+    pub fn new(daemon: Arc<Daemon>) -> Self {
+        let router = missing::add(endpoints())
+            .fallback(page_not_found)
+            .method_not_allowed_fallback(page_not_found)
+            .with_state(daemon);
+        Self { router }
+    }
+
+    /// Takes the version off the path, routes what is left, and puts Docker's headers on the answer.
+    pub(crate) async fn answer(&self, request: Request) -> Response {
+        let mut response = match unversioned(request) {
+            Ok(request) => self.route(request).await,
+            Err(error) => error.into_response(),
+        };
+        for (name, value) in HEADERS {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+
+    async fn route(&self, request: Request) -> Response {
+        use tower::ServiceExt;
+        let Ok(response) = self.router.clone().oneshot(request).await;
+        response
+    }
+}
+
+/// On every answer: clients negotiate with them.
+const HEADERS: [(&str, &str); 4] = [
+    ("api-version", "1.51"),
+    ("docker-experimental", "false"),
+    ("ostype", "linux"),
+    ("server", concat!("Berth/", env!("CARGO_PKG_VERSION"), " (linux)")),
+];
+
+fn unversioned(mut request: Request) -> Result<Request, ApiError> {
+    let (version, path) = version::split(request.uri().path());
+    version.check()?;
+    let folded = version::fold_name(path, request.method() == axum::http::Method::DELETE);
+    let path = folded.as_deref().unwrap_or(path);
+    let uri = match request.uri().query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    *request.uri_mut() =
+        Uri::try_from(uri).map_err(|error| ApiError::invalid(format!("invalid request path: {error}")))?;
+    request.extensions_mut().insert::<ApiVersion>(version);
+    Ok(request)
+}
+
+async fn page_not_found() -> ApiError {
+    ApiError::not_found("page not found")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! Query parameters, read as Docker reads them: the first of several wins, an empty one counts as absent, and every
+//! word but a few means true.
+
+use std::collections::HashMap;
+use std::str::FromStr;
+
+use axum::extract::{FromRequestParts, Query};
+use axum::http::request::Parts;
+
+use super::error::ApiError;
+use super::filters::Filters;
+
+#[derive(Debug, Default)]
+pub(super) struct Params(HashMap<String, String>);
+
+impl Params {
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    pub(super) fn flag(&self, name: &str) -> bool {
+        let value = self.text(name).map(|value| value.trim().to_ascii_lowercase());
+        value.is_some_and(|value| !matches!(value.as_str(), "" | "0" | "no" | "false" | "none"))
+    }
+
+    /// # Errors
+    /// A value that is no number of this size, by name.
+    pub(super) fn number<N: FromStr>(&self, name: &str) -> Result<Option<N>, ApiError> {
+        let parse = |value: &str| {
+            value.parse().map_err(|_| ApiError::invalid(format!("invalid value for {name}: \"{value}\"")))
+        };
+        self.text(name).map(parse).transpose()
+    }
+
+    /// # Errors
+    /// Docker's text for filters that are not the JSON they should be.
+    pub(super) fn filters(&self) -> Result<Filters, ApiError> {
+        self.text("filters").map_or_else(|| Ok(Filters::default()), Filters::parse)
+    }
+
+    /// # Errors
+    /// The first of `names` that is set, as something Berth cannot do yet.
+    pub(super) fn refuse(&self, endpoint: &str, names: &[&str]) -> Result<(), ApiError> {
+        match names.iter().find(|name| self.flag(name)) {
+            Some(name) => {
+                Err(ApiError::not_supported(format!("{name} of {endpoint} is not supported by berth yet")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let pairs = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
+        let Query(pairs) = pairs.map_err(|error| ApiError::invalid(error.body_text()))?;
+        Ok(pairs.into_iter().collect())
+    }
+}
+
+impl FromIterator<(String, String)> for Params {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
+        let mut first = HashMap::new();
+        for (name, value) in pairs {
+            first.entry(name).or_insert(value);
+        }
+        Self(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn params(pairs: &[(&str, &str)]) -> Params {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    #[test]
+    fn a_flag_is_true_unless_it_says_no() {
+        for (value, expected) in [
+            ("1", true),
+            ("true", true),
+            ("yes", true),
+            ("0", false),
+            ("False", false),
+            ("none", false),
+            ("", false),
+        ] {
+            assert_eq!(params(&[("all", value)]).flag("all"), expected, "{value}");
+        }
+        assert!(!params(&[]).flag("all"));
+    }
+
+    #[test]
+    fn the_first_of_several_wins() {
+        assert_eq!(params(&[("t", "1"), ("t", "2")]).number("t"), Ok(Some(1)));
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused_by_name() {
+        let error = params(&[("h", "-4")]).number::<u16>("h").unwrap_err();
+        assert_eq!(error.message, "invalid value for h: \"-4\"");
+    }
+}

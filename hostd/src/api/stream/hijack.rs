@@ -1,0 +1,179 @@
+//! A request that becomes a raw connection: attach and exec.
+//!
+//! Clients that say `Upgrade: tcp` get the connection itself. The others get the output as the response's body, and
+//! what they send as the request's body is the input.
+
+use std::io;
+
+use axum::body::{Body, BodyDataStream};
+use axum::extract::Request;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::{Buf, Bytes};
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
+use hyper::ext::ReasonPhrase;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::mpsc;
+use tokio_util::io::StreamReader;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::detach_keys::{DetachKeys, Typed};
+use super::{RAW_STREAM, stdcopy};
+use crate::engine::{Attachment, Input, Output};
+
+/// What is read from a client at once.
+const INPUT_BYTES: usize = 32 * 1024;
+
+/// Connects the client behind `request` with `attachment`, and says so in the response.
+pub(in crate::api) fn connect(
+    request: Request,
+    attachment: Attachment,
+    content_type: &'static str,
+    keys: DetachKeys,
+) -> Response {
+    // Keys mean something only on a terminal; in a pipe they are data.
+    let keys = attachment.terminal.then_some(keys);
+    if request.headers().contains_key(header::UPGRADE) {
+        upgrade(request, attachment, content_type, keys)
+    } else {
+        exchange_bodies(request.into_body(), attachment, keys)
+    }
+}
+
+fn upgrade(
+    mut request: Request,
+    attachment: Attachment,
+    content_type: &'static str,
+    keys: Option<DetachKeys>,
+) -> Response {
+    let upgraded = hyper::upgrade::on(&mut request);
+    tokio::spawn(async move {
+        match upgraded.await {
+            Ok(connection) => {
+                let (reader, writer) = tokio::io::split(TokioIo::new(connection));
+                run(reader, writer, attachment, keys).await;
+            }
+            Err(error) => tracing::debug!(%error, "the client went before its connection was its own"),
+        }
+    });
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.extensions_mut().insert(ReasonPhrase::from_static(b"UPGRADED"));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
+    response
+}
+
+fn exchange_bodies(body: Body, attachment: Attachment, keys: Option<DetachKeys>) -> Response {
+    let Attachment { terminal, output, input } = attachment;
+    let reader = StreamReader::new(request_bytes(body.into_data_stream()));
+    // The input ends with the response, at the latest.
+    let feeding = AbortOnDropHandle::new(tokio::spawn(feed(reader, input, keys)));
+    let frames = stream::unfold((output, feeding), move |(mut output, feeding)| async move {
+        let chunk = output.recv().await?;
+        Some((Ok::<Bytes, io::Error>(framed(&chunk, terminal)), (output, feeding)))
+    });
+    let mut response = Response::new(Body::from_stream(frames));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(RAW_STREAM));
+    response
+}
+
+fn request_bytes(body: BodyDataStream) -> impl Stream<Item = io::Result<Bytes>> + Unpin {
+    body.map_err(io::Error::other).boxed()
+}
+
+fn framed(chunk: &Output, terminal: bool) -> Bytes {
+    if terminal {
+        return chunk.bytes.clone();
+    }
+    let header = stdcopy::frame(chunk.stream, &chunk.bytes);
+    [header.as_slice(), &chunk.bytes].concat().into()
+}
+
+/// Runs until the output has ended or the client detached; the end of the input is not the end of the output.
+async fn run(
+    reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    attachment: Attachment,
+    keys: Option<DetachKeys>,
+) {
+    let Attachment { terminal, output, input } = attachment;
+    let fed = async {
+        match feed(reader, input, keys).await {
+            Fed::Detached => {}
+            Fed::Ended => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        result = deliver(output, &mut writer, terminal) => if let Err(error) = result {
+            tracing::debug!(%error, "an attached client went away");
+        },
+        () = fed => {}
+    }
+    // A client that is gone already has nothing left to be told.
+    writer.shutdown().await.unwrap_or_default();
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fed {
+    Detached,
+    Ended,
+}
+
+/// Carries what the client sends to the process. Its end is the input's end; detaching is not.
+async fn feed(
+    mut reader: impl AsyncRead + Unpin,
+    input: Option<mpsc::Sender<Input>>,
+    mut keys: Option<DetachKeys>,
+) -> Fed {
+    let mut buffer = vec![0; INPUT_BYTES];
+    loop {
+        // A connection that breaks ends the input like one that is closed.
+        let count = reader.read(&mut buffer).await.unwrap_or(0);
+        if count == 0 {
+            send(input.as_ref(), Input::End).await;
+            return Fed::Ended;
+        }
+        let typed = match &mut keys {
+            Some(keys) => keys.take(&buffer[..count]),
+            None => Typed::Input(Bytes::copy_from_slice(&buffer[..count])),
+        };
+        let (Typed::Input(bytes) | Typed::Detach(bytes)) = &typed;
+        if !bytes.is_empty() {
+            send(input.as_ref(), Input::Bytes(bytes.clone())).await;
+        }
+        if matches!(typed, Typed::Detach(_)) {
+            return Fed::Detached;
+        }
+    }
+}
+
+async fn send(input: Option<&mpsc::Sender<Input>>, what: Input) {
+    if let Some(input) = input {
+        // A process that closed its input still has output: what is typed from now on goes nowhere.
+        input.send(what).await.unwrap_or_default();
+    }
+}
+
+async fn deliver(
+    mut output: mpsc::Receiver<Output>,
+    writer: &mut (impl AsyncWrite + Unpin),
+    terminal: bool,
+) -> io::Result<()> {
+    while let Some(Output { stream, bytes }) = output.recv().await {
+        if terminal {
+            writer.write_all(&bytes).await?;
+        } else {
+            let header = stdcopy::frame(stream, &bytes);
+            writer.write_all_buf(&mut Buf::chain(header.as_slice(), bytes)).await?;
+        }
+        writer.flush().await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

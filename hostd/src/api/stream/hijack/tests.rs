@@ -1,0 +1,82 @@
+//! The pump between a client's connection and an attachment, over an in-memory connection.
+
+use tokio::io::DuplexStream;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::engine::OutputStream;
+
+struct Attached {
+    client: DuplexStream,
+    output: mpsc::Sender<Output>,
+    input: mpsc::Receiver<Input>,
+    pump: JoinHandle<()>,
+}
+
+fn attach(terminal: bool) -> Attached {
+    let (client, server) = tokio::io::duplex(1024);
+    let (output, output_receiver) = mpsc::channel(4);
+    let (input_sender, input) = mpsc::channel(4);
+    let attachment = Attachment { terminal, output: output_receiver, input: Some(input_sender) };
+    let (reader, writer) = tokio::io::split(server);
+    let keys = terminal.then(DetachKeys::default);
+    Attached { client, output, input, pump: tokio::spawn(run(reader, writer, attachment, keys)) }
+}
+
+fn chunk(stream: OutputStream, bytes: &'static [u8]) -> Output {
+    Output { stream, bytes: Bytes::from_static(bytes) }
+}
+
+async fn read_to_end(client: &mut DuplexStream) -> Vec<u8> {
+    let mut received = Vec::new();
+    client.read_to_end(&mut received).await.unwrap();
+    received
+}
+
+#[tokio::test]
+async fn both_streams_arrive_framed_and_the_connection_ends_with_the_output() {
+    let mut attached = attach(false);
+    attached.output.send(chunk(OutputStream::Stdout, b"out")).await.unwrap();
+    attached.output.send(chunk(OutputStream::Stderr, b"er")).await.unwrap();
+    drop(attached.output);
+    let expected = b"\x01\0\0\0\0\0\0\x03out\x02\0\0\0\0\0\0\x02er";
+    assert_eq!(read_to_end(&mut attached.client).await, expected);
+    attached.pump.await.unwrap();
+}
+
+#[tokio::test]
+async fn the_end_of_the_input_leaves_the_output_open() {
+    let mut attached = attach(false);
+    attached.client.write_all(b"in").await.unwrap();
+    attached.client.shutdown().await.unwrap();
+    assert_eq!(attached.input.recv().await, Some(Input::Bytes(Bytes::from_static(b"in"))));
+    assert_eq!(attached.input.recv().await, Some(Input::End));
+    attached.output.send(chunk(OutputStream::Stdout, b"late")).await.unwrap();
+    drop(attached.output);
+    assert!(read_to_end(&mut attached.client).await.ends_with(b"late"));
+}
+
+#[tokio::test]
+async fn detach_keys_end_the_connection_and_not_the_input() {
+    let mut attached = attach(true);
+    attached.client.write_all(b"a\x10\x11b").await.unwrap();
+    assert_eq!(attached.input.recv().await, Some(Input::Bytes(Bytes::from_static(b"a"))));
+    assert_eq!(attached.input.recv().await, None);
+    assert_eq!(read_to_end(&mut attached.client).await, b"");
+    assert!(attached.output.is_closed());
+}
+
+#[tokio::test]
+async fn in_a_pipe_the_keys_are_data() {
+    let mut attached = attach(false);
+    attached.client.write_all(b"\x10\x11").await.unwrap();
+    assert_eq!(attached.input.recv().await, Some(Input::Bytes(Bytes::from_static(b"\x10\x11"))));
+}
+
+#[tokio::test]
+async fn a_client_that_went_away_ends_the_pump_with_the_next_output() {
+    let attached = attach(true);
+    drop(attached.client);
+    attached.output.send(chunk(OutputStream::Stdout, b"x")).await.unwrap();
+    attached.pump.await.unwrap();
+}

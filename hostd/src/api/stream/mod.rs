@@ -1,0 +1,17 @@
+//! The byte streams of attach, exec and logs: framing, the raw connection, the keys that detach from it.
+
+pub(super) mod detach_keys;
+pub(super) mod hijack;
+pub(super) mod stdcopy;
+
+/// Bytes as they are: of a terminal, or of any stream for clients before API 1.42.
+pub(super) const RAW_STREAM: &str = "application/vnd.docker.raw-stream";
+/// Bytes in [`stdcopy`] frames.
+pub(super) const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-stream";
+
+use super::version::ApiVersion;
+
+/// The content type of a stream that is framed unless it is a terminal's.
+pub(super) fn content_type(terminal: bool, version: ApiVersion) -> &'static str {
+    if !terminal && version >= ApiVersion::MULTIPLEXED_TYPE { MULTIPLEXED_STREAM } else { RAW_STREAM }
+}

@@ -1,0 +1,243 @@
+//! What the daemon says of itself: `ping`, `version`, `info`.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use axum::Json;
+use axum::extract::State as Extracted;
+use axum::response::IntoResponse;
+use jiff::Timestamp;
+use rustix::system::uname;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::error::ApiResult;
+use super::version::ApiVersion;
+use super::{Daemon, State};
+use crate::accelerator;
+use crate::engine::EngineInfo;
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The headers that [`super::Api`] adds are the answer; clients read nothing else.
+pub(super) async fn ping() -> impl IntoResponse {
+    let headers = [
+        ("content-type", "text/plain; charset=utf-8"),
+        ("cache-control", "no-cache, no-store, must-revalidate"),
+        ("pragma", "no-cache"),
+        // The classic builder's number; there is no BuildKit in this daemon.
+        ("builder-version", "1"),
+        ("swarm", "inactive"),
+    ];
+    (headers, "OK")
+}
+
+pub(super) async fn version() -> Json<Value> {
+    let host = uname();
+    let kernel = host.release().to_string_lossy();
+    let (newest, oldest) = (ApiVersion::NEWEST.to_string(), ApiVersion::OLDEST.to_string());
+    Json(json!({
+        "Platform": { "Name": "Berth" },
+        "Components": [{
+            "Name": "Engine",
+            "Version": VERSION,
+            "Details": {
+                "ApiVersion": newest,
+                "MinAPIVersion": oldest,
+                "Arch": ARCHITECTURE,
+                "Os": "linux",
+                "KernelVersion": kernel,
+                "Experimental": "false",
+            },
+        }],
+        "Version": VERSION,
+        "ApiVersion": newest,
+        "MinAPIVersion": oldest,
+        "GitCommit": "",
+        "GoVersion": "",
+        "Os": "linux",
+        "Arch": ARCHITECTURE,
+        "KernelVersion": kernel,
+        "Experimental": false,
+    }))
+}
+
+/// As Go names it; the image store knows no other.
+const ARCHITECTURE: &str = "amd64";
+
+pub(super) async fn info(Extracted(daemon): State) -> ApiResult<Json<Value>> {
+    let images = daemon.engine.images().clone();
+    let image_count = tokio::task::spawn_blocking(move || images.list()).await??.len();
+    let mut reply = json!({});
+    for part in [
+        counts(&daemon.engine.info(), image_count),
+        storage(&daemon),
+        host(),
+        machines(&daemon),
+        registries(&daemon),
+        absent(),
+    ] {
+        if let (Some(reply), Value::Object(part)) = (reply.as_object_mut(), part) {
+            reply.extend(part);
+        }
+    }
+    Ok(Json(reply))
+}
+
+fn counts(engine: &EngineInfo, images: usize) -> Value {
+    json!({
+        "Containers": engine.running + engine.stopped,
+        "ContainersRunning": engine.running,
+        "ContainersPaused": 0,
+        "ContainersStopped": engine.stopped,
+        "Images": images,
+    })
+}
+
+fn storage(daemon: &Daemon) -> Value {
+    json!({
+        "ID": engine_id(&daemon.settings.data_root),
+        "Driver": "erofs",
+        "DriverStatus": driver_status(daemon),
+        "DockerRootDir": daemon.settings.data_root,
+        "LoggingDriver": "json-file",
+        "Debug": daemon.settings.debug,
+        "ServerVersion": VERSION,
+        "LiveRestoreEnabled": true,
+        "ExperimentalBuild": false,
+    })
+}
+
+/// The same for one data root on one host, whenever it is asked for; in the shape of Docker's, a UUID.
+fn engine_id(data_root: &Path) -> String {
+    let host = std::fs::read("/etc/machine-id").unwrap_or_default();
+    let digest = Sha256::new().chain_update(host).chain_update(data_root.as_os_str().as_bytes()).finalize();
+    let hex = hex::encode(&digest[..16]);
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+}
+
+/// What `docker info` prints under the storage driver: the only lines of its output that are the daemon's own.
+fn driver_status(daemon: &Daemon) -> Vec<[String; 2]> {
+    let engine = daemon.engine.info();
+    let name = accelerator::name(daemon.accelerator.accelerator);
+    vec![
+        ["Accelerator".to_owned(), format!("{name} ({})", daemon.accelerator.reason)],
+        ["Guest Kernel".to_owned(), engine.kernel.display().to_string()],
+        ["Machine Memory".to_owned(), format!("{} MiB", engine.machine_memory_mib)],
+        ["Machine CPUs".to_owned(), engine.machine_vcpus.to_string()],
+    ]
+}
+
+fn host() -> Value {
+    let host = uname();
+    json!({
+        "Name": host.nodename().to_string_lossy(),
+        "KernelVersion": host.release().to_string_lossy(),
+        "OperatingSystem": operating_system().unwrap_or_else(|| "Linux".to_owned()),
+        "OSType": "linux",
+        "OSVersion": "",
+        "Architecture": host.machine().to_string_lossy(),
+        "NCPU": cpu_count(),
+        "MemTotal": memory_bytes().unwrap_or(0),
+        "SystemTime": Timestamp::now().to_string(),
+    })
+}
+
+/// CPUs this process may use; 1 if the system does not say.
+pub(super) fn cpu_count() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn operating_system() -> Option<String> {
+    let text = std::fs::read_to_string("/etc/os-release").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="))?;
+    Some(line.trim_matches('"').to_owned())
+}
+
+fn memory_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+fn machines(daemon: &Daemon) -> Value {
+    let engine = daemon.engine.info();
+    let warnings: Vec<&str> = accelerator::warning(daemon.accelerator.accelerator)
+        .into_iter()
+        .chain(["WARNING: containers have no network but loopback yet"])
+        .collect();
+    json!({
+        "Warnings": warnings,
+        "Berth": {
+            "Accelerator": accelerator::name(daemon.accelerator.accelerator),
+            "AcceleratorReason": daemon.accelerator.reason,
+            "Kernel": engine.kernel,
+            "MachineMemoryMiB": engine.machine_memory_mib,
+            "MachineCpus": engine.machine_vcpus,
+            "ScratchDiskBytes": engine.scratch_disk_bytes,
+        },
+        // What the guest kernel of every machine enforces.
+        "CgroupDriver": "none",
+        "CgroupVersion": "2",
+        "MemoryLimit": true,
+        "SwapLimit": false,
+        "CpuCfsPeriod": true,
+        "CpuCfsQuota": true,
+        "CPUShares": false,
+        "CPUSet": false,
+        "PidsLimit": true,
+        "OomKillDisable": false,
+        "IPv4Forwarding": true,
+        "BridgeNfIptables": false,
+        "BridgeNfIp6tables": false,
+        "Isolation": "machine",
+        "Runtimes": { "berth": { "path": daemon.settings.vmm } },
+        "DefaultRuntime": "berth",
+        "InitBinary": "berth-agent",
+        "SecurityOptions": [],
+    })
+}
+
+fn registries(daemon: &Daemon) -> Value {
+    let insecure = &daemon.settings.insecure_registries;
+    let entries: serde_json::Map<String, Value> = insecure
+        .iter()
+        .map(|host| {
+            (host.clone(), json!({ "Name": host, "Mirrors": [], "Secure": false, "Official": false }))
+        })
+        .collect();
+    json!({
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": {
+            "InsecureRegistryCIDRs": insecure.iter().filter(|host| host.contains('/')).collect::<Vec<_>>(),
+            "IndexConfigs": entries,
+            "Mirrors": daemon.settings.registry_mirrors,
+        },
+    })
+}
+
+/// What Docker reports and Berth has none of; clients expect the keys.
+fn absent() -> Value {
+    let commit = json!({ "ID": "", "Expected": "" });
+    json!({
+        "Plugins": { "Volume": [], "Network": [], "Authorization": null, "Log": ["json-file"] },
+        "NFd": 0,
+        "NGoroutines": 0,
+        "NEventsListener": 0,
+        "GenericResources": null,
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Labels": [],
+        "Swarm": {
+            "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false,
+            "Error": "", "RemoteManagers": null,
+        },
+        "ContainerdCommit": commit,
+        "RuncCommit": commit,
+        "InitCommit": commit,
+        "CDISpecDirs": [],
+        "DefaultAddressPools": [],
+    })
+}

@@ -1,0 +1,217 @@
+//! Requests through the whole router, against a real engine that has nothing in it.
+
+use axum::body::Body;
+use axum::http::{Method, StatusCode};
+use berth_vmm::config::Accelerator;
+use clap::Parser;
+use http_body_util::BodyExt;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::Flags;
+use crate::database::Database;
+use crate::image::ImageStore;
+
+/// A daemon whose files go with it.
+struct TestDaemon {
+    api: Api,
+    _root: tempfile::TempDir,
+}
+
+impl TestDaemon {
+    async fn start() -> Self {
+        let root = tempfile::Builder::new().prefix("berth").tempdir_in("/tmp").unwrap();
+        let settings = settings(root.path());
+        let database = Database::open(&settings.data_root.join("berth.db")).unwrap();
+        let images = ImageStore::open(&settings.data_root.join("image"), database.clone()).unwrap();
+        let engine = Engine::open(settings.for_engine(Accelerator::Tcg), images, database).await.unwrap();
+        let accelerator = Choice { accelerator: Accelerator::Tcg, reason: "for the test" };
+        let api = Api::new(Arc::new(Daemon::new(engine, settings, accelerator)));
+        Self { api, _root: root }
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+        let mut request = axum::http::Request::builder().method(method).uri(path);
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let response = self.api.answer(request.body(body).unwrap()).await;
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        self.ask(Method::GET, path, None).await
+    }
+}
+
+fn settings(root: &std::path::Path) -> Settings {
+    for name in ["vmlinux", "initramfs.cpio", "berth-vmm"] {
+        std::fs::write(root.join(name), "").unwrap();
+    }
+    let flag = |name: &str, file: &str| format!("--{name}={}", root.join(file).display());
+    let flags = [
+        "berthd".to_owned(),
+        flag("data-root", "data"),
+        flag("exec-root", "run"),
+        flag("kernel", "vmlinux"),
+        flag("initramfs", "initramfs.cpio"),
+        flag("vmm", "berth-vmm"),
+        "--insecure-registry=registry.example:5000".to_owned(),
+    ];
+    let settings = Settings::resolve(Flags::try_parse_from(flags).unwrap()).unwrap();
+    std::fs::create_dir_all(&settings.data_root).unwrap();
+    std::fs::create_dir_all(&settings.exec_root).unwrap();
+    settings
+}
+
+fn message(text: &str) -> Value {
+    json!({ "message": text })
+}
+
+#[tokio::test]
+async fn ping_carries_what_clients_negotiate_with() {
+    let daemon = TestDaemon::start().await;
+    for (method, body) in [(Method::GET, "OK"), (Method::HEAD, "")] {
+        let request =
+            axum::http::Request::builder().method(method).uri("/_ping").body(Body::empty()).unwrap();
+        let response = daemon.api.answer(request).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        for (name, value) in [
+            ("api-version", "1.51"),
+            ("ostype", "linux"),
+            ("docker-experimental", "false"),
+            ("builder-version", "1"),
+        ] {
+            assert_eq!(response.headers()[name], value);
+        }
+        assert!(response.headers()["server"].to_str().unwrap().starts_with("Berth/"));
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body);
+    }
+}
+
+#[tokio::test]
+async fn every_version_from_1_24_on_is_answered() {
+    let daemon = TestDaemon::start().await;
+    for path in ["/version", "/v1.24/version", "/v1.51/version"] {
+        let (status, reply) = daemon.get(path).await;
+        assert_eq!((status, &reply["MinAPIVersion"]), (StatusCode::OK, &json!("1.24")), "{path}");
+    }
+    assert_eq!(daemon.get("/v1.23/version").await.0, StatusCode::BAD_REQUEST);
+    assert_eq!(daemon.get("/v1.52/version").await.0, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn an_unknown_path_is_not_found_and_a_missing_endpoint_says_its_name() {
+    let daemon = TestDaemon::start().await;
+    let not_found = (StatusCode::NOT_FOUND, message("page not found"));
+    assert_eq!(daemon.get("/v1.43/nothing").await, not_found);
+    assert_eq!(daemon.ask(Method::PUT, "/info", None).await, not_found);
+    let (status, reply) = daemon.get("/v1.43/events").await;
+    assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(reply, message("GET /events is not supported by berth yet"));
+    assert_eq!(daemon.ask(Method::POST, "/images/a/b/push", None).await.0, StatusCode::NOT_IMPLEMENTED);
+}
+
+#[tokio::test]
+async fn info_says_which_accelerator_and_warns_of_what_it_is_not() {
+    let daemon = TestDaemon::start().await;
+    let (status, reply) = daemon.get("/info").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(reply["Berth"]["Accelerator"], "tcg");
+    assert_eq!(reply["DriverStatus"][0], json!(["Accelerator", "tcg (for the test)"]));
+    assert!(reply["Warnings"][0].as_str().unwrap().contains("no security boundary"));
+    assert_eq!(reply["RegistryConfig"]["IndexConfigs"]["registry.example:5000"]["Secure"], false);
+    assert_eq!((&reply["Containers"], &reply["Images"]), (&json!(0), &json!(0)));
+}
+
+#[tokio::test]
+async fn images_that_are_not_here_are_named() {
+    let daemon = TestDaemon::start().await;
+    assert_eq!(daemon.get("/images/json").await, (StatusCode::OK, json!([])));
+    for (method, path) in [
+        (Method::GET, "/images/team/app:1/json"),
+        (Method::GET, "/images/team/app:1/history"),
+        (Method::DELETE, "/images/team/app:1"),
+    ] {
+        let (status, reply) = daemon.ask(method, path, None).await;
+        assert_eq!((status, reply), (StatusCode::NOT_FOUND, message("No such image: team/app:1")));
+    }
+}
+
+#[tokio::test]
+async fn pulling_is_refused_with_the_way_that_works() {
+    let daemon = TestDaemon::start().await;
+    let (status, reply) = daemon.ask(Method::POST, "/images/create?fromImage=alpine&tag=3", None).await;
+    assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(reply, message("berth cannot pull alpine:3 yet: load it from an archive with docker load"));
+}
+
+#[tokio::test]
+async fn what_is_no_archive_is_refused_as_the_clients_fault() {
+    let daemon = TestDaemon::start().await;
+    let request = axum::http::Request::post("/images/load").body(Body::from("no archive")).unwrap();
+    let response = daemon.api.answer(request).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn containers_that_are_not_here_are_named_by_every_verb() {
+    let daemon = TestDaemon::start().await;
+    for (method, path) in [
+        (Method::GET, "/containers/nope/json"),
+        (Method::POST, "/containers/nope/start"),
+        (Method::POST, "/containers/nope/stop"),
+        (Method::POST, "/containers/nope/restart"),
+        (Method::POST, "/containers/nope/kill?signal=TERM"),
+        (Method::POST, "/containers/nope/wait"),
+        (Method::GET, "/containers/nope/logs?stdout=1"),
+        (Method::POST, "/containers/nope/attach"),
+        (Method::POST, "/containers/nope/resize?h=1&w=1"),
+        (Method::DELETE, "/containers/nope"),
+    ] {
+        let answer = daemon.ask(method, path, None).await;
+        assert_eq!(answer, (StatusCode::NOT_FOUND, message("No such container: nope")), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_container_of_an_unknown_image_is_not_made() {
+    let daemon = TestDaemon::start().await;
+    let body = json!({ "Image": "nope", "Cmd": ["true"] });
+    let answer = daemon.ask(Method::POST, "/containers/create", Some(body)).await;
+    assert_eq!(answer, (StatusCode::NOT_FOUND, message("No such image: nope:latest")));
+    assert_eq!(daemon.get("/containers/json?all=1").await, (StatusCode::OK, json!([])));
+}
+
+#[tokio::test]
+async fn filters_are_docker_s_or_refused() {
+    let daemon = TestDaemon::start().await;
+    for (filters, status) in [
+        (r#"{"status":["running"]}"#, StatusCode::OK),
+        (r#"{"status":["nope"]}"#, StatusCode::BAD_REQUEST),
+        (r#"{"nope":["x"]}"#, StatusCode::BAD_REQUEST),
+        (r#"{"network":["x"]}"#, StatusCode::NOT_IMPLEMENTED),
+        (r#"{"before":["nope"]}"#, StatusCode::NOT_FOUND),
+    ] {
+        let encoded: String = filters.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        assert_eq!(daemon.get(&format!("/containers/json?filters={encoded}")).await.0, status, "{filters}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_request_says_wrong_is_said_back() {
+    let daemon = TestDaemon::start().await;
+    for (path, text) in [
+        ("/containers/nope/kill?signal=NOPE", "nvalid signal: NOPE"),
+        ("/containers/nope/wait?condition=x", "invalid condition: \"x\""),
+        ("/containers/nope/resize?h=x&w=1", "invalid value for h: \"x\""),
+        ("/containers/nope/attach?detachKeys=ctrl-", "Invalid detach keys (ctrl-) provided"),
+    ] {
+        let (status, reply) = daemon.ask(Method::POST, path, None).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(reply["message"].as_str().unwrap().ends_with(text), "{reply}");
+    }
+}
