@@ -160,6 +160,14 @@ impl Processes {
         known.values().filter(wanted).map(entry).collect()
     }
 
+    /// The host has been told the status of a process.
+    pub(crate) fn status_delivered(&self, id: &str) {
+        if let Ok(process) = self.get(id) {
+            process.status_delivered.set(true);
+            self.forget_if_delivered(&process);
+        }
+    }
+
     /// Forgets an exec of which the host has everything.
     pub(crate) fn forget_if_delivered(&self, process: &Process) {
         if process.is_delivered() {

@@ -26,7 +26,6 @@ const EXIT_NOT_EXECUTED: libc::c_int = 127;
 /// `linux/sched.h`; the libc crate's constant of this name is an int and has lost the bit.
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_PIDFD: u64 = 0x1000;
-const SIGNAL_OF_A_CHILD: u64 = 17;
 
 /// `_IO(0x12, 97)` of `linux/fs.h`.
 const BLKFLSBUF: libc::Ioctl = 0x1261;
@@ -92,7 +91,7 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
     let clone = CloneArguments {
         flags: spawn.namespaces | CLONE_PIDFD | CLONE_INTO_CGROUP,
         pidfd: (&raw mut pidfd).addr() as u64,
-        exit_signal: SIGNAL_OF_A_CHILD,
+        exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
         cgroup: u64::try_from(spawn.cgroup.as_raw_fd()).expect("an open descriptor is not negative"),
         ..CloneArguments::default()
     };

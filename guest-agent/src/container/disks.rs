@@ -26,7 +26,7 @@ const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 /// Where a container's file systems lie, whether mounted or not.
 #[derive(Clone, Debug)]
 pub(crate) struct Disks {
-    image_device: PathBuf,
+    lower_device: PathBuf,
     scratch_device: PathBuf,
     directory: PathBuf,
 }
@@ -35,7 +35,7 @@ impl Disks {
     /// The names are as the guest's kernel gives them, `vda`; they are checked where requests are.
     pub(crate) fn new(container_id: &str, image_disk: &str, scratch_disk: &str) -> Self {
         Self {
-            image_device: Path::new("/dev").join(image_disk),
+            lower_device: Path::new("/dev").join(image_disk),
             scratch_device: Path::new("/dev").join(scratch_disk),
             directory: Path::new(CONTAINERS).join(container_id),
         }
@@ -51,8 +51,8 @@ impl Disks {
         self.directory.join("root")
     }
 
-    fn image(&self) -> PathBuf {
-        self.directory.join("image")
+    fn lower(&self) -> PathBuf {
+        self.directory.join("lower")
     }
 
     fn scratch(&self) -> PathBuf {
@@ -64,11 +64,11 @@ impl Disks {
     /// # Errors
     /// MOUNT_FAILED, naming the device; what was mounted before is left for [`Disks::unmount`].
     pub(crate) fn mount(&self) -> Result<(), Failure> {
-        for directory in [self.image(), self.scratch(), self.root()] {
+        for directory in [self.lower(), self.scratch(), self.root()] {
             fs::create_dir_all(&directory)
                 .during(ErrorCode::MountFailed, || format!("create {}", directory.display()))?;
         }
-        mount_device(&self.image_device, &self.image(), "erofs", MountFlags::RDONLY | MountFlags::NODEV)?;
+        mount_device(&self.lower_device, &self.lower(), "erofs", MountFlags::RDONLY | MountFlags::NODEV)?;
         let scratch_options = MountFlags::NODEV | MountFlags::NOSUID;
         mount_device(&self.scratch_device, &self.scratch(), "ext4", scratch_options)?;
         self.mount_overlay()
@@ -84,7 +84,7 @@ impl Disks {
         // host reads that layer when it compares or commits a container.
         let options = format!(
             "lowerdir={},upperdir={},workdir={},index=off,redirect_dir=off,metacopy=off",
-            self.image().display(),
+            self.lower().display(),
             upper.display(),
             work.display(),
         );
@@ -99,13 +99,13 @@ impl Disks {
     /// If something still uses one of the file systems, or the scratch disk could not be written.
     pub(crate) fn unmount(&self) -> io::Result<()> {
         let synced = sync_file_system(&self.scratch());
-        for target in [self.root(), self.scratch(), self.image()] {
+        for target in [self.root(), self.scratch(), self.lower()] {
             unmount_if_mounted(&target)?;
+            // Not with what is in it: were something still mounted there, that would be the container's files.
+            absent_is_fine(fs::remove_dir(&target))?;
         }
-        match fs::remove_dir_all(&self.directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => wait_until_unused(&self.scratch_device)?,
-        }
+        absent_is_fine(fs::remove_dir_all(&self.directory))?;
+        wait_until_unused(&self.scratch_device)?;
         synced
     }
 }
@@ -120,10 +120,13 @@ fn mount_device(device: &Path, target: &Path, kind: &str, flags: MountFlags) -> 
 }
 
 fn sync_file_system(mount_point: &Path) -> io::Result<()> {
-    match File::open(mount_point) {
-        Ok(directory) => Ok(rustix::fs::syncfs(directory)?),
+    absent_is_fine(File::open(mount_point).and_then(|directory| Ok(rustix::fs::syncfs(directory)?)))
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+        result => result,
     }
 }
 

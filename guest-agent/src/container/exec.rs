@@ -20,10 +20,10 @@ pub(crate) async fn exec(agent: &Rc<Agent>, request: StartExec) -> Result<Proces
     let (container_id, process) = request::check_exec(request)?;
     let container = agent.containers.get(&container_id).ok_or_else(|| no_such_container(&container_id))?;
     let _not_while_it_comes_or_goes = container.lifecycle.read().await;
+    let not_running =
+        || Failure::new(ErrorCode::NoSuchContainer, format!("container {container_id} is not running"));
     let first = agent.processes.get(&container.first_process).ok().filter(|first| !first.has_ended());
-    let first = first.ok_or_else(|| {
-        Failure::new(ErrorCode::NoSuchContainer, format!("container {container_id} is not running"))
-    })?;
+    let first = first.ok_or_else(not_running)?;
     let stage = Launch {
         container_id: &container_id,
         cgroup: &container.cgroup,
@@ -32,6 +32,9 @@ pub(crate) async fn exec(agent: &Rc<Agent>, request: StartExec) -> Result<Proces
         spec: StageSpec { exec: Some(process.clone()), container: None, directory: String::new() },
         process: &process,
     };
-    let started = launch(agent, stage).await?;
-    Ok(ProcessStarted { pid: started.pid })
+    match launch(agent, stage).await {
+        Ok(started) => Ok(ProcessStarted { pid: started.pid }),
+        Err(_) if first.has_ended() => Err(not_running()),
+        Err(failure) => Err(failure),
+    }
 }

@@ -1,6 +1,7 @@
 //! From a request to a running process: a stage is born into its namespaces and its cgroup, and watched until it has
 //! become the program.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -63,14 +64,19 @@ pub(super) async fn launch(agent: &Rc<Agent>, launch: Launch<'_>) -> Result<Rc<P
     let end = agent.reaper.watch(child.pid);
     // The ends of the streams and of the reports come when the process closes its copies, if these are the only ones.
     drop((ends, stage_end));
-    let terminal = match become_program(reports).await {
-        Ok(terminal) => terminal,
+    let streams = match become_program(reports).await {
+        // A program that nobody can talk to is of no use to anybody.
+        Ok(terminal) => streams(stdio, terminal, launch.process.stdin).inspect_err(|_| kill(&child)),
+        Err(failure) => Err(failure),
+    };
+    let streams = match streams {
+        Ok(streams) => streams,
         Err(failure) => {
             let ended = end.await;
             return Err(with_cause(failure, ended.ok(), launch.cgroup.oom_kills() > oom_kills_before));
         }
     };
-    let process = Rc::new(new_process(&launch, child, stdio, terminal)?);
+    let process = Rc::new(new_process(&launch, child, streams));
     reservation.fill(Rc::clone(&process));
     let cgroup = Cgroup::of(launch.container_id);
     spawn_local(supervise(Rc::clone(&process), end, cgroup, oom_kills_before));
@@ -162,22 +168,14 @@ fn with_cause(failure: Failure, end: Option<End>, out_of_memory: bool) -> Failur
     }
 }
 
-fn new_process(
-    launch: &Launch<'_>,
-    child: Child,
-    stdio: Stdio,
-    terminal: Option<OwnedFd>,
-) -> Result<Process, Failure> {
-    let streams = match terminal {
-        Some(master) => {
-            let interest = Interest::READABLE | Interest::WRITABLE;
-            let master =
-                Endpoint::new(master, interest).during(ErrorCode::Internal, || "poll the terminal")?;
-            serve_terminal(master, launch.process.stdin)
-        }
-        None => serve_pipes(stdio),
-    };
-    Ok(Process {
+fn kill(child: &Child) {
+    if let Err(error) = sys::signal(&child.pidfd, libc::SIGKILL) {
+        eprintln!("berth-agent: process {} cannot be killed: {error}", child.pid);
+    }
+}
+
+fn new_process(launch: &Launch<'_>, child: Child, streams: ProcessStreams) -> Process {
+    Process {
         id: launch.process.process_id.clone(),
         container_id: launch.container_id.to_owned(),
         role: if matches!(launch.place, Place::NewContainer) { Role::First } else { Role::Exec },
@@ -185,8 +183,17 @@ fn new_process(
         pidfd: child.pidfd,
         streams,
         exit: watch::Sender::new(None),
-        status_delivered: std::cell::Cell::new(false),
-    })
+        status_delivered: Cell::new(false),
+    }
+}
+
+fn streams(stdio: Stdio, terminal: Option<OwnedFd>, with_stdin: bool) -> Result<ProcessStreams, Failure> {
+    let Some(master) = terminal else {
+        return Ok(serve_pipes(stdio));
+    };
+    let master = Endpoint::new(master, Interest::READABLE | Interest::WRITABLE);
+    let master = master.during(ErrorCode::Internal, || "poll the terminal")?;
+    Ok(serve_terminal(master, with_stdin))
 }
 
 fn serve_terminal(master: Endpoint, with_stdin: bool) -> ProcessStreams {

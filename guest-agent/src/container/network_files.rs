@@ -30,7 +30,7 @@ pub(crate) fn write(container_directory: &Path, request: &StartContainer) -> io:
     fs::create_dir_all(&directory)?;
     fs::write(directory.join("hostname"), format!("{}\n", request.hostname))?;
     fs::write(directory.join("hosts"), hosts(&request.extra_hosts))?;
-    // Without a network there is no name server to ask; the image's own file must not suggest one.
+    // Without a network there is no name server to ask; a file of the root's own must not suggest one.
     fs::write(directory.join("resolv.conf"), "")
 }
 

@@ -16,6 +16,9 @@ pub(crate) async fn remove(agent: &Rc<Agent>, request: RemoveContainer) -> Resul
     let Some(container) = agent.containers.get(&request.container_id) else {
         return Ok(());
     };
+    // First of all: a start or an exec that is under way ends sooner when its processes do.
+    let killed = container.cgroup.kill();
+    killed.during(ErrorCode::Internal, || format!("kill the processes of {}", container.id))?;
     let _alone = container.lifecycle.write().await;
     // Whoever was here before may have removed it, and the name may belong to a new one by now.
     let still_known = agent.containers.get(&container.id).is_some_and(|known| Rc::ptr_eq(&known, &container));

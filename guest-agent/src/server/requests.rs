@@ -2,16 +2,15 @@
 //!
 //! Every request is a task of its own; what a task does is one line of [`perform`].
 
-use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use berth_protocol::agent::request::Operation;
-use berth_protocol::agent::{
-    Configure, Done, ErrorCode, ExitStatus, ProcessList, Reply, Request, WaitProcess, reply,
-};
-use tokio::sync::mpsc;
+use berth_protocol::agent::{Configure, Done, ErrorCode, ProcessList, Reply, Request, reply};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::spawn_local;
-use tokio_vsock::{OwnedWriteHalf, VsockStream};
+use tokio_vsock::{OwnedReadHalf, OwnedWriteHalf, VsockStream};
 
 use super::frames;
 use crate::agent::Agent;
@@ -24,52 +23,75 @@ const MAX_IN_FLIGHT: usize = 8192;
 /// Replies that wait to be written.
 const MAX_QUEUED_REPLIES: usize = 64;
 
-/// Serves one connection until the host closes it. Work that has begun goes on.
+/// A reply on its way to the host.
+struct Answer {
+    reply: Reply,
+    /// The process whose end it tells.
+    waited_for: Option<String>,
+}
+
+/// Serves one connection until the host closes it. Work that has begun goes on; waits do not.
 pub(super) async fn serve(agent: Rc<Agent>, connection: VsockStream) {
-    let (mut reader, writer) = connection.into_split();
-    let (replies, queue) = mpsc::channel(MAX_QUEUED_REPLIES);
-    spawn_local(write_replies(writer, queue));
-    let in_flight = Rc::new(Cell::new(0));
-    loop {
-        match frames::read::<Request>(&mut reader).await {
-            Ok(Some(request)) => accept(&agent, request, &in_flight, &replies).await,
-            Ok(None) => return,
-            Err(error) => {
-                eprintln!("berth-agent: a request connection is given up: {error}");
-                return;
-            }
-        }
+    let (reader, writer) = connection.into_split();
+    let (answers, queue) = mpsc::channel(MAX_QUEUED_REPLIES);
+    let served = tokio::select! {
+        read = read_requests(&agent, reader, &answers) => read,
+        written = write_answers(&agent, writer, queue) => written,
+    };
+    if let Err(error) = served {
+        eprintln!("berth-agent: a request connection is given up: {error}");
     }
 }
 
-async fn accept(
+async fn read_requests(
     agent: &Rc<Agent>,
-    request: Request,
-    in_flight: &Rc<Cell<usize>>,
-    replies: &mpsc::Sender<Reply>,
-) {
-    let id = request.id;
-    if in_flight.get() >= MAX_IN_FLIGHT {
-        let message = format!("more than {MAX_IN_FLIGHT} requests at a time");
-        // A host that is gone needs no answer; the reader will notice.
-        let _gone = replies.send(reply_to(id, Err(Failure::new(ErrorCode::ResourceLimit, message)))).await;
-        return;
+    mut connection: OwnedReadHalf,
+    answers: &mpsc::Sender<Answer>,
+) -> io::Result<()> {
+    let in_flight = Arc::new(Semaphore::new(MAX_IN_FLIGHT));
+    while let Some(Request { id, operation }) = frames::read(&mut connection).await? {
+        let Ok(permit) = Arc::clone(&in_flight).try_acquire_owned() else {
+            let message = format!("more than {MAX_IN_FLIGHT} requests at a time");
+            let refused = reply_to(id, Err(Failure::new(ErrorCode::ResourceLimit, message)));
+            let refused = Answer { reply: refused, waited_for: None };
+            answers.send(refused).await.map_err(io::Error::other)?;
+            continue;
+        };
+        let (agent, answers) = (Rc::clone(agent), answers.clone());
+        spawn_local(async move {
+            answer(&agent, id, operation, &answers).await;
+            drop(permit);
+        });
     }
-    in_flight.set(in_flight.get() + 1);
-    let (agent, replies, in_flight) = (Rc::clone(agent), replies.clone(), Rc::clone(in_flight));
-    spawn_local(async move {
-        let result = perform(&agent, request.operation).await;
-        in_flight.set(in_flight.get() - 1);
-        let _gone = replies.send(reply_to(id, result)).await;
-    });
+    Ok(())
 }
 
-async fn write_replies(mut connection: OwnedWriteHalf, mut queue: mpsc::Receiver<Reply>) {
-    while let Some(reply) = queue.recv().await {
-        if frames::write(&mut connection, &reply).await.is_err() {
-            return;
+async fn answer(agent: &Rc<Agent>, id: u64, operation: Option<Operation>, answers: &mpsc::Sender<Answer>) {
+    let waited_for = match &operation {
+        Some(Operation::WaitProcess(wait)) => Some(wait.process_id.clone()),
+        _ => None,
+    };
+    let result = tokio::select! {
+        result = perform(agent, operation) => result,
+        // A wait may take as long as a process lives, and is for those who listen.
+        () = answers.closed(), if waited_for.is_some() => return,
+    };
+    // A host that is gone needs no answer.
+    let _gone = answers.send(Answer { reply: reply_to(id, result), waited_for }).await;
+}
+
+async fn write_answers(
+    agent: &Agent,
+    mut connection: OwnedWriteHalf,
+    mut queue: mpsc::Receiver<Answer>,
+) -> io::Result<()> {
+    while let Some(Answer { reply, waited_for }) = queue.recv().await {
+        frames::write(&mut connection, &reply).await?;
+        if let (Some(process_id), Some(reply::Result::ExitStatus(_))) = (waited_for, reply.result) {
+            agent.processes.status_delivered(&process_id);
         }
     }
+    Ok(())
 }
 
 fn reply_to(id: u64, result: Result<reply::Result, Failure>) -> Reply {
@@ -96,7 +118,9 @@ async fn perform(agent: &Rc<Agent>, operation: Option<Operation>) -> Result<repl
             let size = request.size.unwrap_or_default();
             agent.processes.get(&request.process_id)?.resize(size).map(done)
         }
-        Some(Operation::WaitProcess(request)) => wait(agent, &request).await.map(reply::Result::ExitStatus),
+        Some(Operation::WaitProcess(request)) => {
+            Ok(reply::Result::ExitStatus(agent.processes.get(&request.process_id)?.ended().await))
+        }
         Some(Operation::ListProcesses(request)) => {
             let processes = agent.processes.list(&request.container_id);
             Ok(reply::Result::ProcessList(ProcessList { processes }))
@@ -117,12 +141,4 @@ fn configure(request: &Configure) -> Result<(), Failure> {
         credited.during(ErrorCode::InvalidRequest, || "add entropy")?;
     }
     Ok(())
-}
-
-async fn wait(agent: &Agent, request: &WaitProcess) -> Result<ExitStatus, Failure> {
-    let process = agent.processes.get(&request.process_id)?;
-    let status = process.ended().await;
-    process.status_delivered.set(true);
-    agent.processes.forget_if_delivered(&process);
-    Ok(status)
 }

@@ -14,10 +14,6 @@ use super::users::User;
 use crate::failure::{During, Failure};
 use crate::sys::{self, End};
 
-const SIGNAL_OF_A_CHILD: i32 = 17;
-/// A stopped terminal write or read concerns the process that made it, which is never this one.
-const SIGNALS_OF_TERMINALS: [i32; 2] = [21, 22];
-
 /// Starts the program as a child and serves it until it ends.
 pub(super) fn run(
     reporter: &Reporter,
@@ -68,8 +64,8 @@ fn serve(child: i32) -> std::io::Result<ExitCode> {
             }
         }
         match sys::next_signal() {
-            SIGNAL_OF_A_CHILD => {}
-            number if number <= 0 || SIGNALS_OF_TERMINALS.contains(&number) => {}
+            // A terminal's complaints concern the process that it stopped, which is never this one.
+            libc::SIGCHLD | libc::SIGTTIN | libc::SIGTTOU | ..=0 => {}
             // A program that has ended in this moment is reaped in the next round.
             number => drop(sys::signal(&pidfd, number)),
         }

@@ -69,7 +69,7 @@ pub(super) fn mount_requested(requested: &Mount) -> Result<(), Failure> {
 }
 
 /// Makes an empty file to mount on, and the directories on the way to it, unless something is there. Where a link leads
-/// to nothing (a resolv.conf that some service of the image would make), the file is made where it leads.
+/// to nothing (a resolv.conf that some service of a full system would make), the file is made where it leads.
 pub(super) fn make_file(path: &Path) -> io::Result<()> {
     let mut path = path.to_owned();
     for _ in 0..MAX_LINKS {

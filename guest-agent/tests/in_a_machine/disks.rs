@@ -1,4 +1,4 @@
-//! The disks of the tests' containers: busybox as an EROFS image, and empty ext4 file systems.
+//! The disks of the tests' containers: busybox as an EROFS file system, and empty ext4 ones.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -9,15 +9,15 @@ use std::sync::OnceLock;
 const SCRATCH_BYTES: u64 = 64 << 20;
 
 /// The image disk of every test: made once.
-pub(crate) fn image() -> PathBuf {
-    static IMAGE: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
-    let (_, path) = IMAGE.get_or_init(|| {
+pub(crate) fn busybox() -> PathBuf {
+    static DISK: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = DISK.get_or_init(|| {
         let directory = tempfile::tempdir().unwrap();
         let tree = directory.path().join("tree");
         furnish(&tree);
-        let image = directory.path().join("image.erofs");
-        run("mkfs.erofs", &["-x-1", "--all-root", path_text(&image), path_text(&tree)]);
-        (directory, image)
+        let disk = directory.path().join("busybox.erofs");
+        run("mkfs.erofs", &["-x-1", "--all-root", path_text(&disk), path_text(&tree)]);
+        (directory, disk)
     });
     path.clone()
 }
@@ -39,22 +39,34 @@ pub(crate) fn scratch(directory: &Path, number: usize) -> PathBuf {
 
 /// As `machine.json` wants it.
 pub(crate) fn describe(disk: &Path, access: &str) -> String {
-    let bytes = fs::metadata(disk).unwrap().len().next_multiple_of(512);
-    fs::File::options().write(true).open(disk).unwrap().set_len(bytes).unwrap();
-    format!(
-        r#"{{"capacity_bytes": {bytes}, "access": "{access}",
-            "extents": [{{"path": {:?}, "offset_bytes": 0, "length_bytes": {bytes}}}]}}"#,
-        path_text(disk)
-    )
+    let (bytes, extents) = (whole_sectors(disk), extents(disk));
+    format!(r#"{{"capacity_bytes": {bytes}, "access": "{access}", "extents": {extents}}}"#)
 }
 
-/// What an image of busybox holds, and a few files that the tests ask for.
+/// The same for a disk that is bound later.
+pub(crate) fn describe_unbound(disk: &Path, access: &str) -> String {
+    format!(r#"{{"capacity_bytes": {}, "access": "{access}", "extents": []}}"#, whole_sectors(disk))
+}
+
+/// A whole file, as the messages of `berth-vmm` name it.
+pub(crate) fn extents(disk: &Path) -> String {
+    let (path, bytes) = (path_text(disk), whole_sectors(disk));
+    format!(r#"[{{"path": {path:?}, "offset_bytes": 0, "length_bytes": {bytes}}}]"#)
+}
+
+/// The file's length, after it has been made one that a disk can have.
+fn whole_sectors(disk: &Path) -> u64 {
+    let bytes = fs::metadata(disk).unwrap().len().next_multiple_of(512);
+    fs::File::options().write(true).open(disk).unwrap().set_len(bytes).unwrap();
+    bytes
+}
+
+/// What a busybox container holds, and a few files that the tests ask for.
 fn furnish(tree: &Path) {
     for directory in ["bin", "etc", "proc", "sys", "dev", "tmp", "root", "home/web", "data"] {
         fs::create_dir_all(tree.join(directory)).unwrap();
     }
-    let busybox = tree.join("bin/busybox");
-    fs::copy("/bin/busybox", &busybox).unwrap();
+    fs::copy("/bin/busybox", tree.join("bin/busybox")).unwrap();
     let applets = Command::new("/bin/busybox").arg("--list").output().unwrap();
     for applet in String::from_utf8(applets.stdout).unwrap().lines().filter(|applet| *applet != "busybox") {
         symlink("busybox", tree.join("bin").join(applet)).unwrap();
@@ -62,7 +74,7 @@ fn furnish(tree: &Path) {
     let passwd = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33:web:/home/web:/bin/sh\n";
     fs::write(tree.join("etc/passwd"), passwd).unwrap();
     fs::write(tree.join("etc/group"), "root:x:0:\nweb:x:33:\nstaff:x:50:web\n").unwrap();
-    fs::write(tree.join("etc/hosts"), "1.2.3.4 of-the-image\n").unwrap();
+    fs::write(tree.join("etc/hosts"), "1.2.3.4 of-the-lower\n").unwrap();
     program(&tree.join("bin/not-executable"), "#!/bin/sh\n", 0o644);
     program(&tree.join("bin/garbage"), "\u{1}\u{2}\u{3}", 0o755);
     program(&tree.join("bin/no-interpreter"), "#!/no/such/interpreter\n", 0o755);

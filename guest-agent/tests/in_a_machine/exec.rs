@@ -2,7 +2,7 @@
 
 use berth_protocol::agent::{ErrorCode, StreamKind};
 
-use crate::container::{Change, exec, process, script};
+use crate::container::{self, Change, exec, process, script};
 use crate::machine::Machine;
 
 const FOREVER: &str = "echo ready; while true; do sleep 1; done";
@@ -25,6 +25,25 @@ fn an_exec_is_in_the_same_container() {
     assert_ne!(execed.pid, started.pid);
     assert_eq!(client.stdout("e1"), "made\nberth-test\nsh\n0::/\nroot\n/data\nb\n");
     assert_eq!(client.wait("e1").code, 5);
+    client.remove("c1").unwrap();
+}
+
+#[test]
+fn an_exec_has_a_terminal_of_its_own_in_the_same_container() {
+    let Some(machine) = Machine::boot("an_exec_has_a_terminal_of_its_own_in_the_same_container") else {
+        return;
+    };
+    let mut client = machine.client();
+    let first = script("c1", FOREVER).with(|container| container::first(container).terminal = true);
+    client.start(first).unwrap();
+    let shell = process("e1", &["sh", "-c", "tty; id -u; ls -l $(tty) | awk '{print $3}'"]);
+    let shell = shell.with(|process| {
+        process.terminal = true;
+        process.user = "web".into();
+    });
+    client.exec(exec("c1", shell)).unwrap();
+    assert_eq!(client.stdout("e1"), "/dev/pts/1\r\n33\r\nweb\r\n");
+    assert_eq!(client.wait("e1").code, 0);
     client.remove("c1").unwrap();
 }
 

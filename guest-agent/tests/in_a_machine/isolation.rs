@@ -50,7 +50,7 @@ fn the_usual_mounts_are_there_and_as_strict_as_usual() {
         assert!(seen.lines().any(|seen| seen.starts_with(line)), "no {line:?} in {seen}");
     }
     assert!(seen.contains("size=1024k"), "{seen}");
-    assert!(!seen.contains("of-the-image") && !seen.contains("no /dev"), "{seen}");
+    assert!(!seen.contains("of-the-lower") && !seen.contains("no /dev"), "{seen}");
     assert!(seen.ends_with("0\n0\nro\nro\nhello\n666\n1777\n"), "{seen}");
     client.remove("c1").unwrap();
 }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use berth_protocol::agent::request::Operation;
-use berth_protocol::agent::{Configure, ErrorCode, Ping, Shutdown, WaitProcess, reply};
+use berth_protocol::agent::{Configure, ErrorCode, Ping, Shutdown, StreamKind, WaitProcess, reply};
 
-use crate::container::{Change, container, script};
+use crate::container::{Change, container, exec, process, script};
 use crate::machine::Machine;
 
 #[test]
@@ -19,6 +19,39 @@ fn what_a_container_wrote_is_there_at_its_next_start() {
     client.start(script("c1", "cat /data/file; ls /bin/garbage 2>/dev/null || echo gone")).unwrap();
     assert_eq!(client.stdout("c1"), "kept\ngone\n");
     client.remove("c1").unwrap();
+}
+
+#[test]
+fn disks_may_come_after_the_boot() {
+    let Some(machine) = Machine::boot_unbound("disks_may_come_after_the_boot") else { return };
+    let mut client = machine.client();
+    let early = client.start(script("c1", "echo too early")).unwrap_err();
+    assert_eq!(early.0, ErrorCode::MountFailed, "the kernel has read zeros, and remembers them");
+    machine.bind_disks();
+    client.start(script("c1", "echo hello > /data/x; cat /data/x")).unwrap();
+    assert_eq!(client.stdout("c1"), "hello\n");
+    client.remove("c1").unwrap();
+}
+
+#[test]
+fn an_end_that_nobody_was_told_of_is_kept() {
+    let Some(machine) = Machine::boot("an_end_that_nobody_was_told_of_is_kept") else { return };
+    let mut client = machine.client();
+    client.start(container("c1", &["sleep", "1000"])).unwrap();
+    let brief = process("e1", &["sh", "-c", "read line; exit 9"]).with(|process| process.stdin = true);
+    client.exec(exec("c1", brief)).unwrap();
+    client.send(Operation::WaitProcess(WaitProcess { process_id: "e1".into() }));
+    drop(client);
+
+    let mut next = machine.client();
+    next.stream("e1", StreamKind::Stdin, 0).unwrap().send_chunk(b"");
+    assert_eq!((next.stdout("e1"), next.output("e1", StreamKind::Stderr)), Default::default());
+    while next.processes("c1").iter().any(|process| process.process_id == "e1" && process.running) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(next.wait("e1").code, 9);
+    assert_eq!(next.processes("c1").len(), 1, "now it is forgotten");
+    next.remove("c1").unwrap();
 }
 
 #[test]

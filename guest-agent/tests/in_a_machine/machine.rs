@@ -1,7 +1,7 @@
 //! A machine for one test: `berth-vmm` on a temporary state directory, gone when the test is.
 
-use std::io::Read;
-use std::os::unix::net::UnixListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -47,6 +47,15 @@ pub(crate) struct Machine {
 impl Machine {
     /// Boots, or says that the test is skipped and why.
     pub(crate) fn boot(test: &str) -> Option<Self> {
+        Self::boot_with(test, disks::describe)
+    }
+
+    /// The same, before it is known what its disks hold: [`Machine::bind_disks`] says that.
+    pub(crate) fn boot_unbound(test: &str) -> Option<Self> {
+        Self::boot_with(test, disks::describe_unbound)
+    }
+
+    fn boot_with(test: &str, describe: fn(&Path, &str) -> String) -> Option<Self> {
         let programs = match Programs::find() {
             Ok(programs) => programs,
             Err(missing) => {
@@ -56,7 +65,8 @@ impl Machine {
         };
         eprintln!("accelerator: tcg");
         let state = tempfile::tempdir().unwrap();
-        std::fs::write(state.path().join("machine.json"), configuration(&programs, state.path())).unwrap();
+        let configuration = configuration(&programs, state.path(), describe);
+        std::fs::write(state.path().join("machine.json"), configuration).unwrap();
         let ready = UnixListener::bind(state.path().join(format!("vsock.sock_{READY_PORT}"))).unwrap();
         let vmm =
             Command::new(&programs.vmm).arg("--state-dir").arg(state.path()).stdin(Stdio::null()).spawn();
@@ -69,6 +79,22 @@ impl Machine {
     /// A connection of its own for requests.
     pub(crate) fn client(&self) -> Client {
         Client::connect(&self.path("vsock.sock"))
+    }
+
+    /// Binds the first two disks of a machine that was booted without.
+    pub(crate) fn bind_disks(&self) {
+        let control = UnixStream::connect(self.path("control.sock")).unwrap();
+        let mut replies = BufReader::new(&control);
+        for (disk, file) in [disks::busybox(), self.path("scratch-0.ext4")].iter().enumerate() {
+            let extents = disks::extents(file);
+            let request =
+                format!("{{\"request\": \"bind_disk\", \"disk\": {disk}, \"extents\": {extents}}}\n");
+            (&control).write_all(request.replace('\n', " ").as_bytes()).unwrap();
+            (&control).write_all(b"\n").unwrap();
+            let mut reply = String::new();
+            replies.read_line(&mut reply).unwrap();
+            assert!(reply.contains("done"), "{reply}");
+        }
     }
 
     /// Whether the machine has ended by itself within the time.
@@ -118,10 +144,10 @@ impl Drop for Machine {
     }
 }
 
-fn configuration(programs: &Programs, state: &Path) -> String {
-    let mut all_disks = vec![disks::describe(&disks::image(), "read_only")];
+fn configuration(programs: &Programs, state: &Path, describe: fn(&Path, &str) -> String) -> String {
+    let mut all_disks = vec![describe(&disks::busybox(), "read_only")];
     for number in 0..SCRATCH_DISKS {
-        all_disks.push(disks::describe(&disks::scratch(state, number), "read_write"));
+        all_disks.push(describe(&disks::scratch(state, number), "read_write"));
     }
     format!(
         r#"{{"id": "test", "accelerator": "tcg", "vcpus": 1, "memory_mib": {MEMORY_MIB}, "kernel": {:?},
