@@ -68,8 +68,12 @@ impl Machine {
         let configuration = configuration(&programs, state.path(), describe);
         std::fs::write(state.path().join("machine.json"), configuration).unwrap();
         let ready = UnixListener::bind(state.path().join(format!("vsock.sock_{READY_PORT}"))).unwrap();
-        let vmm =
-            Command::new(&programs.vmm).arg("--state-dir").arg(state.path()).stdin(Stdio::null()).spawn();
+        let vmm = Command::new(&programs.vmm)
+            .arg("--state-dir")
+            .arg(state.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn();
         let vmm = vmm.unwrap_or_else(|error| panic!("{}: {error}", programs.vmm.display()));
         let mut machine = Self { ready: Ready::default(), state, vmm };
         machine.ready = machine.wait_until_ready(&ready);
