@@ -2,14 +2,19 @@
 //!
 //! Whoever catches them decides: forward to the container ([`forward_to`]), or end in good order.
 
-use std::convert::Infallible;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 use crate::client::Client;
 
 /// Signals that come faster than they are handled wait here; more are dropped, as the kernel does itself.
 const QUEUE_LENGTH: usize = 16;
+/// As many as Docker's client takes.
+const SIGNALS_TO_GIVE_UP: u32 = 3;
+/// A daemon that takes longer to forward a signal must not hold up the next.
+const FORWARD_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Signal {
@@ -52,12 +57,18 @@ impl Signals {
     }
 }
 
-/// Sends every signal on to the container, for as long as it is polled.
-pub(crate) async fn forward_to(client: &Client, container: &str, mut signals: Signals) -> Infallible {
+/// Sends every signal on to the container for as long as it is polled. Returns the signal at which the user's patience
+/// ended: the third that asks to end, for a daemon or a container that does not listen.
+pub(crate) async fn forward_to(client: &Client, container: &str, mut signals: Signals) -> Signal {
+    let mut asked_to_end = 0;
     loop {
         let signal = signals.next().await;
+        asked_to_end += u32::from(matches!(signal.name, "INT" | "TERM"));
+        if asked_to_end == SIGNALS_TO_GIVE_UP {
+            return signal;
+        }
         // A container that is not there yet, or not any more, has no use for it.
-        drop(client.kill(container, Some(signal.name)).await);
+        drop(timeout(FORWARD_PATIENCE, client.kill(container, Some(signal.name))).await);
     }
 }
 

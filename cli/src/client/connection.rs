@@ -2,10 +2,12 @@
 //! socket that costs microseconds, and a hijacked or long-running request never stands in another's way.
 
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::error::ClientError;
@@ -21,7 +23,7 @@ pub(super) async fn open(host: &Host) -> Result<SendRequest<Body>, ClientError> 
         io::ErrorKind::PermissionDenied => ClientError::Forbidden { host: host.clone() },
         _ => ClientError::Unreachable { host: host.clone(), source },
     })?;
-    let (sender, connection) = handshake(TokioIo::new(socket))
+    let (sender, connection) = handshake(TokioIo::new(HearsOut(socket)))
         .await
         .map_err(|source| ClientError::Broken { request: format!("{host}"), source: source.into() })?;
     // Its failure reaches the caller through the request or the body it waits for.
@@ -47,5 +49,46 @@ async fn connect(host: &Host) -> io::Result<Box<dyn Stream>> {
             stream.set_nodelay(true)?;
             Ok(Box::new(stream))
         }
+    }
+}
+
+/// Goes on reading when the other side has stopped: a daemon that refuses a request in the middle of its body answers
+/// and hangs up, and its answer is worth more than the broken pipe. What cannot be written any more is dropped; the
+/// end of the connection then shows as the end of what can be read.
+struct HearsOut<S>(S);
+
+fn unless_hung_up<T>(result: io::Result<T>, instead: T) -> io::Result<T> {
+    match result {
+        Err(error) if matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+            Ok(instead)
+        }
+        result => result,
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for HearsOut<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for HearsOut<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.0).poll_write(cx, buf));
+        Poll::Ready(unless_hung_up(written, buf.len()))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = ready!(Pin::new(&mut self.0).poll_flush(cx));
+        Poll::Ready(unless_hung_up(flushed, ()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let closed = ready!(Pin::new(&mut self.0).poll_shutdown(cx));
+        Poll::Ready(unless_hung_up(closed, ()))
     }
 }

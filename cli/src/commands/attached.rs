@@ -4,7 +4,7 @@ use crate::client::{AttachStreams, Client, ClientError, PendingExit, StartPhase,
 use crate::detach_keys::DetachKeys;
 use crate::outcome::{DAEMON_FAILED, Failure, exit_status};
 use crate::output::note;
-use crate::session::{Ended, OnSignal, Process, Session, Stdin};
+use crate::session::{Ended, OnSignal, Process, Session, SessionError, Stdin};
 use crate::signals::{Signals, forward_to};
 
 /// A container about to be started, and how its user takes part.
@@ -63,7 +63,7 @@ impl Attached<'_> {
     }
 }
 
-/// `served`, while signals go to the container.
+/// `served`, while signals go to the container; given up when the user insists.
 pub(super) async fn forwarding(
     client: &Client,
     id: &str,
@@ -73,7 +73,7 @@ pub(super) async fn forwarding(
     let Some(signals) = signals else { return served.await };
     tokio::select! {
         result = served => result,
-        never = forward_to(client, id, signals) => match never {},
+        signal = forward_to(client, id, signals) => Err(SessionError::Interrupted(signal).into()),
     }
 }
 

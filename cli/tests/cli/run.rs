@@ -148,6 +148,26 @@ fn a_signal_goes_to_the_container_which_then_ends() {
 }
 
 #[test]
+fn a_container_that_does_not_listen_is_left_at_the_third_signal() {
+    let daemon = FakeDaemon::running(|mut stream| {
+        stream.write_all(&frame(1, "ready\n")).unwrap();
+        // Ends when the client hangs up.
+        i64::from(stream.read(&mut [0]).is_err())
+    });
+    let mut berth = daemon.command(&["run", "-i", "busybox", "sleep", "9"]);
+    let mut berth = berth.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = [0; 6];
+    berth.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+    let pid = rustix::process::Pid::from_child(&berth);
+    for (signal, name) in [(rustix::process::Signal::INT, "INT"), (rustix::process::Signal::TERM, "TERM")] {
+        rustix::process::kill_process(pid, signal).unwrap();
+        daemon.wait_for(&format!("POST /containers/c0ffee/kill?signal={name}"));
+    }
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    assert_eq!(berth.wait().unwrap().code(), Some(130));
+}
+
+#[test]
 fn timing_is_printed_after_the_output_on_standard_error() {
     let daemon = FakeDaemon::running(|mut stream| {
         stream.write_all(&frame(1, "out\n")).unwrap();

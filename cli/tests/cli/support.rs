@@ -244,9 +244,11 @@ const TIMELINE: &str = r#"[{"Phase":"image","Milliseconds":1.5},{"Phase":"machin
 const UPGRADED: &[u8] =
     b"HTTP/1.1 101 UPGRADED\r\nContent-Type: application/vnd.docker.raw-stream\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n";
 
+/// Keeps the stream before it says so: the client's start may come at once.
 fn attach(state: &State, mut stream: UnixStream) -> std::io::Result<()> {
+    let mut progress = state.progress.lock().unwrap();
     stream.write_all(UPGRADED)?;
-    state.progress.lock().unwrap().attached = Some(stream);
+    progress.attached = Some(stream);
     Ok(())
 }
 
