@@ -20,6 +20,7 @@ mod tidy;
 
 mod cache;
 mod cpio;
+mod daemon;
 mod products;
 mod program;
 mod progress;

@@ -3,8 +3,6 @@
 //! Builds everything, starts a daemon of its own below a temporary directory, runs two containers and then
 //! proves that nothing stays behind. It uses the programs as a user would, by their command lines only.
 
-mod daemon;
-
 mod leftovers;
 
 use std::path::Path;
@@ -13,12 +11,12 @@ use std::time::Instant;
 use anyhow::Context;
 
 use crate::build;
+use crate::daemon::Daemon;
 use crate::images;
 use crate::program;
 use crate::progress;
 use crate::workspace::Workspace;
 
-use daemon::Daemon;
 use leftovers::HostState;
 
 /// Prints what a container sees of its surroundings: a kernel, processes and a cgroup of its own.

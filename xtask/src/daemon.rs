@@ -1,4 +1,4 @@
-//! A daemon for the length of the demo: everything it owns lies below one directory.
+//! A daemon for the length of one verb: everything it owns lies below one directory.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -22,7 +22,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const SHOWN_LINES: usize = 30;
 
 /// A running `berthd`. Dropping it ends it too, without manners.
-pub(super) struct Daemon {
+pub(crate) struct Daemon {
     child: Child,
     client: PathBuf,
     directory: PathBuf,
@@ -30,7 +30,7 @@ pub(super) struct Daemon {
 
 impl Daemon {
     /// Starts the daemon and waits until it answers.
-    pub(super) fn start(products: &Products, directory: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn start(products: &Products, directory: &Path) -> anyhow::Result<Self> {
         progress::heading("start berthd");
         let log_path = log_path(directory);
         let log = File::create(&log_path).with_context(|| format!("cannot create {}", log_path.display()))?;
@@ -72,7 +72,7 @@ impl Daemon {
     }
 
     /// The command-line client, speaking to this daemon.
-    pub(super) fn client(&self) -> Command {
+    pub(crate) fn client(&self) -> Command {
         let mut command = Command::new(&self.client);
         command.arg("-H").arg(address(&self.directory));
         command
@@ -82,7 +82,7 @@ impl Daemon {
     ///
     /// # Errors
     /// When it does not end in time, or not with success.
-    pub(super) fn stop(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
         rustix::process::kill_process(self.pid(), Signal::TERM).context("cannot signal berthd")?;
         match self.wait(STOP_DEADLINE)? {
             Some(status) if status.success() => Ok(()),
@@ -92,7 +92,7 @@ impl Daemon {
     }
 
     /// The last lines of what the daemon had to say.
-    pub(super) fn print_log(&self) {
+    pub(crate) fn print_log(&self) {
         let text = fs::read_to_string(log_path(&self.directory)).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         progress::note("berthd's last lines:");
