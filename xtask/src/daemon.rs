@@ -78,6 +78,15 @@ impl Daemon {
         command
     }
 
+    /// What the daemon has of the host's memory.
+    pub(crate) fn resident_kib(&self) -> anyhow::Result<u64> {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.with_context(|| format!("{path} tells no resident size"))
+    }
+
     /// Asks the daemon to end, as a service manager would.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ mod demo;
 
 mod test;
 
+mod bench;
+
 mod tidy;
 
 mod cache;
@@ -56,6 +58,11 @@ enum Verb {
     Demo,
     /// Run every check: format, clippy, tidy, unit, integration and end-to-end tests
     Test,
+    /// Measure a promise beside a peer, and write docs/benchmarks.md
+    Bench {
+        #[command(subcommand)]
+        subject: bench::Subject,
+    },
     /// Check the rules of this code base that rustfmt and clippy do not know
     Tidy,
 }
@@ -81,6 +88,7 @@ fn perform(verb: &Verb) -> anyhow::Result<()> {
         Verb::Build => build::run(&workspace),
         Verb::Demo => demo::run(&workspace),
         Verb::Test => test::run(&workspace),
+        Verb::Bench { subject } => bench::run(&workspace, subject),
         Verb::Tidy => tidy::run(&workspace),
     }
 }
