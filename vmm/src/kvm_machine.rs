@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use kvm_bindings::CpuId;
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{GuestAddress, GuestMemoryMmap};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::boot::cpuid::{self, Virtualization};
@@ -87,21 +87,12 @@ impl KvmMachine {
         let host = kvm::Host::open()?;
         let memory = memory::allocate(u64::from(config.memory_mib) << 20)?;
         let machine = host.create_machine(&memory)?;
+        let kernel = load_kernel(config, &memory, number_of(&devices)?)?;
         let mut buses = Buses { ports: pc_devices(&machine, console, exits)?, mmio: Bus::default() };
-        let device_count = number_of(&devices)?;
-        let loops = connect_virtio(&machine, &memory, devices, console, &mut buses.mmio)?;
-        let line = command_line::compose(device_count, Virtualization::of_this_host(), &config.command_line);
-        let payload = Payload {
-            kernel: &config.kernel,
-            initramfs: config.initramfs.as_deref(),
-            command_line: &line,
-            vcpus: config.vcpus,
-        };
-        let kernel = boot::load(&memory, &payload)?;
+        let event_loops = connect_virtio(&machine, &memory, devices, console, &mut buses.mmio)?;
         let vcpus = create_vcpus(&host, &machine, config.vcpus)?;
-        vcpus[0].set_entry(&cpu_state::entry(kernel, vcpus[0].system_registers()?))?;
-        let event_loops = loops.into_iter().map(|(name, event_loop)| event_loop.start(name, exits.clone()));
-        let event_loops = event_loops.collect::<io::Result<_>>()?;
+        enter(&vcpus, kernel)?;
+        let event_loops = start_loops(event_loops, exits)?;
         let vcpus = start_vcpus(vcpus, &Arc::new(buses), exits)?;
         Ok(Self { vcpus, _event_loops: event_loops, _machine: machine })
     }
@@ -137,6 +128,21 @@ fn number_of(devices: &[Box<dyn VirtioDevice>]) -> Result<u32, StartError> {
         Ok(number) if number <= layout::MAX_VIRTIO_DEVICES => Ok(number),
         _ => Err(StartError::TooManyDevices { count }),
     }
+}
+
+fn load_kernel(
+    config: &MachineConfig,
+    memory: &GuestMemoryMmap,
+    virtio_devices: u32,
+) -> Result<GuestAddress, BootError> {
+    let host = Virtualization::of_this_host();
+    let payload = Payload {
+        kernel: &config.kernel,
+        initramfs: config.initramfs.as_deref(),
+        command_line: &command_line::compose(virtio_devices, host, &config.command_line),
+        vcpus: config.vcpus,
+    };
+    boot::load(memory, &payload)
 }
 
 /// The serial port and the keyboard controller, on the port bus.
@@ -213,6 +219,21 @@ fn create_vcpus(host: &kvm::Host, machine: &kvm::Machine, count: u8) -> Result<V
         Ok(vcpu)
     };
     (0..count).map(create).collect()
+}
+
+/// Puts the first processor at the kernel's entry; the kernel starts the others.
+fn enter(vcpus: &[Vcpu], kernel: GuestAddress) -> Result<(), KvmError> {
+    match vcpus.first() {
+        Some(first) => first.set_entry(&cpu_state::entry(kernel, first.system_registers()?)),
+        None => Ok(()),
+    }
+}
+
+fn start_loops(
+    loops: [(&'static str, EventLoop); 2],
+    exits: &Sender<MachineExit>,
+) -> io::Result<Vec<RunningLoop>> {
+    loops.into_iter().map(|(name, event_loop)| event_loop.start(name, exits.clone())).collect()
 }
 
 fn start_vcpus(

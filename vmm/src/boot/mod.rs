@@ -36,12 +36,10 @@ pub(crate) enum BootError {
     Write { what: &'static str, source: GuestMemoryError },
 }
 
-/// Puts kernel, initramfs, command line, boot parameters and tables into `memory`.
+/// Puts kernel, initramfs, command line, boot parameters and tables into `memory`; gives the kernel's entry.
 ///
 /// # Errors
 /// A file cannot be read, is not what it should be, or does not fit.
-///
-/// Returns the kernel's entry.
 pub(crate) fn load(memory: &GuestMemoryMmap, payload: &Payload<'_>) -> Result<GuestAddress, BootError> {
     let kernel = kernel::load(memory, payload.kernel)?;
     let initramfs =

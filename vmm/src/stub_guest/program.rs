@@ -43,6 +43,12 @@ program!(
     stub_interrupt_end
 );
 program!(
+    /// Executes INT3, with a handler, and FWAIT.
+    breakpoint,
+    stub_breakpoint,
+    stub_breakpoint_end
+);
+program!(
     /// Copies sector 1 of the first virtio device, a disk, to sector 2, and prints it.
     copy_sector,
     stub_copy,
@@ -113,15 +119,7 @@ global_asm!(
     // The two 8259 are masked: their lines lead to the processor as well, with vectors of their own.
     // Local APIC: bit 8 of the spurious vector register enables it. I/O APIC: registers 0x10 + 2n are line n's.
     ".macro stub_route irq, handler, idt, idt_pointer",
-    "    lea rax, [rip + \\handler]",
-    "    lea rbx, [rip + \\idt + 0x400]",
-    "    mov [rbx], ax",
-    "    mov word ptr [rbx + 2], 0x10",
-    "    mov word ptr [rbx + 4], 0x8e00",
-    "    shr rax, 16",
-    "    mov [rbx + 6], ax",
-    "    shr rax, 16",
-    "    mov [rbx + 8], eax",
+    "    stub_gate 0x40, \\handler, \\idt",
     "    lidt [rip + \\idt_pointer]",
     "    mov al, 0xff",
     "    out 0x21, al",
@@ -134,12 +132,24 @@ global_asm!(
     "    mov dword ptr [rbx], 0x11 + 2 * \\irq",
     "    mov dword ptr [rbx + 0x10], 0",
     ".endm",
+    // Points interrupt or exception `vector` to the code at `handler`.
+    ".macro stub_gate vector, handler, idt",
+    "    lea rax, [rip + \\handler]",
+    "    lea rbx, [rip + \\idt + 16 * \\vector]",
+    "    mov [rbx], ax",
+    "    mov word ptr [rbx + 2], 0x10",
+    "    mov word ptr [rbx + 4], 0x8e00",
+    "    shr rax, 16",
+    "    mov [rbx + 6], ax",
+    "    shr rax, 16",
+    "    mov [rbx + 8], eax",
+    ".endm",
     // Tells the local APIC that the interrupt is dealt with.
     ".macro stub_end_of_interrupt",
     "    mov ebx, 0xfee00000",
     "    mov dword ptr [rbx + 0xb0], 0",
     ".endm",
-    // The table that a program with `stub_route` carries, up to vector 0x40; `start` is the program's first label.
+    // The table that a program with gates carries, up to vector 0x40; `start` is the program's first label.
     ".macro stub_idt idt, idt_pointer, start",
     "\\idt_pointer:",
     "    .word 0x40f",
@@ -263,6 +273,21 @@ global_asm!(
     "3:  .asciz \"interrupted \"",
     "    stub_idt stub_interrupt_idt, stub_interrupt_pointer, stub_interrupt",
     "stub_interrupt_end:",
+    //
+    "stub_breakpoint:",
+    "    stub_gate 3, stub_breakpoint_handler, stub_breakpoint_idt",
+    "    lidt [rip + stub_breakpoint_pointer]",
+    "    int3",
+    "    fwait",
+    "    stub_print 2f",
+    "    stub_reset",
+    "2:  .asciz \"and on\\n\"",
+    "stub_breakpoint_handler:",
+    "    stub_print 3f",
+    "    iretq",
+    "3:  .asciz \"break \"",
+    "    stub_idt stub_breakpoint_idt, stub_breakpoint_pointer, stub_breakpoint",
+    "stub_breakpoint_end:",
     //
     // Descriptor flags: 1 another follows, 2 the device writes. Request types: 0 read, 1 write.
     "    .balign 16",

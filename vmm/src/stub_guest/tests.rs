@@ -48,6 +48,14 @@ fn an_interrupt_reaches_the_guests_handler() {
 }
 
 #[test]
+fn breakpoints_work_where_kernel_code_is_interpreted_too() {
+    needs_kvm!();
+    let stub = Stub::boot(program::breakpoint(), 1, Vec::new());
+    assert_eq!(stub.exit(), MachineExit::GuestReset);
+    assert_eq!(stub.printed(), "break and on\n");
+}
+
+#[test]
 fn a_disk_is_read_and_written_through_its_queue() {
     needs_kvm!();
     let mut file = tempfile::NamedTempFile::new().unwrap();
