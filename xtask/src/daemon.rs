@@ -145,3 +145,26 @@ fn address(directory: &Path) -> OsString {
     address.push(directory.join("berthd.sock"));
     address
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_ends_at_its_start_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        symlink("/bin/false", directory.path().join("berthd")).unwrap();
+        symlink("/bin/false", directory.path().join("berth")).unwrap();
+        let products = Products {
+            programs: directory.path().to_path_buf(),
+            kernel: "kernel".into(),
+            initramfs: "initramfs".into(),
+        };
+        let started = Instant::now();
+        let error = Daemon::start(&products, directory.path()).err().unwrap().to_string();
+        assert_eq!(error, "berthd ended at its start with exit status: 1");
+        assert!(started.elapsed() < START_DEADLINE);
+    }
+}
