@@ -24,7 +24,7 @@ use crate::event_loop::{EventLoop, RunningLoop};
 use crate::kvm::{self, KvmError, Vcpu, VcpuState};
 use crate::layout;
 use crate::memory::{self, MemoryError};
-use crate::vcpu::{Buses, RunningVcpu};
+use crate::vcpu::{Buses, RunningVcpu, install_kick_signal};
 use crate::virtio::mmio::{Connections, MmioDevice, OnBroken, QUEUE_NOTIFY};
 use crate::virtio::{DeviceKind, VirtioDevice};
 
@@ -241,6 +241,7 @@ fn start_vcpus(
     buses: &Arc<Buses>,
     exits: &Sender<MachineExit>,
 ) -> Result<Vec<RunningVcpu>, StartError> {
+    install_kick_signal()?;
     let start = |(id, vcpu)| Ok(RunningVcpu::start(vcpu, id, buses.clone(), exits.clone())?);
     (0..).zip(vcpus).map(start).collect()
 }

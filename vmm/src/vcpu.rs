@@ -11,14 +11,14 @@
 
 use std::io;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler};
+use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_signal};
 
 use crate::bus::Bus;
 use crate::control::MachineExit;
-use crate::kvm::{Exit, Kick, Vcpu};
+use crate::kvm::{Exit, Kick, KvmError, Vcpu};
 use crate::machine_thread;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,14 +100,13 @@ pub(crate) struct RunningVcpu {
 }
 
 impl RunningVcpu {
-    /// Starts `vcpu`, number `id`. A reset by the guest or a failure goes to `exits`.
+    /// Starts `vcpu`, number `id`, after [`install_kick_signal`]. A reset by the guest or a failure goes to `exits`.
     pub(crate) fn start(
         vcpu: Vcpu,
         id: u8,
         buses: Arc<Buses>,
         exits: Sender<MachineExit>,
     ) -> io::Result<Self> {
-        install_kick_signal()?;
         let shared = Mutex::new(Shared { wanted: State::Running, state: State::Running });
         let control = Arc::new(Control { shared, changed: Condvar::new() });
         let kick = vcpu.kick_handle();
@@ -165,61 +164,61 @@ impl Drop for StoppedAtEnd {
     }
 }
 
-/// The kick's signal does nothing; that it arrives is what takes a processor out of the guest.
-fn install_kick_signal() -> io::Result<()> {
+/// Makes kicks possible in this process. The signal does nothing; that it arrives takes a processor out of the guest.
+pub(crate) fn install_kick_signal() -> io::Result<()> {
     extern "C" fn ignore(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
-    static INSTALLED: Once = Once::new();
-    let mut result = Ok(());
-    INSTALLED.call_once(|| result = register_signal_handler(SIGRTMIN(), ignore));
-    result.map_err(io::Error::from)
+    Ok(register_signal_handler(SIGRTMIN(), ignore)?)
 }
 
 /// Runs until told to stop, or until the guest or KVM ends it: then the result says why.
 fn run(mut vcpu: Vcpu, id: u8, buses: &Buses, control: &Control) -> Option<MachineExit> {
+    // Whoever started this process may have blocked it.
+    if let Err(error) = unblock_signal(SIGRTMIN()) {
+        return Some(MachineExit::Failed { message: format!("vCPU {id} cannot be kicked: {error:?}") });
+    }
     loop {
         vcpu.accept_kicks();
         control.obey()?;
-        let step = vcpu.run().map(|exit| dispatch(exit, buses));
-        let problem = match step {
-            Ok(Step::GoOn) => continue,
-            Ok(Step::Kicked) => {
-                vcpu.announce_pause();
-                continue;
-            }
-            Ok(Step::Complete) => match vcpu.complete_instruction() {
-                Ok(true) => continue,
-                Ok(false) => "could not be emulated".to_owned(),
-                Err(error) => error.to_string(),
-            },
+        match step(&mut vcpu, buses) {
+            Ok(Step::GoOn) => {}
             Ok(Step::Reset) => return Some(MachineExit::GuestReset),
-            Ok(Step::Failed(what)) => what.to_owned(),
-            Err(error) => error.to_string(),
-        };
-        let message = format!("vCPU {id}: {problem}, {}", vcpu.describe_failure());
-        return Some(MachineExit::Failed { message });
+            Err(problem) => {
+                let message = format!("vCPU {id}: {problem}, {}", vcpu.describe_failure());
+                return Some(MachineExit::Failed { message });
+            }
+        }
     }
 }
 
-/// What comes after an exit.
 enum Step {
     GoOn,
-    Kicked,
-    /// An instruction is left to be done.
-    Complete,
     Reset,
-    Failed(&'static str),
 }
 
-fn dispatch(exit: Exit<'_>, buses: &Buses) -> Step {
-    match exit {
+/// Runs guest code until it needs something from outside, and does that.
+fn step(vcpu: &mut Vcpu, buses: &Buses) -> Result<Step, Problem> {
+    match vcpu.run()? {
         Exit::PortRead { port, data } => buses.ports.read(port.into(), data),
         Exit::PortWrite { port, data } => buses.ports.write(port.into(), data),
         Exit::MmioRead { address, data } => buses.mmio.read(address, data),
         Exit::MmioWrite { address, data } => buses.mmio.write(address, data),
-        Exit::Kicked => return Step::Kicked,
-        Exit::Reset => return Step::Reset,
-        Exit::NotEmulated => return Step::Complete,
-        Exit::Failed(what) => return Step::Failed(what),
+        Exit::Kicked => vcpu.announce_pause(),
+        Exit::NotEmulated => {
+            if !vcpu.complete_instruction()? {
+                return Err(Problem::Stuck("could not be emulated"));
+            }
+        }
+        Exit::Failed(what) => return Err(Problem::Stuck(what)),
+        Exit::Reset => return Ok(Step::Reset),
     }
-    Step::GoOn
+    Ok(Step::GoOn)
+}
+
+/// Why a processor cannot go on; [`Vcpu::describe_failure`] says where.
+#[derive(Debug, thiserror::Error)]
+enum Problem {
+    #[error("{0}")]
+    Stuck(&'static str),
+    #[error(transparent)]
+    Kvm(#[from] KvmError),
 }
