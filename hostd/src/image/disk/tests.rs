@@ -319,9 +319,11 @@ fn an_image_without_layers_is_an_empty_directory() {
 #[test]
 fn layers_that_do_not_fit_are_named() {
     let layer = Layer::new().link("a", b'1', "missing").bytes();
-    let expected =
-        format!("layer {}: entry \"a\": a hard link to a path that does not exist", Digest::of(&layer));
-    assert_eq!(Disk::try_of(vec![layer]).err().unwrap().to_string(), expected);
+    let expected = format!("layer {}", Digest::of(&layer));
+    let error = Disk::try_of(vec![layer]).err().unwrap();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(cause, "entry \"a\": a hard link to a path that does not exist");
 }
 
 /// Names of all lengths and bytes, some of them colliding so that entries replace each other.
@@ -376,6 +378,45 @@ proptest! {
                 (path, (kind, line.content))
             }).collect();
             prop_assert_eq!(seen, expected);
+        }
+    }
+}
+
+/// Entries that no tool writes: paths that climb, links to anything, markers of every kind, sizes that do not fit.
+fn hostile_entry() -> impl Strategy<Value = (String, u8, String, u64)> {
+    let component = prop_oneof![
+        6 => prop_oneof![Just("a"), Just("b"), Just("c")],
+        1 => prop_oneof![Just(".."), Just("."), Just(""), Just(".wh.a"), Just(".wh..wh..opq"), Just(".wh.."), Just(".wh.")],
+    ];
+    let path =
+        || proptest::collection::vec(component.clone(), 1..5).prop_map(|components| components.join("/"));
+    let kind = proptest::sample::select(&b"0123456725\0"[..]);
+    (path(), kind, path(), prop_oneof![8 => Just(0_u64), 1 => 1..2000_u64])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whatever a layer says, it is refused or becomes a disk that passes the check.
+    #[test]
+    fn any_layer_is_refused_or_gives_a_sound_disk(entries in proptest::collection::vec(hostile_entry(), 0..12)) {
+        let mut bytes = Vec::new();
+        for (path, kind, target, size) in entries {
+            let mut header = header(kind, 0o777);
+            let name = header.as_mut_bytes();
+            name[..100].fill(0);
+            name[..path.len()].copy_from_slice(path.as_bytes());
+            name[157..157 + target.len()].copy_from_slice(target.as_bytes());
+            header.set_size(size);
+            header.set_cksum();
+            bytes.extend_from_slice(header.as_bytes());
+            bytes.resize((bytes.len() as u64 + size.next_multiple_of(512)).try_into().unwrap(), 0);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        if ingest(&bytes[..], directory.path()).is_ok()
+            && let Ok(disk) = Disk::try_of(vec![bytes])
+        {
+            disk.check();
         }
     }
 }

@@ -48,10 +48,10 @@ pub(crate) fn ingest(source: impl Read, directory: &Path) -> Result<Ingested, La
     let mut data = DataFile::create(directory.join(files::DATA))?;
     let mut index = IndexWriter::new();
     let mut content_bytes = 0;
-    while let Some(member) = archive.next_member()? {
+    while let Some(mut member) = archive.next_member()? {
         let path = lossy(&member.path);
-        let segments = match &member.kind {
-            MemberKind::File { segments, .. } => segments.clone(),
+        let segments = match &mut member.kind {
+            MemberKind::File { segments, .. } => std::mem::take(segments),
             _ => Vec::new(),
         };
         let offset_bytes = data.end_bytes;
