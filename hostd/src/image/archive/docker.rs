@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::spool::Spool;
-use super::{ArchiveError, ArchivedImage, MAX_IMAGES, parse_name};
+use super::{ArchiveError, ArchivedImage, MAX_IMAGES, check_layers, parse_name};
 use crate::image::digest::Digest;
 
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -34,6 +34,7 @@ fn image(spool: &Spool, item: ManifestItem) -> Result<ArchivedImage, ArchiveErro
         return Err(ArchiveError::Digest { path: item.config, actual: id });
     }
     let layers = item.layers.unwrap_or_default();
+    check_layers(MANIFEST, layers.len())?;
     let layers = layers.iter().map(|layer| spool.file(layer, MANIFEST).cloned()).collect::<Result<_, _>>()?;
     let names = item.repo_tags.unwrap_or_default();
     let names = names.iter().map(|name| parse_name(name)).collect::<Result<_, _>>()?;

@@ -18,8 +18,12 @@ use spool::Spool;
 
 /// Manifests, indexes and configurations beyond this are refused before they are read into memory.
 const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
+/// All documents of an archive together, each counted as often as it is referred to.
+const MAX_DOCUMENTS_BYTES: u64 = 64 << 20;
 /// Images in one archive.
 const MAX_IMAGES: usize = 1024;
+/// Docker's own bound is 127; ours leaves room and keeps a disk's extents few.
+const MAX_LAYERS: usize = 512;
 
 /// One image of an archive; what it says of itself is not believed yet.
 #[derive(Debug)]
@@ -79,6 +83,14 @@ pub(crate) fn read(archive: impl Read, directory: &Path) -> Result<Vec<ArchivedI
         return Err(ArchiveError::Contents("there is no image in it".to_owned()));
     }
     Ok(images)
+}
+
+/// Called with the length of a list before it is gone through.
+fn check_layers(referrer: &str, layers: usize) -> Result<(), ArchiveError> {
+    if layers > MAX_LAYERS {
+        return Err(ArchiveError::Entry { path: referrer.to_owned(), problem: "more than 512 layers" });
+    }
+    Ok(())
 }
 
 fn parse_name(name: &str) -> Result<Reference, ArchiveError> {

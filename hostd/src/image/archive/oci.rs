@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::spool::{Spool, blob_name};
-use super::{ArchiveError, ArchivedImage, MAX_IMAGES, SpooledFile, parse_name};
+use super::{ArchiveError, ArchivedImage, MAX_IMAGES, SpooledFile, check_layers, parse_name};
 use crate::image::digest::Digest;
 use crate::image::reference::Reference;
 
@@ -126,6 +126,7 @@ fn image(spool: &Spool, digest: &Digest, name: Option<Reference>) -> Result<Arch
             problem: "the manifest of something that is no container image",
         });
     }
+    check_layers(&path, manifest.layers.len())?;
     let id = verified(spool, &manifest.config, &path)?.digest;
     let config = spool.document(&blob_name(id), &path)?;
     let layers = manifest.layers.iter().map(|layer| verified(spool, layer, &path).cloned());

@@ -1,5 +1,6 @@
 //! An archive's files on disk: found by their names in the archive, stored under numbers.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,12 +8,12 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use super::{ArchiveError, MAX_DOCUMENT_BYTES, SpooledFile};
+use super::{ArchiveError, MAX_DOCUMENT_BYTES, MAX_DOCUMENTS_BYTES, SpooledFile};
 use crate::image::digest::{Digest, HashingReader};
 use crate::image::tar_stream::{Member, MemberKind, TarError, TarStream, lossy};
 
-/// An archive of a thousand images of a hundred layers has fewer.
-const MAX_ENTRIES: usize = 1 << 17;
+/// An archive of five hundred images of a hundred layers has fewer.
+const MAX_ENTRIES: usize = 1 << 16;
 const MAX_NAME_BYTES: usize = 1024;
 /// Links in an archive name files directly; some older writers chained two.
 const MAX_LINKS_FOLLOWED: usize = 8;
@@ -27,13 +28,16 @@ enum Entry {
 
 pub(super) struct Spool {
     entries: HashMap<String, Entry>,
+    /// How many bytes of documents may still be read into memory.
+    documents_left_bytes: Cell<u64>,
 }
 
 impl Spool {
     /// Reads the archive to its end. Everything under `blobs/sha256/` must have the digest that its name says.
     pub(super) fn fill(archive: impl Read, directory: &Path) -> Result<Self, ArchiveError> {
         let mut archive = TarStream::new(archive);
-        let mut spool = Self { entries: HashMap::new() };
+        let mut spool =
+            Self { entries: HashMap::new(), documents_left_bytes: Cell::new(MAX_DOCUMENTS_BYTES) };
         let mut seen = 0;
         while let Some(member) = archive.next_member()? {
             seen += 1;
@@ -112,6 +116,10 @@ impl Spool {
                 problem: "a document of more than 4 MiB",
             });
         }
+        let left = self.documents_left_bytes.get().checked_sub(file.size_bytes);
+        let too_much =
+            || ArchiveError::Contents("more than 64 MiB of manifests and configurations".to_owned());
+        self.documents_left_bytes.set(left.ok_or_else(too_much)?);
         std::fs::read(&file.path).map_err(|source| ArchiveError::Spool { path: file.path.clone(), source })
     }
 

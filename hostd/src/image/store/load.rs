@@ -17,9 +17,6 @@ use crate::image::record::{Configuration, ImageId};
 use crate::image::reference::{Reference, Selector};
 use crate::image::tar_stream::TarError;
 
-/// Docker's own bound is 127; ours leaves room and keeps a disk's extents few.
-const MAX_LAYERS: usize = 512;
-
 /// How far a load is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadProgress {
@@ -119,9 +116,11 @@ impl ImageStore {
         let pins = self.pin(candidates.iter().flat_map(|candidate| candidate.diff_ids.iter().copied()));
         let loaded = self.take_in(&candidates, staging.path(), progress);
         drop(pins);
-        if loaded.is_err() {
-            // What was pinned meanwhile may have lost its last image.
-            self.sweep()?;
+        // What was pinned meanwhile may have lost its last image. The load's own error is the one to tell.
+        if loaded.is_err()
+            && let Err(error) = self.sweep()
+        {
+            tracing::warn!(%error, "image store: cannot clear up after a failed load");
         }
         loaded
     }
@@ -197,9 +196,6 @@ fn check(archived: ArchivedImage) -> Result<Candidate, LoadError> {
     if diff_ids.len() != archived.layers.len() {
         let (expected, got) = (diff_ids.len(), archived.layers.len());
         return Err(refused(format!("layers length mismatch: expected {expected}, got {got}")).into());
-    }
-    if diff_ids.len() > MAX_LAYERS {
-        return Err(refused(format!("more than {MAX_LAYERS} layers")).into());
     }
     Ok(Candidate { archived, shown, diff_ids })
 }
