@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -16,6 +17,7 @@ const BLOBS: &str = "blobs/sha256";
 const LAYERS: &str = "layers";
 const DISKS: &str = "disks";
 const STAGING: &str = "tmp";
+const DIRECTORY_MODE: u32 = 0o711;
 /// Directory names carry the algorithm, so that another one could be added beside it.
 const LAYER_PREFIX: &str = "sha256-";
 /// The writer's version is in the name: disks that an older daemon wrote differently are made anew.
@@ -39,11 +41,9 @@ impl Files {
         }
         for directory in [BLOBS, LAYERS, DISKS, STAGING] {
             let path = root.join(directory);
-            fs::create_dir_all(&path).map_err(|source| StoreError::File {
-                step: "creating",
-                path,
-                source,
-            })?;
+            // Images are their tenants': other users of the host can list nothing.
+            let created = fs::DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(&path);
+            created.map_err(|source| StoreError::File { step: "creating", path, source })?;
         }
         Ok(files)
     }

@@ -23,19 +23,22 @@ impl ImageStore {
         staging: &Path,
     ) -> Result<(), StoreError> {
         let _publication = self.lock_publication();
-        let (known_layers, known_images) = self.shared.database.with(|tx| {
-            let catalog = Catalog(tx);
-            Ok::<_, StoreError>((catalog.layers()?, catalog.ids()?))
-        })?;
-        self.move_files(candidates, staged, disks, staging, &known_layers).map_err(|source| {
-            StoreError::File { step: "publishing to", path: self.shared.files.root().to_owned(), source }
-        })?;
+        let known = self.shared.database.with(|tx| Known::read(&Catalog(tx)))?;
+        let failed = |source| StoreError::File {
+            step: "moving to",
+            path: self.shared.files.root().to_owned(),
+            source,
+        };
+        self.move_layers(staged, &known).map_err(failed)?;
+        self.move_blobs(candidates, &known).map_err(failed)?;
+        self.move_disks(disks, staging).map_err(failed)?;
+        self.shared.files.sync_all().map_err(failed)?;
         self.shared.database.with(|tx| {
             let catalog = Catalog(tx);
             for (diff_id, layer) in staged {
                 catalog.insert_layer(diff_id, layer.content_bytes)?;
             }
-            let mut known_images = known_images;
+            let mut known_images = known.images;
             for candidate in candidates {
                 if known_images.insert(candidate.id()) {
                     catalog.insert_image(&candidate.new_image())?;
@@ -48,19 +51,11 @@ impl ImageStore {
         })
     }
 
-    fn move_files(
-        &self,
-        candidates: &[Candidate],
-        staged: &HashMap<Digest, StagedLayer>,
-        disks: &HashSet<ImageId>,
-        staging: &Path,
-        known_layers: &HashSet<Digest>,
-    ) -> io::Result<()> {
-        let files = &self.shared.files;
+    fn move_layers(&self, staged: &HashMap<Digest, StagedLayer>, known: &Known) -> io::Result<()> {
         for (diff_id, layer) in staged {
-            let target = files.layer(diff_id).path;
+            let target = self.shared.files.layer(diff_id).path;
             // Another load was faster.
-            if known_layers.contains(diff_id) && target.exists() {
+            if known.layers.contains(diff_id) && target.exists() {
                 continue;
             }
             if target.exists() {
@@ -68,17 +63,39 @@ impl ImageStore {
             }
             fs::rename(&layer.directory.path, &target)?;
         }
-        for blob in candidates.iter().flat_map(|candidate| &candidate.archived.layers) {
-            let target = files.blob(&blob.digest);
-            if !target.exists() {
-                File::open(&blob.path)?.sync_all()?;
-                fs::rename(&blob.path, &target)?;
+        Ok(())
+    }
+
+    /// An image that is there keeps the blobs it came with: the same layers may be compressed otherwise now.
+    fn move_blobs(&self, candidates: &[Candidate], known: &Known) -> io::Result<()> {
+        for candidate in candidates {
+            for blob in &candidate.archived.layers {
+                let target = self.shared.files.blob(&blob.digest);
+                let wanted = !known.images.contains(&candidate.id()) || known.blobs.contains(&blob.digest);
+                if wanted && !target.exists() {
+                    File::open(&blob.path)?.sync_all()?;
+                    fs::rename(&blob.path, &target)?;
+                }
             }
         }
-        for id in disks {
-            fs::rename(staging.join(id.0.hex()), files.disk(id))?;
-        }
-        files.sync_all()
+        Ok(())
+    }
+
+    fn move_disks(&self, disks: &HashSet<ImageId>, staging: &Path) -> io::Result<()> {
+        disks.iter().try_for_each(|id| fs::rename(staging.join(id.0.hex()), self.shared.files.disk(id)))
+    }
+}
+
+/// What exists at the moment of publication.
+struct Known {
+    layers: HashSet<Digest>,
+    blobs: HashSet<Digest>,
+    images: HashSet<ImageId>,
+}
+
+impl Known {
+    fn read(catalog: &Catalog<'_>) -> Result<Self, StoreError> {
+        Ok(Self { layers: catalog.layers()?, blobs: catalog.blobs()?, images: catalog.ids()? })
     }
 }
 
