@@ -4,7 +4,7 @@ use super::Finding;
 use super::tree::Tree;
 
 /// Shorter than this says nothing.
-const MINIMUM_CHARACTERS: usize = 20;
+const MINIMUM_CHARACTERS: usize = 12;
 
 pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
     for file in tree.rust() {

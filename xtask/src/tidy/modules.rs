@@ -1,7 +1,7 @@
 //! Every source file is part of its crate, and folders of modules have one shape.
 //!
 //! A file that no `mod` line names is never compiled: its tests pass by not existing. A module with
-//! children is `name/mod.rs`, never `name.rs` beside `name/`.
+//! children is `name/mod.rs`, never `name.rs` beside `name/`; only its long tests may lie there, in `name/tests.rs`.
 
 use std::path::{Path, PathBuf};
 
@@ -22,10 +22,10 @@ pub(super) fn check(tree: &Tree, findings: &mut Vec<Finding>) {
     }
 }
 
-/// Whether a folder of the module's name holds Rust files and is no crate or test target of its own.
+/// Whether a folder of the module's name holds more than its tests, and is no target of its own.
 fn has_children_beside(tree: &Tree, folder: &Path) -> bool {
-    let is_root = |file: &SourceFile| file.path.file_name().is_some_and(|name| name == "main.rs");
-    tree.rust().any(|file| file.path.parent() == Some(folder) && !is_root(file))
+    let is_tests = |file: &SourceFile| file.path.file_name().is_some_and(|name| name == "tests.rs");
+    tree.rust().any(|file| file.path.parent() == Some(folder) && !is_tests(file))
         && tree.get(folder.join("main.rs")).is_none()
 }
 
@@ -35,8 +35,9 @@ fn is_forgotten(tree: &Tree, file: &SourceFile) -> bool {
         return false;
     }
     let (directory, module) = module_of(&file.path);
-    let parents = ["mod.rs", "main.rs", "lib.rs"].map(|root| directory.join(root));
-    let mut parents = parents.iter().filter_map(|path| tree.get(path)).peekable();
+    let roots = ["mod.rs", "main.rs", "lib.rs"].map(|root| directory.join(root));
+    let beside = directory.with_extension("rs");
+    let mut parents = roots.iter().chain([&beside]).filter_map(|path| tree.get(path)).peekable();
     // A directory without a root holds targets of cargo's own finding: tests, examples, benches, binaries.
     parents.peek().is_some() && !parents.any(|parent| declares(parent, &module))
 }
@@ -101,5 +102,9 @@ mod tests {
     fn one_shape_for_modules_with_children() {
         let files = [("src/lib.rs", "mod a;\n"), ("src/a.rs", "mod b;\n"), ("src/a/b.rs", "")];
         assert_eq!(found(&files), ["src/a.rs"]);
+        let files = [("src/lib.rs", "mod a;\n"), ("src/a.rs", "mod tests;\n"), ("src/a/tests.rs", "")];
+        assert!(found(&files).is_empty());
+        let files = [("src/lib.rs", "mod a;\n"), ("src/a.rs", ""), ("src/a/tests.rs", "")];
+        assert_eq!(found(&files), ["src/a/tests.rs"]);
     }
 }

@@ -96,6 +96,11 @@ impl SourceFile {
     }
 }
 
+/// Whether `line` is a comment and nothing else.
+pub(super) fn is_comment(line: &str) -> bool {
+    line.trim_start().starts_with("//")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
