@@ -123,7 +123,7 @@ enum Fed {
     Ended,
 }
 
-/// Carries what the client sends to the process. Its end is the input's end; detaching is not.
+/// Carries what the client sends to the process. Its end is a pipe's end; detaching is not.
 async fn feed(
     mut reader: impl AsyncRead + Unpin,
     input: Option<mpsc::Sender<Input>>,
@@ -134,8 +134,7 @@ async fn feed(
         // A connection that breaks ends the input like one that is closed.
         let count = reader.read(&mut buffer).await.unwrap_or(0);
         if count == 0 {
-            send(input.as_ref(), Input::End).await;
-            return Fed::Ended;
+            return end(input.as_ref(), keys.is_some()).await;
         }
         let typed = match &mut keys {
             Some(keys) => keys.take(&buffer[..count]),
@@ -149,6 +148,16 @@ async fn feed(
             return Fed::Detached;
         }
     }
+}
+
+/// A terminal has no end of input: a client that stops typing into one has detached, which is how Docker's own does
+/// it.
+async fn end(input: Option<&mpsc::Sender<Input>>, terminal: bool) -> Fed {
+    if terminal && input.is_some() {
+        return Fed::Detached;
+    }
+    send(input, Input::End).await;
+    Fed::Ended
 }
 
 async fn send(input: Option<&mpsc::Sender<Input>>, what: Input) {

@@ -67,6 +67,29 @@ async fn detach_keys_end_the_connection_and_not_the_input() {
 }
 
 #[tokio::test]
+async fn on_a_terminal_the_end_of_typing_is_a_detach() {
+    let mut attached = attach(true);
+    attached.client.shutdown().await.unwrap();
+    assert_eq!(attached.input.recv().await, None);
+    assert!(attached.output.is_closed());
+    attached.pump.await.unwrap();
+}
+
+#[tokio::test]
+async fn who_only_watches_a_terminal_has_nothing_to_detach() {
+    let (mut client, server) = tokio::io::duplex(1024);
+    let (sender, output) = mpsc::channel(4);
+    let (reader, writer) = tokio::io::split(server);
+    let attachment = Attachment { terminal: true, output, input: None };
+    let pump = tokio::spawn(run(reader, writer, attachment, Some(DetachKeys::default())));
+    client.shutdown().await.unwrap();
+    sender.send(chunk(OutputStream::Stdout, b"late")).await.unwrap();
+    drop(sender);
+    assert_eq!(read_to_end(&mut client).await, b"late");
+    pump.await.unwrap();
+}
+
+#[tokio::test]
 async fn in_a_pipe_the_keys_are_data() {
     let mut attached = attach(false);
     attached.client.write_all(b"\x10\x11").await.unwrap();
