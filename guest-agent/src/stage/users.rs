@@ -3,9 +3,12 @@
 //! Reads text and numbers only; the C library's lookups would follow the container's nsswitch.conf. Runs behind the
 //! container's root, so a link in its /etc leads nowhere else.
 
+use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
 use berth_protocol::agent::ErrorCode;
+use rustix::fs::{Mode, OFlags};
 
 use crate::failure::Failure;
 
@@ -32,10 +35,12 @@ pub(super) fn resolve(user: &str, additional_groups: &[String]) -> Result<User, 
     resolve_in(&read(PASSWD), &read(GROUP), user, additional_groups)
 }
 
-/// A file that is absent or unreadable has no entries.
-fn read(path: &str) -> String {
+/// A file that is absent or unreadable has no entries. One that is no file (a pipe without a writer) is not waited for.
+fn read(path: impl AsRef<Path>) -> String {
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path);
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::open(path.as_ref(), flags, Mode::empty()).map(File::from);
+    let file = file.map_err(std::io::Error::from);
     let read = file.and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes));
     if read.is_err() {
         bytes.clear();
@@ -216,6 +221,18 @@ mod tests {
             assert!(resolve_text(spec, &[]).unwrap_err().contains("range"), "{spec}");
         }
         assert!(resolve_text("2147483647", &[]).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_file_has_no_entries() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("passwd");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::RWXU).unwrap();
+        assert_eq!(read(&pipe), "", "and nobody waits for a writer");
+        assert_eq!(read(directory.path()), "");
+        assert_eq!(read(directory.path().join("absent")), "");
+        std::fs::write(directory.path().join("bytes"), b"a\xff\n").unwrap();
+        assert_eq!(read(directory.path().join("bytes")), "a\u{fffd}\n");
     }
 
     #[test]

@@ -31,6 +31,11 @@ impl Client {
         Self { socket: socket.to_owned(), connection, next_id: 1 }
     }
 
+    /// A connection that is not kept to the rules.
+    pub(crate) fn raw(&self, port: u32) -> UnixStream {
+        connect(&self.socket, port).expect("the agent accepts connections")
+    }
+
     /// Asks, and waits for the answer to this very request.
     pub(crate) fn ask(&mut self, operation: Operation) -> Result<reply::Result, (ErrorCode, String)> {
         let id = self.send(operation);

@@ -15,6 +15,7 @@ mod disks;
 
 mod exec;
 mod failures;
+mod hostility;
 mod isolation;
 mod lifecycle;
 mod limits;
