@@ -37,6 +37,12 @@ program!(
     stub_mmio_end
 );
 program!(
+    /// Prints the kinds of all virtio devices, each as the character that many behind '0'.
+    device_kinds,
+    stub_kinds,
+    stub_kinds_end
+);
+program!(
     /// Asks the serial port for an interrupt, and prints from the handler.
     interrupt,
     stub_interrupt,
@@ -249,6 +255,19 @@ global_asm!(
     "2:  stub_reset",
     "3:  .asciz \" and ones\\n\"",
     "stub_mmio_end:",
+    //
+    "stub_kinds:",
+    "    mov ebx, 0xd0000008",
+    "    mov dx, 0x3f8",
+    "1:  mov eax, [rbx]",
+    "    cmp eax, -1",
+    "    je 2f",
+    "    add al, '0'",
+    "    out dx, al",
+    "    add ebx, 0x1000",
+    "    jmp 1b",
+    "2:  stub_reset",
+    "stub_kinds_end:",
     //
     "stub_interrupt:",
     "    stub_route 4, stub_interrupt_handler, stub_interrupt_idt, stub_interrupt_pointer",

@@ -4,13 +4,17 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use super::{DEADLINE, Stub, config, elf, needs_kvm, program, skip};
 use crate::config::{DiskAccess, DiskConfig, Extent, MachineConfig, SECTOR_BYTES};
+use crate::console_log::ConsoleLog;
 use crate::control::MachineExit;
+use crate::device_set::DeviceSet;
+use crate::machine::Machine;
 use crate::virtio::mmio::tests::Mirror;
-use crate::virtio::{Block, Disk, Vsock};
+use crate::virtio::{Block, Console, Disk, Rng, VirtioDevice, Vsock};
 
 #[test]
 fn a_guest_speaks_and_resets() {
@@ -37,6 +41,33 @@ fn device_registers_answer_and_other_addresses_read_as_ones() {
     let stub = Stub::boot(program::mmio(), 1, vec![Box::new(Mirror::new())]);
     assert_eq!(stub.exit(), MachineExit::GuestReset);
     assert_eq!(stub.printed(), "virt and ones\n");
+}
+
+#[test]
+fn a_machine_has_its_devices_in_guest_order() {
+    needs_kvm!();
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name| directory.path().join(name);
+    std::fs::write(path("kernel"), elf::wrap(program::device_kinds())).unwrap();
+    let log = Arc::new(ConsoleLog::create(&path("console"), 1 << 20).unwrap());
+    let disk = DiskConfig { capacity_bytes: SECTOR_BYTES, access: DiskAccess::ReadOnly, extents: Vec::new() };
+    let block = |index| {
+        let disk = Arc::new(Disk::open(&disk).unwrap());
+        Box::new(Block::new(disk, index)) as Box<dyn VirtioDevice>
+    };
+    let set = DeviceSet {
+        disks: vec![block(0), block(1)],
+        vsock: Box::new(Vsock::listen(path("vsock"), 3).unwrap()),
+        rng: Box::new(Rng),
+        console: Box::new(Console::new(log.clone())),
+        console_log: log,
+    };
+    let (sender, exits) = channel();
+    let machine = Machine::start(&config(path("kernel"), 1), set, sender).unwrap();
+    assert_eq!(exits.recv_timeout(DEADLINE).unwrap(), MachineExit::GuestReset);
+    machine.shut_down();
+    // Disks (2), vsock (19), entropy (4), console (3); printed through the serial port into the same log.
+    assert_eq!(std::fs::read_to_string(path("console")).unwrap(), "22C43");
 }
 
 #[test]
