@@ -11,7 +11,7 @@ use super::error::ApiError;
 pub(super) struct Filters(BTreeMap<String, Vec<String>>);
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected an object of flags or a list of strings")]
 enum Values {
     Set(BTreeMap<String, bool>),
     List(Vec<String>),

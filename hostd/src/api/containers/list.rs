@@ -53,9 +53,9 @@ pub(in crate::api) async fn list(
     let show_all = params.flag("all") || limit.is_some() || !selection.states.is_empty();
     let mut views = daemon.engine.containers();
     views.retain(|view| (show_all || view.state.is_running()) && selection.fits(view));
-    views.truncate(limit.unwrap_or(usize::MAX));
     let images = images(&daemon).await?;
     views.retain(|view| selection.descends(view, &images));
+    views.truncate(limit.unwrap_or(usize::MAX));
     let now = Timestamp::now();
     Ok(Json(views.iter().map(|view| summary(view, &images, now)).collect()))
 }

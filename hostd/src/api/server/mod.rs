@@ -31,7 +31,7 @@ const HEADER_DEADLINE: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Requests that are answered when the daemon is told to stop get this long to end; attached streams do not end by
 /// themselves and are cut.
-const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
+const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
 
 impl Listeners {
     /// Serves until `stop`, then lets requests in flight end.
@@ -98,6 +98,8 @@ async fn serve_connection(
         .header_read_timeout(HEADER_DEADLINE)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES)
+        // HTTP does not care; people who read a trace, and careless clients, do.
+        .title_case_headers(true)
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);

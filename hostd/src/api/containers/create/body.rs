@@ -85,7 +85,7 @@ pub(super) struct TmpfsOptions {
 /// Docker takes one string for a list of one.
 fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "expected a string or a list of strings")]
     enum Words {
         One(String),
         Several(Vec<String>),

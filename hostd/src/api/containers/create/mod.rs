@@ -50,7 +50,8 @@ fn check_platform(platform: Option<&str>) -> ApiResult<()> {
         _ => {
             let message =
                 format!("berth runs linux/amd64 and does not provide the specified platform ({platform})");
-            Err(ApiError::not_found(message))
+            // Not "not found": a client would try to pull.
+            Err(ApiError::invalid(message))
         }
     }
 }

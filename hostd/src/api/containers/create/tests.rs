@@ -168,6 +168,7 @@ fn what_is_wrong_is_said_in_dockers_words() {
         (json!({ "HostConfig": { "ExtraHosts": ["db:x"] } }), "invalid IP address in add-host: \"x\""),
         (json!({ "HostConfig": { "Memory": 1000 } }), "Minimum memory limit allowed is 6MB"),
         (json!({ "HostConfig": 5 }), "invalid JSON: HostConfig is no object"),
+        (json!({ "Cmd": 5 }), "invalid JSON: expected a string or a list of strings"),
     ] {
         let error = decoded(request).unwrap_err();
         assert_eq!((error.status.as_u16(), error.message.as_str()), (400, *message));
@@ -176,11 +177,11 @@ fn what_is_wrong_is_said_in_dockers_words() {
 }
 
 #[test]
-fn a_foreign_platform_is_not_found() {
+fn a_foreign_platform_is_refused() {
     for platform in [None, Some("linux/amd64"), Some("linux"), Some("linux/amd64/v2")] {
         assert_eq!(check_platform(platform), Ok(()));
     }
     for platform in ["linux/arm64", "windows/amd64", "x"] {
-        assert_eq!(check_platform(Some(platform)).unwrap_err().status, 404, "{platform}");
+        assert_eq!(check_platform(Some(platform)).unwrap_err().status, 400, "{platform}");
     }
 }
