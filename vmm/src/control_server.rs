@@ -87,8 +87,9 @@ impl Controlled {
     }
 }
 
-fn done<E: std::fmt::Display>(result: Result<(), E>) -> Reply {
-    result.map_or_else(error, |()| Reply::Done)
+fn done<E: std::error::Error + Send + Sync + 'static>(result: Result<(), E>) -> Reply {
+    let with_sources = |e| error(format!("{:#}", anyhow::Error::from(e)));
+    result.map_or_else(with_sources, |()| Reply::Done)
 }
 
 fn error(message: impl std::fmt::Display) -> Reply {

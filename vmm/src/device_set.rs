@@ -12,9 +12,9 @@ use crate::virtio::{BindError, Block, Console, Disk, Rng, VirtioDevice, Vsock, V
 /// Why a device could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeviceError {
-    #[error("disk {index}: {source}")]
+    #[error("disk {index}")]
     Disk { index: usize, source: BindError },
-    #[error("{file}: {source}")]
+    #[error("{file}")]
     File { file: &'static str, source: io::Error },
 }
 

@@ -19,7 +19,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Why a command of the monitor failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum QmpError {
-    #[error("QEMU's monitor: {0}")]
+    #[error("QEMU's monitor")]
     Broken(#[from] io::Error),
     #[error("QEMU's monitor did not answer {0:?}")]
     Silent(&'static str),

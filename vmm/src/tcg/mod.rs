@@ -37,11 +37,11 @@ const CONSOLE_BUFFER_BYTES: usize = 64 << 10;
 pub(crate) enum TcgError {
     #[error("{qemu} is not installed: apt-get install qemu-system-x86")]
     QemuMissing { qemu: PathBuf },
-    #[error("{qemu} could not be started: {source}")]
+    #[error("{qemu} could not be started")]
     Spawn { qemu: PathBuf, source: io::Error },
     #[error("{count} devices, and QEMU's microvm has room for {MAX_TRANSPORTS}")]
     TooManyDevices { count: usize },
-    #[error("serving the devices: {0}")]
+    #[error("serving the devices")]
     Serve(#[from] io::Error),
 }
 

@@ -13,11 +13,12 @@ use vhost::vhost_user::Listener;
 use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatures};
 use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringMutex, VringT};
 use virtio_bindings::{virtio_config, virtio_ring};
-use virtio_queue::Queue;
+use virtio_queue::{Queue, QueueT};
 use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 
-use super::{Broken, UsedQueues, VirtioDevice};
+use super::{Broken, DeviceKind, UsedQueues, VirtioDevice};
 
 /// QEMU's virtio-mmio offers every driver queues of this size, whatever the device would like.
 const MAX_QUEUE_SIZE: usize = 1024;
@@ -77,6 +78,8 @@ fn host_failure(error: vhost_user_backend::Error) -> io::Error {
 enum State {
     Inactive,
     Active,
+    /// Its queues were stopped: by its driver, or because the whole machine stands still. Which, the next start tells.
+    Stopped,
     /// Nothing is done for it until its queues are stopped.
     Broken,
 }
@@ -124,16 +127,23 @@ impl Served {
         memory: &GuestMemoryMmap,
         queues: &mut [&mut Queue],
     ) -> Result<UsedQueues, Broken> {
-        match queue {
-            Some(index) => {
-                if self.state == State::Inactive {
-                    self.device.activate(self.features);
-                    self.state = State::Active;
-                }
-                self.device.queue_event(index, memory, queues)
+        let Some(index) = queue else { return self.device.host_event(memory, queues) };
+        self.go_on(queues);
+        self.device.queue_event(index, memory, queues)
+    }
+
+    /// Queues are in use (again). A driver that begins anew begins its rings at zero, a machine that goes on does not.
+    fn go_on(&mut self, queues: &[&mut Queue]) {
+        let anew = queues.iter().all(|queue| queue.next_avail() == 0 && queue.next_used() == 0);
+        match self.state {
+            State::Stopped if anew => {
+                self.device.reset();
+                self.device.activate(self.features);
             }
-            None => self.device.host_event(memory, queues),
+            State::Inactive => self.device.activate(self.features),
+            State::Stopped | State::Active | State::Broken => {}
         }
+        self.state = State::Active;
     }
 }
 
@@ -162,7 +172,12 @@ impl VhostUserBackend for Adapter {
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
-        VhostUserProtocolFeatures::CONFIG | VhostUserProtocolFeatures::MQ
+        // QEMU has no use for the configuration of a device that has none, and says so on its standard error.
+        let config = match self.served().device.kind() {
+            DeviceKind::Rng => VhostUserProtocolFeatures::empty(),
+            DeviceKind::Block | DeviceKind::Console | DeviceKind::Vsock => VhostUserProtocolFeatures::CONFIG,
+        };
+        config | VhostUserProtocolFeatures::MQ
     }
 
     /// The rings know by themselves.
@@ -181,14 +196,23 @@ impl VhostUserBackend for Adapter {
         Ok(())
     }
 
-    /// The driver resets the device, or the guest is going down.
+    /// The driver resets the device, or the machine is paused, or it is going down.
     fn stop_vring(&self, _queue: u32) -> io::Result<()> {
         let mut served = self.served();
-        if served.state != State::Inactive {
+        if served.state == State::Broken {
             served.device.reset();
-            served.state = State::Inactive;
+        }
+        if served.state != State::Inactive {
+            served.state = State::Stopped;
         }
         Ok(())
+    }
+
+    /// How the device's thread is told to end.
+    fn exit_event(&self, _thread: usize) -> Option<(EventConsumer, EventNotifier)> {
+        // Without one the thread would be waited for in vain; there is none only when there are no more descriptors,
+        // and then the thread could not be started either.
+        new_event_consumer_and_notifier(EventFlag::CLOEXEC).ok()
     }
 
     /// An error from here would end the device's thread for good: breakage stays in the device's state instead.

@@ -27,7 +27,7 @@ pub(crate) enum BindError {
     Bound,
     #[error(transparent)]
     Invalid(#[from] InvalidConfig),
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     File { path: String, source: io::Error },
 }
 
