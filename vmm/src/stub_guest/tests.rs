@@ -199,7 +199,7 @@ fn a_file_that_is_no_kernel_is_refused_by_name() {
 }
 
 #[test]
-fn linux_starts_and_prints_its_first_lines() {
+fn linux_finds_its_processors_and_its_command_line() {
     needs_kvm!();
     let Some(kernel) = std::env::var_os("BERTH_TEST_KERNEL") else {
         skip("BERTH_TEST_KERNEL does not name a kernel");
@@ -207,8 +207,8 @@ fn linux_starts_and_prints_its_first_lines() {
     };
     let config = MachineConfig { command_line: "ignore_loglevel".to_owned(), ..config(kernel.into(), 2) };
     let stub = Stub::start(&config, Vec::new()).unwrap();
-    stub.prints("Linux version");
-    stub.prints("ignore_loglevel");
     // Both are in the MP table, which it has found.
     stub.prints("Processors: 2");
+    stub.prints("Kernel command line: ");
+    stub.prints(" ignore_loglevel");
 }
