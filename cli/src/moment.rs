@@ -6,16 +6,17 @@ use thiserror::Error;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum MomentError {
     #[error(
-        "failed to parse `{0}` as a time: expected seconds since 1970, RFC 3339, a date, or a duration like 10m"
+        "invalid value for \"{flag}\": failed to parse value as time or duration: \"{value}\" \
+         (seconds since 1970, RFC 3339, a date, or a duration like 10m)"
     )]
-    Time(String),
+    Time { flag: &'static str, value: String },
     #[error("invalid duration `{0}`: expected numbers with units, like 1h30m or 500ms")]
     Duration(String),
 }
 
 /// `seconds[.nanoseconds]` since the epoch, as the API wants it, from what `--since` and `--until` take.
 /// A duration means that long before `now`; a time without zone is local.
-pub(crate) fn parse_time(text: &str, now: &Zoned) -> Result<String, MomentError> {
+pub(crate) fn parse_time(flag: &'static str, text: &str, now: &Zoned) -> Result<String, MomentError> {
     if let Ok(nanoseconds) = parse_duration_ns(text) {
         let now_ns = now.timestamp().as_nanosecond();
         return Ok(seconds_and_nanoseconds(now_ns - i128::from(nanoseconds)));
@@ -23,8 +24,8 @@ pub(crate) fn parse_time(text: &str, now: &Zoned) -> Result<String, MomentError>
     if is_unix_time(text) {
         return Ok(text.to_owned());
     }
-    let timestamp =
-        parse_calendar(text, now.time_zone()).ok_or_else(|| MomentError::Time(text.to_owned()))?;
+    let timestamp = parse_calendar(text, now.time_zone())
+        .ok_or_else(|| MomentError::Time { flag, value: text.to_owned() })?;
     Ok(seconds_and_nanoseconds(timestamp.as_nanosecond()))
 }
 
@@ -191,9 +192,12 @@ mod tests {
             ("2026-11-20", "1795132800.000000000"),
             ("2026-11-20Z", "1795132800.000000000"),
         ] {
-            assert_eq!(parse_time(text, &now()).as_deref(), Ok(unix), "{text}");
+            assert_eq!(parse_time("since", text, &now()).as_deref(), Ok(unix), "{text}");
         }
-        assert_eq!(parse_time("yesterday", &now()), Err(MomentError::Time("yesterday".to_owned())));
+        assert_eq!(
+            parse_time("since", "yesterday", &now()),
+            Err(MomentError::Time { flag: "since", value: "yesterday".to_owned() })
+        );
     }
 
     #[test]

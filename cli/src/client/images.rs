@@ -1,7 +1,5 @@
 //! `/images/...`: one method per endpoint.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use serde::Deserialize;
 
@@ -20,9 +18,6 @@ pub(crate) struct ImageSummary {
     pub(crate) created: i64,
     /// Bytes.
     pub(crate) size: u64,
-    pub(crate) labels: Option<BTreeMap<String, String>>,
-    pub(crate) containers: i64,
-    pub(crate) shared_size: i64,
 }
 
 /// What removing an image did, one entry a step.

@@ -60,10 +60,11 @@ struct Actor {
 pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
     let format = arguments.format.as_deref().map(ObjectFormat::parse).transpose()?;
     let now = Zoned::now();
-    let time = |text: &Option<String>| text.as_deref().map(|text| parse_time(text, &now)).transpose();
+    let time =
+        |flag, text: &Option<String>| text.as_deref().map(|text| parse_time(flag, text, &now)).transpose();
     let query = EventsQuery {
-        since: time(&arguments.since)?,
-        until: time(&arguments.until)?,
+        since: time("since", &arguments.since)?,
+        until: time("until", &arguments.until)?,
         filters: filters::encode(&arguments.filter)?,
     };
     let mut events = client.events(&query).await?;

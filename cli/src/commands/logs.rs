@@ -39,13 +39,14 @@ pub(crate) struct Arguments {
 
 pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
     let now = Zoned::now();
-    let time = |text: &Option<String>| text.as_deref().map(|text| parse_time(text, &now)).transpose();
+    let time =
+        |flag, text: &Option<String>| text.as_deref().map(|text| parse_time(flag, text, &now)).transpose();
     let query = LogsQuery {
         follow: arguments.follow,
         timestamps: arguments.timestamps,
         details: arguments.details,
-        since: time(&arguments.since)?,
-        until: time(&arguments.until)?,
+        since: time("since", &arguments.since)?,
+        until: time("until", &arguments.until)?,
         tail: arguments.tail.clone(),
     };
     let container = client.container(&arguments.container).await?;

@@ -71,17 +71,34 @@ fn client_facts() -> Value {
     json!({
         "Version": env!("CARGO_PKG_VERSION"),
         "ApiVersion": API_VERSION,
-        "Os": std::env::consts::OS,
-        "Arch": std::env::consts::ARCH,
+        "Os": os(),
+        "Arch": architecture(),
     })
 }
 
+/// This system's name as images and Docker spell it.
+fn os() -> &'static str {
+    match std::env::consts::OS {
+        "macos" => "darwin",
+        os => os,
+    }
+}
+
+/// This processor's name as images and Docker spell it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        architecture => architecture,
+    }
+}
+
 fn show(server: &Value) -> Result<String, Failure> {
-    let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
+    let platform = format!("{}/{}", os(), architecture());
     let version = env!("CARGO_PKG_VERSION");
     let client = section(
         "Client: Berth",
-        &[("Version", version), ("API version", API_VERSION), ("OS/Arch", &format!("{os}/{arch}"))],
+        &[("Version", version), ("API version", API_VERSION), ("OS/Arch", &platform)],
     );
     if server.is_null() {
         return Ok(client);
