@@ -116,6 +116,15 @@ async fn an_unknown_path_is_not_found_and_a_missing_endpoint_says_its_name() {
 }
 
 #[tokio::test]
+async fn every_missing_endpoint_is_reached_and_answers_so() {
+    let daemon = TestDaemon::start().await;
+    for (method, path) in missing::endpoints() {
+        let (status, _) = daemon.ask(method.clone(), &format!("/v1.51{path}"), None).await;
+        assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{method} {path}");
+    }
+}
+
+#[tokio::test]
 async fn info_says_which_accelerator_and_warns_of_what_it_is_not() {
     let daemon = TestDaemon::start().await;
     let (status, reply) = daemon.get("/info").await;
