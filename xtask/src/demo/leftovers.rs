@@ -96,7 +96,10 @@ fn mounts(directory: &Path) -> anyhow::Result<Vec<String>> {
     Ok(table.lines().filter(|line| line.contains(&*name)).map(str::to_owned).collect())
 }
 
-/// The socket and the pid file, and every file that is still in the run-time directory.
+/// The lock of the run-time directory stays: a daemon that removed it could take it from the next one.
+const LOCK: &str = "run/berthd.lock";
+
+/// The socket and the pid file, and every other file that is still in the run-time directory.
 fn run_time_files(directory: &Path) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         ["berthd.sock", "berthd.pid"].map(|name| directory.join(name)).into_iter().collect();
@@ -110,6 +113,7 @@ fn run_time_files(directory: &Path) -> Vec<PathBuf> {
             }
         }
     }
+    found.retain(|path| *path != directory.join(LOCK));
     found
 }
 
@@ -146,6 +150,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let deep = directory.path().join("run/machines/1");
         fs::create_dir_all(&deep).unwrap();
+        fs::write(directory.path().join(LOCK), "").unwrap();
         assert!(run_time_files(directory.path()).is_empty());
         fs::write(deep.join("control.sock"), "").unwrap();
         fs::write(directory.path().join("berthd.pid"), "1").unwrap();

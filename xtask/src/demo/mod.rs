@@ -21,7 +21,7 @@ use leftovers::HostState;
 
 /// Prints what a container sees of its surroundings: a kernel, processes and a cgroup of its own.
 const LOOK_AROUND: &str = "echo \"kernel:   $(uname -sr)\"; echo \"hostname: $(hostname)\"; \
-     echo \"cgroup:   $(cat /proc/self/cgroup)\"; echo processes:; ps -o pid,args";
+     echo \"cgroup:   $(cat /proc/self/cgroup)\"; echo processes:; ps -o pid,comm";
 
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     let products = build::ensure(workspace)?;
