@@ -31,14 +31,12 @@ pub(crate) struct Arguments {
 }
 
 pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
-    let created = create_and_print(arguments, client).await;
-    created.map_err(|source| Failure::Container {
-        verb: "create",
-        status: match &source {
-            Failure::Client(_) | Failure::Usage(_) => DAEMON_FAILED,
-            _ => 1,
-        },
-        source: Box::new(source),
+    // Only what was typed wrongly is Docker's 125 here; what the daemon refuses is an ordinary failure.
+    create_and_print(arguments, client).await.map_err(|failure| match failure {
+        usage @ Failure::Usage(_) => {
+            Failure::Container { verb: "create", status: DAEMON_FAILED, source: Box::new(usage) }
+        }
+        other => other,
     })
 }
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Signal(u8);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("Invalid signal: {0}")]
+#[error("invalid signal: {0}")]
 pub struct InvalidSignal(String);
 
 /// signal(7), in order from 1.

@@ -21,6 +21,7 @@ pub enum WaitCondition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitResult {
     pub code: i64,
+    /// Set if not the program but its machine came to an end.
     pub error: Option<String>,
 }
 
@@ -72,12 +73,15 @@ fn is_alive(state: &ContainerState) -> bool {
 }
 
 fn exit_of(state: &ContainerState) -> Option<WaitResult> {
-    let told = |code: i64, error: &str| {
-        Some(WaitResult { code, error: Some(error).filter(|error| !error.is_empty()).map(String::from) })
-    };
     match state {
-        ContainerState::Exited(exit) => told(exit.code, &exit.error),
-        ContainerState::Created { start_failure: Some(failure) } => told(failure.code, &failure.message),
+        ContainerState::Exited(exit) => {
+            let error = Some(&exit.error).filter(|error| !error.is_empty()).cloned();
+            Some(WaitResult { code: exit.code, error })
+        }
+        // Why it did not start, whoever started it has been told.
+        ContainerState::Created { start_failure: Some(failure) } => {
+            Some(WaitResult { code: failure.code, error: None })
+        }
         ContainerState::Created { start_failure: None }
         | ContainerState::Starting { .. }
         | ContainerState::Running(_)

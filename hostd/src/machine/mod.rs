@@ -36,8 +36,8 @@ const END_DEADLINE: Duration = Duration::from_secs(10);
 /// A connection to a port that nobody listens on is refused at once; this bounds a guest that does not answer.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
 const CONSOLE_LIMIT_BYTES: u64 = 1 << 20;
-/// How much of the console's end goes into an error.
-const CONSOLE_TAIL_BYTES: usize = 2048;
+/// How much of the console's end is looked at, and how much of it goes into an error.
+const CONSOLE_TAIL_BYTES: usize = 8192;
 const CONSOLE_TAIL_LINES: usize = 12;
 /// Every machine has a vsock device of its own, so all guests may have the same context id.
 const GUEST_CID: u32 = 3;

@@ -124,22 +124,26 @@ pub(super) fn console_evidence(directory: &Path) -> String {
     if lines.is_empty() { lines } else { format!("; its console said last:\n{lines}") }
 }
 
-/// The end of a text file, as far as it is fit to be shown.
+/// The end of a text file, as far as it is fit to be shown. A panic's own line is shown even if its trace is longer than
+/// what else is.
 fn tail(path: &Path) -> String {
-    let read = || -> io::Result<Vec<u8>> {
-        let mut file = File::open(path)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(CONSOLE_TAIL_BYTES as u64)))?;
-        let mut bytes = Vec::new();
-        file.take(CONSOLE_TAIL_BYTES as u64).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    let bytes = read().unwrap_or_default();
+    let bytes = last_bytes(path).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     // The guest wrote this: nothing of it may steer a terminal.
     let printable = text.replace(|c: char| c.is_control() && c != '\n' && c != '\t', "");
     let lines: Vec<&str> = printable.lines().filter(|line| !line.trim().is_empty()).collect();
-    lines[lines.len().saturating_sub(CONSOLE_TAIL_LINES)..].join("\n")
+    let (earlier, last) = lines.split_at(lines.len().saturating_sub(CONSOLE_TAIL_LINES));
+    let panic = earlier.iter().rev().find(|line| line.contains("Kernel panic"));
+    panic.into_iter().chain(last).copied().collect::<Vec<_>>().join("\n")
+}
+
+fn last_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(CONSOLE_TAIL_BYTES as u64)))?;
+    let mut bytes = Vec::new();
+    file.take(CONSOLE_TAIL_BYTES as u64).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -174,6 +178,18 @@ mod tests {
         let evidence = console_evidence(directory.path());
         assert_eq!(evidence.lines().count(), 1 + CONSOLE_TAIL_LINES);
         assert!(evidence.ends_with("line 999"));
+    }
+
+    #[test]
+    fn a_panic_is_named_even_if_its_trace_is_long() {
+        let directory = tempfile::tempdir().unwrap();
+        let trace: String = (0..40).map(|n| format!("? function_{n}+0x1/0x2\n")).collect();
+        fs::write(directory.path().join(files::CONSOLE), format!("Kernel panic - not syncing\n{trace}"))
+            .unwrap();
+        assert!(
+            console_evidence(directory.path())
+                .contains("said last:\nKernel panic - not syncing\n? function_28")
+        );
     }
 
     #[test]

@@ -27,7 +27,7 @@ fn the_programs_exit_code_is_the_clients() {
     let Some(host) = Host::start() else { return };
     for client in host.clients() {
         client.run(["run", "--rm", "busybox", "sh", "-c", "exit 42"]).exits_with(42);
-        client.run(["run", "--rm", "busybox", "sh", "-c", "kill -KILL $$"]).exits_with(137);
+        client.run(["run", "--rm", "busybox", "sh", "-c", "sh -c 'kill -KILL $$'; exit $?"]).exits_with(137);
     }
 }
 

@@ -24,7 +24,7 @@ pub(in crate::api) async fn wait(
 ) -> ApiResult<Response> {
     let condition = condition(params.text("condition"))?;
     let wait = daemon.engine.wait(&id, condition)?;
-    let end = stream::once(async move { Ok::<Bytes, Infallible>(body(condition, wait.exit().await)) });
+    let end = stream::once(async move { Ok::<Bytes, Infallible>(body(wait.exit().await)) });
     Ok(([(header::CONTENT_TYPE, "application/json")], Body::from_stream(end)).into_response())
 }
 
@@ -37,11 +37,9 @@ fn condition(text: Option<&str>) -> ApiResult<WaitCondition> {
     }
 }
 
-/// Who waits for the removal wants to hear what went wrong with that: why the container did not start, its starter
-/// has heard.
-fn body(condition: WaitCondition, result: WaitResult) -> Bytes {
+fn body(result: WaitResult) -> Bytes {
     let mut reply = json!({ "StatusCode": result.code });
-    if let Some(message) = result.error.filter(|_| condition != WaitCondition::Removed) {
+    if let Some(message) = result.error {
         reply["Error"] = json!({ "Message": message });
     }
     format!("{reply}\n").into()
@@ -58,13 +56,9 @@ mod tests {
     }
 
     #[test]
-    fn an_error_stands_beside_the_code_unless_the_removal_was_waited_for() {
-        let of = |condition, error| body(condition, WaitResult { code: 1, error });
-        assert_eq!(of(WaitCondition::NotRunning, None), "{\"StatusCode\":1}\n");
-        let gone = || Some("gone".to_owned());
-        let told = "{\"Error\":{\"Message\":\"gone\"},\"StatusCode\":1}\n";
-        assert_eq!(of(WaitCondition::NotRunning, gone()), told);
-        assert_eq!(of(WaitCondition::NextExit, gone()), told);
-        assert_eq!(of(WaitCondition::Removed, gone()), "{\"StatusCode\":1}\n");
+    fn an_error_stands_beside_the_code() {
+        let of = |error| body(WaitResult { code: 1, error });
+        assert_eq!(of(None), "{\"StatusCode\":1}\n");
+        assert_eq!(of(Some("gone".to_owned())), "{\"Error\":{\"Message\":\"gone\"},\"StatusCode\":1}\n");
     }
 }
