@@ -27,7 +27,7 @@ enum Reach {
 
 const BOUNDARIES: [Boundary; 4] = [
     Boundary {
-        folder: "vmm",
+        folder: "vmm/src",
         words: &["container", "containers", "image", "images", "http"],
         reach: Reach::CodeAndComments,
         // A field of Linux' boot parameters.
@@ -35,7 +35,7 @@ const BOUNDARIES: [Boundary; 4] = [
         reason: "the machine monitor knows machines and disks, not what they are for",
     },
     Boundary {
-        folder: "guest-agent",
+        folder: "guest-agent/src",
         words: &["image", "images", "http"],
         reach: Reach::CodeAndComments,
         allowed: &["image_disk", "IMAGE_DISK", "ImageDisk", "image disk"],
