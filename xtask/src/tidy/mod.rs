@@ -58,7 +58,6 @@ impl fmt::Display for Finding {
 }
 
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
-    progress::heading("tidy");
     let tree = Tree::read(&workspace.path("."))?;
     let findings = findings(&tree);
     for finding in &findings {
