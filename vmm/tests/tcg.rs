@@ -14,7 +14,7 @@ mod harness;
 use harness::{Machine, config, disk, eventually, is_alive, kernel_or_skip, whole};
 
 /// A file of `mib` MiB that begins with `name`.
-fn image(name: &str, mib: u64) -> NamedTempFile {
+fn file(name: &str, mib: u64) -> NamedTempFile {
     let file = NamedTempFile::new().unwrap();
     file.as_file().set_len(mib << 20).unwrap();
     file.as_file().write_all_at(name.as_bytes(), 0).unwrap();
@@ -35,7 +35,7 @@ fn kill(pid: u32, signal: &str) {
 #[test]
 fn disks_come_in_order_and_keep_what_is_written() {
     let Some(kernel) = kernel_or_skip("disks_come_in_order_and_keep_what_is_written") else { return };
-    let (first, second) = (image("first", 1), image("second", 2));
+    let (first, second) = (file("first", 1), file("second", 2));
     let disks = vec![disk(&first, DiskAccess::ReadOnly), disk(&second, DiskAccess::ReadWrite)];
     let machine = Machine::boot(&harness::with_disks(config(&kernel), disks));
     assert_eq!(machine.ask("read vda 0 5", &[]), b"first");
@@ -58,7 +58,7 @@ fn disks_come_in_order_and_keep_what_is_written() {
 #[test]
 fn a_disk_is_bound_while_the_machine_runs() {
     let Some(kernel) = kernel_or_skip("a_disk_is_bound_while_the_machine_runs") else { return };
-    let late = image("late", 1);
+    let late = file("late", 1);
     let unbound = DiskConfig { capacity_bytes: 8 << 20, access: DiskAccess::ReadWrite, extents: vec![] };
     let machine = Machine::boot(&harness::with_disks(config(&kernel), vec![unbound]));
     assert_eq!(machine.ask("read vda 0 4", &[]), [0; 4]);

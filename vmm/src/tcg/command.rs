@@ -11,9 +11,14 @@ use crate::config::MachineConfig;
 /// - `panic=-1 reboot=t`: a panic and a reboot end the machine at once, by a triple fault.
 /// - `mitigations=off`: software emulation does not speculate, and is no boundary anyway; flushes and thunks cost.
 /// - `tsc=reliable`: the counter is the host's, and nothing else here could check it.
+/// - `no_timer_check lapic_timer_hz cpu_init_udelay`: what the kernel would find out by waiting. QEMU's timer runs at
+///   1 GHz, and its processors need no rest before they start.
 /// - `random.trust_cpu=on`: RDRAND is emulated from the host's random bytes.
-const KERNEL_ARGUMENTS: &str =
-    "console=ttyS0 quiet panic=-1 reboot=t mitigations=off tsc=reliable random.trust_cpu=on";
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t mitigations=off tsc=reliable \
+    no_timer_check lapic_timer_hz=1000000000 cpu_init_udelay=0 random.trust_cpu=on";
+
+/// The kernel's timer interrupts a second (`CONFIG_HZ`); a delay loop is counted in ticks of the counter between two.
+const KERNEL_HZ: u64 = 100;
 
 /// The transports that QEMU's microvm has.
 pub(super) const MAX_TRANSPORTS: usize = 8;
@@ -28,7 +33,14 @@ pub(super) struct Inherited {
 }
 
 /// The arguments, program name excluded.
-pub(super) fn arguments(config: &MachineConfig, inherited: &Inherited) -> Vec<OsString> {
+///
+/// `tsc_khz` is how fast the host's time stamp counter runs, if that is known: it is the guest's, too, and measuring
+/// it takes a guest long and sometimes fails.
+pub(super) fn arguments(
+    config: &MachineConfig,
+    inherited: &Inherited,
+    tsc_khz: Option<u64>,
+) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = Vec::new();
     let mut add = |words: &[&str]| arguments.extend(words.iter().map(OsString::from));
     add(&["-name", &escape(&config.id)]);
@@ -49,7 +61,7 @@ pub(super) fn arguments(config: &MachineConfig, inherited: &Inherited) -> Vec<Os
         add(&["-chardev", &format!("socket,id=device{index},fd={fd}")]);
         add(&["-device", &format!("{device},chardev=device{index}")]);
     }
-    add(&["-append", &format!("{KERNEL_ARGUMENTS} {}", config.command_line)]);
+    add(&["-append", &format!("{KERNEL_ARGUMENTS}{} {}", clock_arguments(tsc_khz), config.command_line)]);
     arguments.extend(["-kernel".into(), config.kernel.clone().into()]);
     if let Some(initramfs) = &config.initramfs {
         arguments.extend(["-initrd".into(), initramfs.clone().into()]);
@@ -57,9 +69,14 @@ pub(super) fn arguments(config: &MachineConfig, inherited: &Inherited) -> Vec<Os
     arguments
 }
 
-/// No firmware tables, no clocks and no buses beyond what a kernel needs to count time and deliver interrupts.
+fn clock_arguments(tsc_khz: Option<u64>) -> String {
+    tsc_khz.map_or_else(String::new, |khz| format!(" tsc_early_khz={khz} lpj={}", khz * 1000 / KERNEL_HZ))
+}
+
+/// No firmware tables and no buses beyond what a kernel needs to count time and deliver interrupts. The real-time clock
+/// is one of these: a kernel that finds none looks for it for a whole second.
 const MACHINE: &str =
-    "microvm,acpi=off,rtc=off,pcie=off,usb=off,isa-serial=on,x-option-roms=off,memory-backend=ram";
+    "microvm,acpi=off,rtc=on,pcie=off,usb=off,isa-serial=on,x-option-roms=off,memory-backend=ram";
 
 /// The translation buffer takes a share of host memory unless it is bounded, in MiB.
 fn accelerator(vcpus: u8) -> &'static str {
@@ -98,7 +115,9 @@ mod tests {
             console: 11,
             devices: vec![("vhost-user-blk", 12), ("vhost-user-rng", 13)],
         };
-        let words = arguments(config, &inherited).into_iter().map(|word| word.into_string().unwrap());
+        let words = arguments(config, &inherited, Some(2_000_000))
+            .into_iter()
+            .map(|word| word.into_string().unwrap());
         words.collect::<Vec<_>>().join("|")
     }
 
@@ -119,7 +138,8 @@ mod tests {
         ] {
             assert!(line.contains(part), "{part} in {line}");
         }
-        assert!(line.contains(&format!("-append|{KERNEL_ARGUMENTS} quiet|")));
+        let kernel = format!("-append|{KERNEL_ARGUMENTS} tsc_early_khz=2000000 lpj=20000000 quiet|");
+        assert!(line.contains(&kernel), "{line}");
     }
 
     #[test]

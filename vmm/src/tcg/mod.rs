@@ -3,6 +3,7 @@
 //! For development and for hosts without virtualization; no security boundary. QEMU is bound to this process: it dies
 //! with it however that happens, and when QEMU dies the machine is over, with what QEMU said as the reason.
 
+use std::ffi::OsString;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -17,6 +18,7 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use self::command::{Inherited, MAX_TRANSPORTS};
+use self::time_stamp::Reading;
 use crate::config::MachineConfig;
 use crate::console_log::ConsoleLog;
 use crate::control::MachineExit;
@@ -27,6 +29,7 @@ use crate::virtio::vhost_user::{self, Server};
 
 mod child;
 mod command;
+mod time_stamp;
 
 /// What QEMU wrote to its standard error is kept up to this many bytes.
 const MAX_COMPLAINT_BYTES: usize = 4096;
@@ -63,6 +66,7 @@ impl TcgMachine {
         devices: DeviceSet,
         exits: Sender<MachineExit>,
     ) -> Result<Self, TcgError> {
+        let early = Reading::now();
         let console = devices.console_log.clone();
         let (servers, device_ends) = serve_devices(devices)?;
         let (monitor, monitor_end) = UnixStream::pair()?;
@@ -76,7 +80,9 @@ impl TcgMachine {
                 .map(|(kind, end)| Ok((*kind, inheritable(end)?)))
                 .collect::<io::Result<_>>()?,
         };
-        let mut child = spawn(config, &inherited)?;
+        let tsc_khz = Reading::now().khz_since(&early);
+        let arguments = command::arguments(config, &inherited, tsc_khz);
+        let mut child = spawn(&config.qemu, &arguments)?;
         let pid = Pid::from_child(&child);
         let process = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
         let stderr = child.stderr.take().expect("spawned with a pipe for it");
@@ -157,14 +163,13 @@ fn inheritable(stream: &UnixStream) -> io::Result<i32> {
     Ok(stream.as_raw_fd())
 }
 
-fn spawn(config: &MachineConfig, inherited: &Inherited) -> Result<Child, TcgError> {
-    let qemu = || config.qemu.clone();
-    let mut command = Command::new(&config.qemu);
-    command.args(command::arguments(config, inherited));
+fn spawn(qemu: &Path, arguments: &[OsString]) -> Result<Child, TcgError> {
+    let mut command = Command::new(qemu);
+    command.args(arguments);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     child::spawn_bound_to_us(&mut command).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => TcgError::QemuMissing { qemu: qemu() },
-        _ => TcgError::Spawn { qemu: qemu(), source },
+        io::ErrorKind::NotFound => TcgError::QemuMissing { qemu: qemu.into() },
+        _ => TcgError::Spawn { qemu: qemu.into(), source },
     })
 }
 
