@@ -104,24 +104,23 @@ impl HostSocket {
         Ok(taken)
     }
 
-    /// Offers the host what it has not taken yet; gives the number of bytes that it took.
+    /// Offers the host what it has not taken yet; [`Self::untaken_bytes`] says what is left.
     ///
     /// # Errors
     /// The host takes nothing more.
-    pub(super) fn offer(&mut self) -> io::Result<usize> {
-        let mut taken = 0;
+    pub(super) fn offer(&mut self) -> io::Result<()> {
         while !self.untaken.is_empty() {
             let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-            let part =
+            let taken =
                 none_if_full(send(&self.socket, self.untaken.as_slices().0, flags).map_err(Into::into))?;
-            if part == 0 {
-                return Ok(taken);
+            if taken == 0 {
+                return Ok(());
             }
-            self.untaken.drain(..part);
-            taken += part;
+            self.untaken.drain(..taken);
         }
+        // The memory goes back with the bytes: most connections never need it again.
         self.untaken = VecDeque::new();
-        Ok(taken)
+        Ok(())
     }
 
     /// The number of bytes the host has not taken.
@@ -129,9 +128,9 @@ impl HostSocket {
         self.untaken.len()
     }
 
-    /// Gives up what the host has not taken; gives how much that was.
-    pub(super) fn discard(&mut self) -> usize {
-        std::mem::take(&mut self.untaken).len()
+    /// Gives up what the host has not taken.
+    pub(super) fn discard(&mut self) {
+        self.untaken = VecDeque::new();
     }
 
     pub(super) fn close_for_host(&self, side: Shutdown) {

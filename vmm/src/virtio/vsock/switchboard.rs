@@ -157,6 +157,11 @@ impl Switchboard {
         self.untaken_bytes = self.peers.values().map(of_peer).sum();
     }
 
+    #[cfg(test)]
+    pub(super) fn untaken_bytes(&self) -> usize {
+        self.untaken_bytes
+    }
+
     /// Whether a packet of the guest's can be taken; if not, receive buffers must be filled first.
     pub(super) fn takes_packets(&self) -> bool {
         self.refusals.len() < MAX_REFUSALS
@@ -233,7 +238,8 @@ impl Switchboard {
                 }
             }
             Err(_) => {
-                let lost = peer.socket.discard();
+                let lost = peer.socket.untaken_bytes();
+                peer.socket.discard();
                 self.untaken_bytes -= lost;
                 peer.connection.forwarded(lost + data.len());
                 peer.connection.host_stopped_receiving();
@@ -335,13 +341,13 @@ impl Switchboard {
                 self.schedule(news.token);
             }
             Some(Peer::Draining(socket)) => {
-                let offered = socket.offer();
-                let rest = socket.untaken_bytes();
-                match offered {
-                    Ok(taken) => self.untaken_bytes -= taken,
-                    Err(_) => self.untaken_bytes -= rest,
+                let before = socket.untaken_bytes();
+                if socket.offer().is_err() {
+                    socket.discard();
                 }
-                if offered.is_err() || rest == 0 {
+                let rest = socket.untaken_bytes();
+                self.untaken_bytes -= before - rest;
+                if rest == 0 {
                     self.peers.remove(&news.token);
                 }
             }
@@ -368,18 +374,14 @@ impl Switchboard {
     /// The host has room again.
     fn offer(&mut self, token: Token) {
         let Some(Peer::Connected(peer)) = self.peers.get_mut(&token) else { return };
-        match peer.socket.offer() {
-            Ok(taken) => {
-                self.untaken_bytes -= taken;
-                peer.connection.forwarded(taken);
-            }
-            Err(_) => {
-                let lost = peer.socket.discard();
-                self.untaken_bytes -= lost;
-                peer.connection.forwarded(lost);
-                peer.connection.host_stopped_receiving();
-            }
+        let before = peer.socket.untaken_bytes();
+        if peer.socket.offer().is_err() {
+            peer.socket.discard();
+            peer.connection.host_stopped_receiving();
         }
+        let taken = before - peer.socket.untaken_bytes();
+        self.untaken_bytes -= taken;
+        peer.connection.forwarded(taken);
         if peer.socket.untaken_bytes() == 0 {
             if !peer.connection.guest_sends() {
                 peer.socket.close_for_host(Shutdown::Write);

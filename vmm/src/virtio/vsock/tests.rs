@@ -472,3 +472,20 @@ fn buffers_and_headers_too_small_break_the_device() {
     bench.transmit.offer(&[&[0; HEADER_BYTES - 1]], &[]);
     assert!(bench.run().is_err());
 }
+
+#[test]
+fn a_host_that_dies_with_bytes_untaken_frees_them() {
+    let mut bench = Bench::with_buffers(20);
+    let (host, port) = bench.connect_from_host();
+    let chunk = vec![7; 16 << 10];
+    for _ in 0..16 {
+        bench.send(data(port, chunk.len()), &chunk);
+        bench.received();
+    }
+    drop(host);
+    let ends = bench.received();
+    let (shutdown, _) = ends.last().unwrap();
+    assert_eq!((shutdown.operation, shutdown.flags), (Operation::Shutdown, SHUTDOWN_SEND | SHUTDOWN_RECEIVE));
+    assert_eq!(shutdown.forwarded_bytes as usize, 16 * chunk.len(), "thrown away, and said so");
+    assert_eq!(bench.device.switchboard.untaken_bytes(), 0);
+}
