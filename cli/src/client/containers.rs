@@ -161,15 +161,24 @@ struct WaitFailure {
 impl PendingExit {
     /// The container's exit status, once it has one.
     pub(crate) async fn status(self) -> Result<i64, ClientError> {
-        let bytes = collect(&self.name, self.response).await?;
-        let answer: WaitAnswer = serde_json::from_slice(&bytes)
-            .map_err(|reason| ClientError::Nonsense { request: self.name, reason: reason.to_string() })?;
+        let answer = self.answer().await?;
         match answer.error {
             Some(failure) if !failure.message.is_empty() => {
                 Err(ClientError::Refused { status: 500, message: failure.message })
             }
             _ => Ok(answer.status_code),
         }
+    }
+
+    /// The status alone, whatever the container died of.
+    pub(crate) async fn status_alone(self) -> Result<i64, ClientError> {
+        Ok(self.answer().await?.status_code)
+    }
+
+    async fn answer(self) -> Result<WaitAnswer, ClientError> {
+        let bytes = collect(&self.name, self.response).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|reason| ClientError::Nonsense { request: self.name, reason: reason.to_string() })
     }
 }
 

@@ -34,5 +34,5 @@ pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
 }
 
 async fn wait(client: &Client, container: &str) -> Result<i64, ClientError> {
-    client.wait(container, WaitFor::NotRunning).await?.status().await
+    client.wait(container, WaitFor::NotRunning).await?.status_alone().await
 }

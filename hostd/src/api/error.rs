@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::engine::{EngineError, ErrorKind, InvalidSignal};
-use crate::image::{LoadError, RemoveError, ResolveError, StoreError};
+use crate::image::{LoadError, ResolveError, StoreError};
 
 pub(super) type ApiResult<T> = Result<T, ApiError>;
 
@@ -76,16 +76,6 @@ impl From<ResolveError> for ApiError {
             ResolveError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { status, message: sentence(error) }
-    }
-}
-
-impl From<RemoveError> for ApiError {
-    fn from(error: RemoveError) -> Self {
-        match error {
-            RemoveError::Resolve(error) => error.into(),
-            RemoveError::Conflict { .. } => Self { status: StatusCode::CONFLICT, message: error.to_string() },
-            RemoveError::Store(error) => error.into(),
-        }
     }
 }
 

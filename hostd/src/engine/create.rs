@@ -12,7 +12,7 @@ use super::record::ContainerRecord;
 use super::spec::ContainerSpec;
 use super::state::ContainerState;
 use super::{Engine, Shared};
-use crate::image::{Image, ResolveError};
+use crate::image::ImageConfig;
 
 /// A container that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ impl Engine {
     /// No such image, a bad name or one that is taken, no command to run.
     pub async fn create(&self, name: Option<String>, spec: ContainerSpec) -> Result<Created, EngineError> {
         let name = name.filter(|name| !name.is_empty()).map(|name| parse_name(&name)).transpose()?;
+        // Until the container is there to be seen, its image cannot be removed.
+        let image_kept = Arc::clone(&self.shared.image_removal).read_owned().await;
         let image = self.resolve_image(&spec.image).await?;
         let spec = spec.with_image_defaults(&image.config);
         if spec.args().is_empty() {
@@ -45,24 +47,27 @@ impl Engine {
         };
         // A task of its own: a client that goes away must not leave a container half made.
         let shared = Arc::clone(&self.shared);
-        let creating = tokio::spawn(async move { settle(&shared, record, name).await });
+        let creating = tokio::spawn(async move {
+            let settled = settle(&shared, record, name).await;
+            drop(image_kept);
+            settled
+        });
         let id =
             creating.await.map_err(|error| EngineError::internal("cannot create container", &error))??;
-        Ok(Created { id, warnings: Vec::new() })
+        Ok(Created { id, warnings: undone(&image.config) })
     }
+}
 
-    async fn resolve_image(&self, reference: &str) -> Result<Image, EngineError> {
-        let (images, reference) = (self.shared.images.clone(), reference.to_owned());
-        let resolving = tokio::task::spawn_blocking(move || images.resolve(&reference)).await;
-        let resolved = resolving.map_err(|error| EngineError::internal("cannot find the image", &error))?;
-        resolved.map_err(|error| match error {
-            ResolveError::NotFound { .. } => EngineError::not_found(error.to_string()),
-            ResolveError::Invalid(_) | ResolveError::Ambiguous { .. } => {
-                EngineError::invalid(error.to_string())
-            }
-            ResolveError::Store(cause) => EngineError::internal("cannot read the image store", &cause),
-        })
+/// What the image asks for and does not get yet.
+fn undone(image: &ImageConfig) -> Vec<String> {
+    let volumes: Vec<&str> = image.volumes.iter().map(String::as_str).collect();
+    if volumes.is_empty() {
+        return Vec::new();
     }
+    let paths = volumes.join(", ");
+    vec![format!(
+        "The image declares volumes ({paths}); without volumes yet, they are part of the container itself."
+    )]
 }
 
 /// Gives the container its name, its directory and its record, in the order in which a crash leaves nothing that the

@@ -23,6 +23,7 @@ mod stdio;
 mod attach;
 mod create;
 mod exec;
+mod images;
 mod recover;
 mod remove;
 mod stop;
@@ -99,6 +100,8 @@ struct Shared {
     /// Turns to boot a machine.
     boots: Semaphore,
     containers: RwLock<HashMap<ContainerId, Arc<Container>>>,
+    /// Read while a container is made of an image, written while one is removed.
+    image_removal: Arc<tokio::sync::RwLock<()>>,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
 }
 
@@ -156,6 +159,7 @@ impl Shared {
             scratch,
             boots: Semaphore::new(cpus * BOOTS_PER_CPU),
             containers: RwLock::default(),
+            image_removal: Arc::default(),
             execs: Mutex::default(),
             settings,
         })
