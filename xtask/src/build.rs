@@ -1,6 +1,11 @@
 //! `cargo xtask build`: all products in release mode, and where they are.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
 
 use crate::program;
 use crate::progress;
@@ -36,5 +41,36 @@ pub(crate) fn ensure(workspace: &Workspace) -> anyhow::Result<Products> {
     let mut cargo = workspace.cargo();
     cargo.args(["build", "--release"]).args(HOST_PACKAGES.map(|package| format!("--package={package}")));
     program::run(&mut cargo)?;
-    Ok(Products { programs: workspace.target("release"), kernel, initramfs })
+    let programs = workspace.target("release");
+    link_beside(&programs, "vmlinux", &kernel)?;
+    link_beside(&programs, "initramfs.cpio", &initramfs)?;
+    Ok(Products { programs, kernel, initramfs })
+}
+
+/// `berthd` and `berth doctor` look beside themselves: what was built starts without flags.
+fn link_beside(programs: &Path, name: &str, target: &Path) -> anyhow::Result<()> {
+    let link = programs.join(name);
+    if fs::read_link(&link).is_ok_and(|present| present == target) {
+        return Ok(());
+    }
+    let unfinished = programs.join(format!("{name}.new"));
+    let linked = fs::remove_file(&unfinished)
+        .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+        .and_then(|()| symlink(target, &unfinished))
+        .and_then(|()| fs::rename(&unfinished, &link));
+    linked.with_context(|| format!("cannot link {} to {}", link.display(), target.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_follows_its_product() {
+        let programs = tempfile::tempdir().unwrap();
+        for product in ["/old", "/new", "/new"] {
+            link_beside(programs.path(), "vmlinux", Path::new(product)).unwrap();
+            assert_eq!(fs::read_link(programs.path().join("vmlinux")).unwrap(), Path::new(product));
+        }
+    }
 }
