@@ -1,6 +1,6 @@
 //! The daemon itself: what it says of itself, and several side by side.
 
-use berth_tests::Host;
+use berth_tests::{Host, eventually};
 
 #[test]
 fn it_says_what_it_is() {
@@ -31,6 +31,22 @@ fn an_idle_daemon_is_small() {
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     let resident_kib: u64 = resident.trim().trim_end_matches(" kB").trim().parse().unwrap();
     assert!(resident_kib < 20 << 10, "{resident_kib} KiB resident");
+}
+
+#[test]
+fn runs_leave_no_descriptor_open() {
+    let Some(host) = Host::start() else { return };
+    let client = host.berth();
+    let run = || client.run(["run", "--rm", "-i", "busybox", "true"]).exits_with(0);
+    let open = || std::fs::read_dir(format!("/proc/{}/fd", host.daemon_pid())).unwrap().count();
+    run();
+    host.has_nothing_left_of_machines();
+    let before = open();
+    for _ in 0..8 {
+        run();
+    }
+    host.has_nothing_left_of_machines();
+    eventually("all descriptors of ended runs are closed", || open() <= before);
 }
 
 #[test]
