@@ -31,15 +31,15 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     let products = suite.step("build", || build::ensure(workspace))?;
     let images = suite.step("images", || images::ensure(workspace))?;
     let environment = Environment { products: &products, images: &images };
-    let remarks = suite.step("unit and integration tests", || {
+    let heard = suite.step("unit and integration tests", || {
         let packages = ["--workspace", "--exclude", END_TO_END];
         run_tests(workspace, &environment, &packages, "unit")
     })?;
-    suite.remarks.extend(remarks);
-    let remarks = suite.step("end-to-end tests", || {
+    suite.add(heard);
+    let heard = suite.step("end-to-end tests", || {
         run_tests(workspace, &environment, &["--package", END_TO_END], "end-to-end")
     })?;
-    suite.remarks.extend(remarks);
+    suite.add(heard);
     suite.summary();
     Ok(())
 }
@@ -65,27 +65,33 @@ impl Environment<'_> {
     }
 }
 
-/// Runs the tests of some packages and gives their remarks.
+/// What tests said.
+#[derive(Default)]
+struct Heard {
+    passed: usize,
+    remarks: BTreeSet<String>,
+}
+
+/// Runs the tests of some packages.
 fn run_tests(
     workspace: &Workspace,
     environment: &Environment<'_>,
     packages: &[&str],
     name: &str,
-) -> anyhow::Result<BTreeSet<String>> {
+) -> anyhow::Result<Heard> {
     let mut cargo = workspace.cargo();
     cargo.arg("test").args(packages).args(["--", "--show-output"]);
     environment.give_to(&mut cargo);
     let mut transcript = Transcript::create(&workspace.target(&format!("test-logs/{name}.log")))?;
-    let mut remarks = BTreeSet::new();
-    let mut passed = 0;
+    let mut heard = Heard::default();
     let status = program::lines(cargo, |line| {
         match line.trim_start() {
             running if running.starts_with("Running ") || running.starts_with("Doc-tests ") => {
                 progress::note(running);
             }
-            ok if ok.starts_with("test ") && ok.ends_with(" ... ok") => passed += 1,
+            ok if ok.starts_with("test ") && ok.ends_with(" ... ok") => heard.passed += 1,
             remark if REMARKS.iter().any(|start| remark.starts_with(start)) => {
-                remarks.insert(remark.to_owned());
+                heard.remarks.insert(remark.to_owned());
             }
             _ => {}
         }
@@ -95,15 +101,15 @@ fn run_tests(
         transcript.show_end();
         bail!("tests failed");
     }
-    progress::note(format_args!("{passed} tests passed"));
-    Ok(remarks)
+    progress::note(format_args!("{} tests passed", heard.passed));
+    Ok(heard)
 }
 
 /// The steps so far.
 #[derive(Default)]
 struct Suite {
     durations: Vec<(&'static str, Duration)>,
-    remarks: BTreeSet<String>,
+    heard: Heard,
 }
 
 impl Suite {
@@ -115,12 +121,19 @@ impl Suite {
         result
     }
 
+    fn add(&mut self, heard: Heard) {
+        self.heard.passed += heard.passed;
+        self.heard.remarks.extend(heard.remarks);
+    }
+
     fn summary(&self) {
         progress::heading("all passed");
         for (name, duration) in &self.durations {
             progress::note(format_args!("{name:28} {}", progress::seconds(*duration)));
         }
-        self.remarks.iter().for_each(progress::note);
+        self.heard.remarks.iter().for_each(progress::note);
+        // On standard output, and in the form that test runners end with: for whoever reads it by program.
+        println!("{} passed, 0 failed", self.heard.passed);
     }
 }
 

@@ -2,13 +2,12 @@
 //!
 //! A guest ([`program`]) is a few instructions, wrapped into an ELF file ([`elf`]) and booted like any kernel. It
 //! speaks through the serial port and ends by pulling the reset line. Where `/dev/kvm` does not open, a test says
-//! so and why, past the test runner's capture, and does nothing.
+//! so and why, and does nothing.
 
 mod elf;
 mod program;
 mod tests;
 
-use std::io::Write;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Condvar, Mutex};
@@ -26,7 +25,10 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// Whether this host can run these tests; if not, says so.
 fn kvm_opens() -> bool {
     match kvm::Host::open() {
-        Ok(_) => true,
+        Ok(_) => {
+            eprintln!("accelerator: kvm, for bare guests");
+            true
+        }
         Err(reason) => {
             skip(&reason.to_string());
             false
@@ -34,11 +36,10 @@ fn kvm_opens() -> bool {
     }
 }
 
-/// Not by eprintln, which the test runner would swallow. A test's thread has its name.
+/// In the words that `cargo xtask test` repeats in its summary. A test's thread has its name.
 fn skip(reason: &str) {
     let thread = std::thread::current();
-    let test = thread.name().unwrap_or("a test");
-    drop(writeln!(std::io::stderr(), "SKIPPED {test}: {reason}"));
+    eprintln!("skipped: {}: {reason}", thread.name().unwrap_or("a test"));
 }
 
 /// Ends a test early, and loudly, where there is no KVM.
