@@ -119,7 +119,8 @@ fn run_time_files(directory: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
+    use std::io::Read;
+    use std::process::{Command, Stdio};
 
     use super::*;
 
@@ -128,8 +129,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let before = HostState::read().unwrap();
         before.check_nothing_left(directory.path()).unwrap();
-        let mut child =
-            Command::new("sh").args(["-c", "sleep 60; true", "x"]).arg(directory.path()).spawn().unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo up; read end", "sh"]).arg(directory.path());
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        // Its command line can be read from when it runs, which may be later than spawn says.
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 3]).unwrap();
         let report = before.check_nothing_left(directory.path()).unwrap_err().to_string();
         assert!(report.contains(&format!("process {}: sh", child.id())), "{report}");
         assert!(!child.wait().unwrap().success());
