@@ -9,9 +9,11 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::Engine;
 use super::container::{Container, Live};
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Attachment, Hub, Wanted};
+use super::identity::ContainerId;
 use super::launch::{exec_error, exec_process};
 use super::spec::TerminalSize;
 use super::stdio::{EndOfInput, Plumbing};
@@ -44,6 +46,17 @@ pub struct ExecStart {
     pub terminal_size: Option<TerminalSize>,
 }
 
+/// An exec at one moment.
+#[derive(Clone, Debug)]
+pub struct ExecView {
+    pub id: String,
+    pub container_id: ContainerId,
+    pub spec: ExecSpec,
+    pub pid: Option<u32>,
+    pub running: bool,
+    pub exit_code: Option<i64>,
+}
+
 #[derive(Debug)]
 pub(super) struct Exec {
     pub(super) id: String,
@@ -59,6 +72,55 @@ pub(super) enum ExecState {
     Starting,
     Running { pid: u32 },
     Ended { code: i64, at: Timestamp },
+}
+
+impl Engine {
+    /// Describes a further process for a container that runs; [`Engine::exec_start`] starts it.
+    ///
+    /// # Errors
+    /// No such container, one that does not run, or nothing to run.
+    pub async fn exec_create(&self, name: &str, spec: ExecSpec) -> Result<String, EngineError> {
+        let container = self.find(name)?;
+        container.live().await?;
+        if spec.args.is_empty() {
+            return Err(EngineError::invalid("No exec command specified"));
+        }
+        let exec = Arc::new(Exec::new(container, spec));
+        let id = exec.id.clone();
+        let mut execs = self.shared.execs();
+        execs.retain(|_id, exec| !exec.is_forgotten());
+        execs.insert(id.clone(), exec);
+        Ok(id)
+    }
+
+    /// Starts it, and connects to it unless detached.
+    ///
+    /// # Errors
+    /// No such exec, one that was started before, a container that does not run, a program that cannot be executed.
+    pub async fn exec_start(&self, exec_id: &str, how: ExecStart) -> Result<Option<Attachment>, EngineError> {
+        self.find_exec(exec_id)?.start(how).await
+    }
+
+    /// # Errors
+    /// No such exec.
+    pub fn exec(&self, exec_id: &str) -> Result<ExecView, EngineError> {
+        let exec = self.find_exec(exec_id)?;
+        let (pid, running, exit_code) = match exec.state() {
+            ExecState::Created | ExecState::Starting => (None, false, None),
+            ExecState::Running { pid } => (Some(pid), true, None),
+            ExecState::Ended { code, .. } => (None, false, Some(code)),
+        };
+        let container_id = exec.container.id.clone();
+        Ok(ExecView { id: exec.id.clone(), container_id, spec: exec.spec.clone(), pid, running, exit_code })
+    }
+
+    /// Tells the exec's terminal how large its window is.
+    ///
+    /// # Errors
+    /// No such exec, or one that is not started.
+    pub async fn exec_resize(&self, exec_id: &str, size: TerminalSize) -> Result<(), EngineError> {
+        self.find_exec(exec_id)?.resize(size).await
+    }
 }
 
 impl Exec {

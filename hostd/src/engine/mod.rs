@@ -40,7 +40,7 @@ pub use attach::{AttachOptions, Logs};
 pub use container::{Outcome, Started};
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
-pub use exec::{ExecSpec, ExecStart};
+pub use exec::{ExecSpec, ExecStart, ExecView};
 pub use hub::{Attachment, Input, Output};
 pub use identity::ContainerId;
 pub use launch::{DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS};
@@ -50,7 +50,7 @@ pub use spec::{AutoRemove, ContainerSpec, Limits, Stdio, TerminalSize};
 pub use state::{ContainerState, Exit, Run, StartFailure};
 pub use stop::StopOptions;
 pub use timeline::Timeline;
-pub use view::{ContainerView, EngineInfo, ExecView};
+pub use view::{ContainerView, EngineInfo};
 pub use wait::{Wait, WaitCondition, WaitResult};
 
 pub use crate::logs::{LogQuery, LogRecord, OutputStream};

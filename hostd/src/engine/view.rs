@@ -1,4 +1,4 @@
-//! What the engine shows of itself: containers, execs, totals.
+//! What the engine shows of itself: containers and totals.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,10 +9,9 @@ use jiff::Timestamp;
 use super::Engine;
 use super::container::{Container, Status};
 use super::error::EngineError;
-use super::exec::{Exec, ExecSpec, ExecStart, ExecState};
-use super::hub::Attachment;
+use super::exec::ExecState;
 use super::identity::ContainerId;
-use super::spec::{ContainerSpec, TerminalSize};
+use super::spec::ContainerSpec;
 use super::state::ContainerState;
 use super::timeline::Timeline;
 use crate::image::ImageId;
@@ -33,17 +32,6 @@ pub struct ContainerView {
     pub exec_ids: Vec<String>,
     /// Of the last start.
     pub timeline: Option<Timeline>,
-}
-
-/// An exec at one moment.
-#[derive(Clone, Debug)]
-pub struct ExecView {
-    pub id: String,
-    pub container_id: ContainerId,
-    pub spec: ExecSpec,
-    pub pid: Option<u32>,
-    pub running: bool,
-    pub exit_code: Option<i64>,
 }
 
 /// What this engine is and how much it holds.
@@ -108,53 +96,6 @@ impl Engine {
             running,
             stopped: containers.len() - running,
         }
-    }
-
-    /// Describes a further process for a container that runs; [`Engine::exec_start`] starts it.
-    ///
-    /// # Errors
-    /// No such container, one that does not run, or nothing to run.
-    pub async fn exec_create(&self, name: &str, spec: ExecSpec) -> Result<String, EngineError> {
-        let container = self.find(name)?;
-        container.live().await?;
-        if spec.args.is_empty() {
-            return Err(EngineError::invalid("No exec command specified"));
-        }
-        let exec = Arc::new(Exec::new(container, spec));
-        let id = exec.id.clone();
-        let mut execs = self.shared.execs();
-        execs.retain(|_id, exec| !exec.is_forgotten());
-        execs.insert(id.clone(), exec);
-        Ok(id)
-    }
-
-    /// Starts it, and connects to it unless detached.
-    ///
-    /// # Errors
-    /// No such exec, one that was started before, a container that does not run, a program that cannot be executed.
-    pub async fn exec_start(&self, exec_id: &str, how: ExecStart) -> Result<Option<Attachment>, EngineError> {
-        self.find_exec(exec_id)?.start(how).await
-    }
-
-    /// # Errors
-    /// No such exec.
-    pub fn exec(&self, exec_id: &str) -> Result<ExecView, EngineError> {
-        let exec = self.find_exec(exec_id)?;
-        let (pid, running, exit_code) = match exec.state() {
-            ExecState::Created | ExecState::Starting => (None, false, None),
-            ExecState::Running { pid } => (Some(pid), true, None),
-            ExecState::Ended { code, .. } => (None, false, Some(code)),
-        };
-        let container_id = exec.container.id.clone();
-        Ok(ExecView { id: exec.id.clone(), container_id, spec: exec.spec.clone(), pid, running, exit_code })
-    }
-
-    /// Tells the exec's terminal how large its window is.
-    ///
-    /// # Errors
-    /// No such exec, or one that is not started.
-    pub async fn exec_resize(&self, exec_id: &str, size: TerminalSize) -> Result<(), EngineError> {
-        self.find_exec(exec_id)?.resize(size).await
     }
 }
 
