@@ -4,8 +4,6 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
 use super::driver::Driver;
 use super::error::EngineError;
 use super::record::ContainerRecord;
@@ -131,6 +129,5 @@ async fn clear_unknown(shared: &Arc<Shared>, records: &[ContainerRecord]) -> Res
             tracing::warn!(path = %entry.path().display(), %error, "cannot remove a container's remains");
         }
     }
-    tracing::debug!(containers = records.len(), at = %Timestamp::now(), "recovered");
     Ok(())
 }

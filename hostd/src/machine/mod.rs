@@ -295,24 +295,23 @@ impl Machine {
 
     /// Why it ended by itself, with what its console said last; removes its directory.
     pub(crate) async fn into_post_mortem(mut self) -> String {
-        let status = match &mut self.process {
-            Some(process) => process.reaped().await,
-            None => None,
-        };
-        let reason = process::end_reason(&self.directory, status);
+        let reason = self.end_reason().await;
         self.remove_directory().await;
         reason
     }
 
-    async fn into_ended(self) -> (Self, MachineError) {
-        let mut machine = self;
-        let status = match &mut machine.process {
+    async fn into_ended(mut self) -> (Self, MachineError) {
+        let reason = self.end_reason().await;
+        let error = MachineError::Ended { id: self.id.clone(), reason };
+        (self, error)
+    }
+
+    async fn end_reason(&mut self) -> String {
+        let status = match &mut self.process {
             Some(process) => process.reaped().await,
             None => None,
         };
-        let reason = process::end_reason(&machine.directory, status);
-        let error = MachineError::Ended { id: machine.id.clone(), reason };
-        (machine, error)
+        process::end_reason(&self.directory, status)
     }
 
     async fn remove_directory(&mut self) {
