@@ -3,15 +3,17 @@
 //! Both are files of the host's, not the guest's: a bad one is an error for whoever configured it.
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use linux_loader::loader::{Elf, Error, KernelLoader, elf};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
 
 use super::BootError;
-use crate::layout::{DEVICE_GAP_START, HIGH_RAM_START, PAGE_BYTES};
+use super::elf::{Elf, HEAD_BYTES, Segment};
+use crate::layout::{DEVICE_GAP_START, PAGE_BYTES};
 
 /// A kernel in memory.
+#[derive(Debug)]
 pub(super) struct LoadedKernel {
     pub(super) entry: GuestAddress,
     /// The first address behind its last segment.
@@ -25,19 +27,41 @@ pub(super) struct LoadedInitramfs {
     pub(super) bytes: u64,
 }
 
+/// # Errors
+/// The file cannot be read, is no kernel, or is one that does not fit in `memory`.
 pub(super) fn load(memory: &GuestMemoryMmap, path: &Path) -> Result<LoadedKernel, BootError> {
+    let read_error = |source| BootError::Read { path: path.to_owned(), source };
     let mut file = open(path)?;
-    let refused = |source| BootError::Kernel { path: path.to_owned(), source };
-    let loaded = Elf::load(memory, None, &mut file, Some(GuestAddress(HIGH_RAM_START))).map_err(refused)?;
-    // Behind the last segment's file contents is its zeroed part: RAM as well, or the kernel dies silently.
-    let is_ram = |address: u64| memory.address_in_range(GuestAddress(address));
-    if loaded.kernel_end == 0 || !is_ram(loaded.kernel_load.0) || !is_ram(loaded.kernel_end - 1) {
-        return Err(refused(Error::Elf(elf::Error::InvalidProgramHeaderAddress)));
+    let file_bytes = file.metadata().map_err(read_error)?.len();
+    let mut head = Vec::with_capacity(HEAD_BYTES);
+    file.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(read_error)?;
+    let kernel = Elf::parse(&head, file_bytes)
+        .map_err(|source| BootError::Kernel { path: path.to_owned(), source })?;
+    for segment in &kernel.segments {
+        check_room(memory, path, segment)?;
+        file.seek(SeekFrom::Start(segment.file_offset)).map_err(read_error)?;
+        let length = usize::try_from(segment.file_bytes).expect("a segment in memory has a length in memory");
+        memory
+            .read_exact_volatile_from(GuestAddress(segment.address), &mut file, length)
+            .map_err(|source| BootError::Write { what: "the kernel", source })?;
     }
-    Ok(LoadedKernel { entry: loaded.kernel_load, end: loaded.kernel_end })
+    Ok(LoadedKernel { entry: GuestAddress(kernel.entry), end: kernel.end() })
+}
+
+/// With the zeroed part behind the file's bytes: without RAM there, the kernel dies silently.
+fn check_room(memory: &GuestMemoryMmap, path: &Path, segment: &Segment) -> Result<(), BootError> {
+    let bytes = usize::try_from(segment.memory_bytes).unwrap_or(usize::MAX);
+    if memory.check_range(GuestAddress(segment.address), bytes) {
+        return Ok(());
+    }
+    let (address, bytes) = (segment.address, segment.memory_bytes);
+    Err(BootError::KernelOutsideMemory { path: path.to_owned(), address, bytes })
 }
 
 /// Reads the initramfs to the highest pages it fits in below the devices' gap, where no kernel grows into it.
+///
+/// # Errors
+/// The file cannot be read, or does not fit behind `kernel_end`.
 pub(super) fn load_initramfs(
     memory: &GuestMemoryMmap,
     path: &Path,
@@ -59,6 +83,12 @@ pub(super) fn load_initramfs(
     Ok(LoadedInitramfs { start, bytes })
 }
 
+/// A regular file: the length of anything else is not known before it is read.
 fn open(path: &Path) -> Result<File, BootError> {
-    File::open(path).map_err(|source| BootError::Read { path: path.to_owned(), source })
+    let failed = |source| BootError::Read { path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    if !file.metadata().map_err(failed)?.is_file() {
+        return Err(failed(std::io::Error::other("not a regular file")));
+    }
+    Ok(file)
 }

@@ -7,13 +7,18 @@
 pub(crate) mod command_line;
 pub(crate) mod cpu_state;
 pub(crate) mod cpuid;
+mod elf;
 mod kernel;
 mod mp_table;
 mod parameters;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
 use vm_memory::{GuestAddress, GuestMemoryError, GuestMemoryMmap};
+
+use self::elf::ElfError;
 
 /// What to boot.
 #[derive(Debug)]
@@ -28,8 +33,10 @@ pub(crate) struct Payload<'a> {
 pub(crate) enum BootError {
     #[error("{path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{path} is no uncompressed x86-64 ELF kernel that fits in memory: {source}")]
-    Kernel { path: PathBuf, source: linux_loader::loader::Error },
+    #[error("{path} is no uncompressed x86-64 ELF kernel: {source}")]
+    Kernel { path: PathBuf, source: ElfError },
+    #[error("{path}: the kernel's {bytes} bytes at {address:#x} lie outside the machine's memory")]
+    KernelOutsideMemory { path: PathBuf, address: u64, bytes: u64 },
     #[error("{path}: {bytes} bytes do not fit in memory behind the kernel")]
     NoRoom { path: PathBuf, bytes: u64 },
     #[error("cannot write {what} to guest memory: {source}")]
