@@ -59,6 +59,33 @@ pub struct Counters {
     pub disks: Vec<DiskCounters>,
     pub vsock: VsockCounters,
     pub console_bytes: u64,
+    /// One for each vCPU, where KVM counts: not under tcg, nor before the vCPUs exist.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vcpus: Vec<VcpuCounters>,
+}
+
+/// What KVM counts of one vCPU; a statistic that this host's KVM does not have is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VcpuCounters {
+    /// All times it left the guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exits: Option<u64>,
+    /// Of these, for ports; software KVM does not tell these apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port_exits: Option<u64>,
+    /// Of these, for devices' registers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mmio_exits: Option<u64>,
+    /// Times it had nothing to do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub halts: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub injected_interrupts: Option<u64>,
+    /// Instructions that KVM executed in the processor's stead: a handful on hardware, all of the guest kernel's on
+    /// software KVM.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub emulated_instructions: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::control::{MAX_LINE_BYTES, MachineExit, Reply, Request, RunState, Status};
+use crate::control::{Counters, MAX_LINE_BYTES, MachineExit, Reply, Request, RunState, Status};
 use crate::device_set::DeviceHandles;
 use crate::machine::Machine;
 
@@ -46,7 +46,7 @@ impl Controlled {
     fn answer(&self, request: &Request) -> Reply {
         match request {
             Request::Status => Reply::Status(self.status()),
-            Request::Counters => Reply::Counters(self.devices.counters()),
+            Request::Counters => Reply::Counters(self.counters()),
             Request::BindDisk { disk, extents } => match self.devices.disks.get(*disk) {
                 Some(bound) => done(bound.bind(extents)),
                 None => error(format!("there is no disk {disk}")),
@@ -67,6 +67,11 @@ impl Controlled {
         let after = self.started.get().map_or(Duration::ZERO, |started| started.after);
         let started_after_us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
         Status { state, pid: std::process::id(), started_after_us }
+    }
+
+    fn counters(&self) -> Counters {
+        let vcpus = self.started.get().map_or_else(Vec::new, |started| started.machine.vcpu_counters());
+        Counters { vcpus, ..self.devices.counters() }
     }
 
     fn set_paused(&self, pause: bool) -> Reply {

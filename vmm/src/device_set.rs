@@ -43,6 +43,7 @@ impl DeviceHandles {
             disks: self.disks.iter().map(|disk| disk.counters()).collect(),
             vsock: self.vsock.counters(),
             console_bytes: self.console_log.printed_bytes(),
+            vcpus: Vec::new(),
         }
     }
 }

@@ -16,12 +16,13 @@ use crate::boot::cpuid::{self, Virtualization};
 use crate::boot::{self, BootError, Payload, command_line, cpu_state};
 use crate::bus::{Bus, Overlap};
 use crate::config::MachineConfig;
-use crate::control::MachineExit;
+use crate::control::{MachineExit, VcpuCounters};
 use crate::device_set::DeviceSet;
 use crate::devices::reset::KeyboardController;
 use crate::devices::serial::SerialPort;
 use crate::event_loop::{EventLoop, RunningLoop};
 use crate::kvm::{self, KvmError, Vcpu, VcpuState};
+use crate::kvm_statistics::VcpuStatistics;
 use crate::layout;
 use crate::memory::{self, MemoryError};
 use crate::vcpu::{Buses, RunningVcpu, install_kick_signal};
@@ -54,6 +55,7 @@ pub(crate) enum StartError {
 pub(crate) struct KvmMachine {
     // In the order in which they end: nothing notifies a device whose loop is gone, nothing runs without memory.
     vcpus: Vec<RunningVcpu>,
+    statistics: Vec<Option<VcpuStatistics>>,
     _event_loops: Vec<RunningLoop>,
     _machine: kvm::Machine,
 }
@@ -92,9 +94,10 @@ impl KvmMachine {
         let event_loops = connect_virtio(&machine, &memory, devices, console, &mut buses.mmio)?;
         let vcpus = create_vcpus(&host, &machine, config.vcpus)?;
         enter(&vcpus, kernel)?;
+        let statistics = vcpus.iter().map(Vcpu::statistics).collect();
         let event_loops = start_loops(event_loops, exits)?;
         let vcpus = start_vcpus(vcpus, &Arc::new(buses), exits)?;
-        Ok(Self { vcpus, _event_loops: event_loops, _machine: machine })
+        Ok(Self { vcpus, statistics, _event_loops: event_loops, _machine: machine })
     }
 
     /// Takes all processors out of the guest. Returns when none of them runs guest code any more.
@@ -106,6 +109,12 @@ impl KvmMachine {
     pub(crate) fn resume(&self) {
         self.vcpus.iter().for_each(RunningVcpu::resume);
         self.vcpus.iter().for_each(RunningVcpu::settle);
+    }
+
+    /// What KVM counts of each processor, as far as it does.
+    pub(crate) fn vcpu_counters(&self) -> Vec<VcpuCounters> {
+        let read = |one: &Option<VcpuStatistics>| one.as_ref().and_then(|one| one.read().ok());
+        self.statistics.iter().map(|one| read(one).unwrap_or_default()).collect()
     }
 
     /// Ends all processors, for good. Returns when none of them runs guest code any more.

@@ -14,6 +14,7 @@ mod devices;
 mod event_loop;
 mod kvm;
 mod kvm_machine;
+mod kvm_statistics;
 mod layout;
 mod machine;
 mod machine_thread;

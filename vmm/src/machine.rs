@@ -3,7 +3,7 @@
 use std::sync::mpsc::Sender;
 
 use crate::config::{Accelerator, MachineConfig};
-use crate::control::MachineExit;
+use crate::control::{MachineExit, VcpuCounters};
 use crate::device_set::DeviceSet;
 use crate::kvm_machine::{self, KvmMachine};
 use crate::qmp::QmpError;
@@ -64,6 +64,14 @@ impl Machine {
                 Ok(())
             }
             Self::Tcg(machine) => machine.resume(),
+        }
+    }
+
+    /// What the accelerator counts of each processor; nothing where it does not count.
+    pub(crate) fn vcpu_counters(&self) -> Vec<VcpuCounters> {
+        match self {
+            Self::Kvm(machine) => machine.vcpu_counters(),
+            Self::Tcg(_) => Vec::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{DEADLINE, Stub, config, elf, needs_kvm, program, skip};
 use crate::config::{DiskAccess, DiskConfig, Extent, MachineConfig, SECTOR_BYTES};
 use crate::console_log::ConsoleLog;
-use crate::control::MachineExit;
+use crate::control::{MachineExit, VcpuCounters};
 use crate::device_set::DeviceSet;
 use crate::machine::Machine;
 use crate::virtio::mmio::tests::Mirror;
@@ -22,6 +22,19 @@ fn a_guest_speaks_and_resets() {
     let stub = Stub::boot(program::hello(), 1, Vec::new());
     assert_eq!(stub.exit(), MachineExit::GuestReset);
     assert_eq!(stub.printed(), "stub guest speaks\n");
+}
+
+#[test]
+fn what_a_processor_did_is_counted() {
+    needs_kvm!();
+    let stub = Stub::boot(program::hello(), 1, Vec::new());
+    assert_eq!(stub.exit(), MachineExit::GuestReset);
+    let counters = stub.machine.vcpu_counters();
+    let [VcpuCounters { exits: Some(exits), .. }] = *counters else {
+        return skip(&format!("this KVM does not count: {counters:?}"));
+    };
+    // One for each byte, and one for the reset.
+    assert!(exits > stub.printed().len() as u64, "{counters:?}");
 }
 
 #[test]
