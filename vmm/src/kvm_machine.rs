@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use kvm_bindings::CpuId;
-use vm_memory::{GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::boot::cpuid::{self, Virtualization};
@@ -24,6 +24,7 @@ use crate::event_loop::{EventLoop, RunningLoop};
 use crate::kvm::{self, KvmError, Vcpu, VcpuState};
 use crate::kvm_statistics::VcpuStatistics;
 use crate::layout;
+use crate::memory::GuestMemoryMmap;
 use crate::memory::{self, MemoryError};
 use crate::vcpu::{Buses, RunningVcpu, install_kick_signal};
 use crate::virtio::mmio::{Connections, MmioDevice, OnBroken, QUEUE_NOTIFY};

@@ -11,6 +11,8 @@ pub mod control;
 mod control_server;
 mod device_set;
 mod devices;
+#[cfg_attr(not(test), expect(dead_code, reason = "snapshots, which come next, use it"))]
+mod dirty_pages;
 mod event_loop;
 mod kvm;
 mod kvm_machine;

@@ -7,10 +7,19 @@
 use std::io;
 
 use rustix::mm::{Advice, madvise};
+use vm_memory::bitmap::BS;
 use vm_memory::mmap::MmapRegionError;
-use vm_memory::{GuestAddress, GuestMemoryMmap, GuestRegionCollectionError, GuestRegionMmap, MmapRegion};
+use vm_memory::{GuestAddress, GuestRegionCollectionError};
 
+use crate::dirty_pages::DirtyPages;
 use crate::layout;
+
+/// A machine's RAM, which knows the pages that this process has written.
+pub(crate) type GuestMemoryMmap = vm_memory::GuestMemoryMmap<DirtyPages>;
+/// A piece of [`GuestMemoryMmap`].
+pub(crate) type VolatileSlice<'a> = vm_memory::VolatileSlice<'a, BS<'a, DirtyPages>>;
+type GuestRegionMmap = vm_memory::GuestRegionMmap<DirtyPages>;
+type MmapRegion = vm_memory::MmapRegion<DirtyPages>;
 
 /// Host and guest address must be congruent modulo this for KVM to map a huge page at once.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
@@ -67,7 +76,7 @@ fn map_aligned(bytes: u64) -> Result<MmapRegion, MemoryError> {
 /// Maps more than needed and uses the aligned part, which has no owner that could unmap it: a machine's memory
 /// lives as long as its process.
 fn align_within_larger(length: usize) -> Result<MmapRegion, MmapRegionError> {
-    let larger = MmapRegion::<()>::new(length + HUGE_PAGE_BYTES)?;
+    let larger = MmapRegion::new(length + HUGE_PAGE_BYTES)?;
     let skipped = larger.as_ptr().align_offset(HUGE_PAGE_BYTES);
     // SAFETY: `skipped` is below HUGE_PAGE_BYTES, so the result and `length` bytes after it lie in `larger`.
     let start = unsafe { larger.as_ptr().add(skipped) };

@@ -1,10 +1,11 @@
 //! The kernel's command line: what this machine needs, then what the configuration adds.
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::BootError;
 use super::cpuid::Virtualization;
 use crate::layout::{self, COMMAND_LINE_BYTES, COMMAND_LINE_START, VIRTIO_DEVICE_BYTES};
+use crate::memory::GuestMemoryMmap;
 
 /// True of every machine on KVM:
 /// - `console=hvc0`: the virtio console costs one exit a line, a serial port at least one a byte.

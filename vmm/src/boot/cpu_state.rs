@@ -3,13 +3,14 @@
 //! Section numbers are of the Intel SDM, volume 3A.
 
 use kvm_bindings::{Msrs, kvm_fpu, kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::BootError;
 use crate::kvm::EntryState;
 use crate::layout::{
     BOOT_PARAMS_START, BOOT_STACK_TOP, GDT_BYTES, GDT_START, PAGE_BYTES, PAGE_TABLES_BYTES, PAGE_TABLES_START,
 };
+use crate::memory::GuestMemoryMmap;
 
 /// Control register bits (section 2.5).
 const CR0_PROTECTED: u64 = 1 << 0;

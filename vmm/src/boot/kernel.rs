@@ -6,11 +6,12 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::BootError;
 use super::elf::{Elf, HEAD_BYTES, Segment};
 use crate::layout::{DEVICE_GAP_START, PAGE_BYTES};
+use crate::memory::GuestMemoryMmap;
 
 /// A kernel in memory.
 #[derive(Debug)]

@@ -16,7 +16,9 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use vm_memory::{GuestAddress, GuestMemoryError, GuestMemoryMmap};
+use vm_memory::{GuestAddress, GuestMemoryError};
+
+use crate::memory::GuestMemoryMmap;
 
 use self::elf::ElfError;
 

@@ -2,11 +2,12 @@
 //!
 //! Section numbers are of the MultiProcessor Specification 1.4. All fields are little-endian.
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::BootError;
 use crate::config::MAX_VCPUS;
 use crate::layout::{IO_APIC_PINS, IO_APIC_START, LOCAL_APIC_START, MP_TABLE_END, MP_TABLE_START};
+use crate::memory::GuestMemoryMmap;
 
 /// Section 4.1.
 const POINTER_BYTES: usize = 16;

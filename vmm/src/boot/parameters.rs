@@ -1,7 +1,7 @@
 //! `struct boot_params`, the "zero page": what the kernel is told of memory, command line and initramfs.
 
 use linux_loader::loader::bootparam::{boot_e820_entry, boot_params};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 use super::BootError;
 use super::kernel::LoadedInitramfs;
@@ -9,6 +9,7 @@ use crate::layout::{
     BOOT_PARAMS_BYTES, BOOT_PARAMS_START, COMMAND_LINE_START, HIGH_RAM_START, LOW_RAM_END, MP_TABLE_END,
     MP_TABLE_START,
 };
+use crate::memory::GuestMemoryMmap;
 
 /// Fields of the setup header (boot.rst, "Details of Header Fields").
 const BOOT_SECTOR_FLAG: u16 = 0xaa55;

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::{Payload, load};
 use crate::layout::{BOOT_PARAMS_START, HIGH_RAM_START};
+use crate::memory::GuestMemoryMmap;
 
 const ENTRY: u64 = HIGH_RAM_START;
 const MEMORY_BYTES: u64 = 32 << 20;

@@ -4,9 +4,11 @@
 //! (virtio 1.2, section 2.7.4: device-readable parts first) holds. What the bytes mean is the device's business.
 
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, VolatileSlice};
+use vm_memory::bitmap::Bitmap;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::Broken;
+use crate::memory::{GuestMemoryMmap, VolatileSlice};
 
 /// The most segments one chain may have: what our devices announce, and room for drivers that split more.
 pub(crate) const MAX_SEGMENTS: usize = 256;
@@ -23,6 +25,7 @@ struct Segment {
 pub(crate) struct Segments {
     list: Vec<Segment>,
     length: usize,
+    is_for_writing: bool,
 }
 
 /// Buffers the driver made available under one descriptor head.
@@ -46,7 +49,7 @@ pub(crate) fn pop(queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<Option<
     let mut chain = Chain {
         head: descriptors.head_index(),
         readable: Segments::default(),
-        writable: Segments::default(),
+        writable: Segments { is_for_writing: true, ..Segments::default() },
     };
     let mut complete = false;
     for descriptor in descriptors {
@@ -153,7 +156,7 @@ impl Segments {
 
     /// `length` bytes from `start` on, or as many of them as there are.
     pub(crate) fn range(&self, start: usize, length: usize) -> Self {
-        let mut range = Self::default();
+        let mut range = Self { is_for_writing: self.is_for_writing, ..Self::default() };
         let (mut skip, mut want) = (start, length);
         for segment in &self.list {
             let skipped = skip.min(segment.length);
@@ -196,7 +199,8 @@ impl Segments {
         Ok(())
     }
 
-    /// Appends the segments' host-side views to `slices`, for vectored system calls.
+    /// Appends the segments' host-side views to `slices`, for vectored system calls. What the device may write counts
+    /// as written from here on: nobody else sees what the kernel does with it.
     pub(crate) fn slices<'m>(
         &self,
         memory: &'m GuestMemoryMmap,
@@ -204,7 +208,11 @@ impl Segments {
     ) -> Result<(), Broken> {
         for segment in &self.list {
             for slice in GuestMemoryBackend::get_slices(memory, segment.address, segment.length) {
-                slices.push(slice.map_err(|e| Broken(format!("guest memory: {e}")))?);
+                let slice = slice.map_err(|e| Broken(format!("guest memory: {e}")))?;
+                if self.is_for_writing {
+                    slice.bitmap().mark_dirty(0, slice.len());
+                }
+                slices.push(slice);
             }
         }
         Ok(())

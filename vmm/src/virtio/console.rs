@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use virtio_queue::Queue;
-use vm_memory::GuestMemoryMmap;
 
 use super::chain::{self, Chain};
-use super::{Broken, DeviceKind, UsedQueues, VirtioDevice};
+use super::{Broken, DeviceKind, DeviceState, StateError, UsedQueues, VirtioDevice, state};
 use crate::console_log::ConsoleLog;
+use crate::memory::GuestMemoryMmap;
 
 const QUEUE_SIZE: u16 = 64;
 /// Queue 0 carries input, and its buffers stay with the device; queue 1 is what the guest prints.
@@ -78,6 +78,14 @@ impl VirtioDevice for Console {
             used.add(index);
         }
         Ok(used)
+    }
+
+    fn save(&self) -> Result<DeviceState, StateError> {
+        Ok(DeviceState::Console)
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        state::expect_same(state, DeviceState::Console)
     }
 }
 

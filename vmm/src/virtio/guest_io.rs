@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use vm_memory::VolatileSlice;
+use crate::memory::VolatileSlice;
 
 /// What the kernel accepts in one call (IOV_MAX).
 const MAX_SLICES: usize = 1024;

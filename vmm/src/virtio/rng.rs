@@ -1,10 +1,10 @@
 //! The entropy device (virtio 1.2, section 5.4): the host kernel's random bytes.
 
 use virtio_queue::Queue;
-use vm_memory::GuestMemoryMmap;
 
 use super::chain::{self, Chain};
-use super::{Broken, DeviceKind, UsedQueues, VirtioDevice};
+use super::{Broken, DeviceKind, DeviceState, StateError, UsedQueues, VirtioDevice, state};
+use crate::memory::GuestMemoryMmap;
 
 const QUEUE_SIZE: u16 = 64;
 /// No driver needs more at once; a chain may be given back partly filled.
@@ -56,6 +56,14 @@ impl VirtioDevice for Rng {
             used.add(index);
         }
         Ok(used)
+    }
+
+    fn save(&self) -> Result<DeviceState, StateError> {
+        Ok(DeviceState::Rng)
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        state::expect_same(state, DeviceState::Rng)
     }
 }
 

@@ -14,11 +14,13 @@ use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatu
 use vhost_user_backend::{VhostUserBackend, VhostUserDaemon, VringMutex, VringT};
 use virtio_bindings::{virtio_config, virtio_ring};
 use virtio_queue::{Queue, QueueT};
-use vm_memory::{GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
+use vm_memory::{GuestAddressSpace, GuestMemoryAtomic};
 use vmm_sys_util::epoll::EventSet;
 use vmm_sys_util::event::{EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier};
 
 use super::{Broken, DeviceKind, UsedQueues, VirtioDevice};
+use crate::dirty_pages::DirtyPages;
+use crate::memory::GuestMemoryMmap;
 
 /// QEMU's virtio-mmio offers every driver queues of this size, whatever the device would like.
 const MAX_QUEUE_SIZE: usize = 1024;
@@ -148,7 +150,7 @@ impl Served {
 }
 
 impl VhostUserBackend for Adapter {
-    type Bitmap = ();
+    type Bitmap = DirtyPages;
     type Vring = Vring;
 
     fn num_queues(&self) -> usize {

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use rustix::fs::FallocateFlags;
-use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
 use crate::config::{DiskAccess, DiskConfig, Extent, InvalidConfig, validate_extents};
 use crate::control::DiskCounters;
+use crate::memory::{GuestMemoryMmap, VolatileSlice};
 use crate::virtio::chain::Segments;
 use crate::virtio::guest_io;
 

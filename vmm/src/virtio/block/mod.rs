@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use virtio_bindings::virtio_blk as bindings;
 use virtio_queue::Queue;
-use vm_memory::GuestMemoryMmap;
 
 use self::backing::DiskError;
 use self::request::{ID_BYTES, MAX_RANGES, Range, Request};
 use super::chain::{self, Chain};
-use super::{Broken, DeviceKind, UsedQueues, VirtioDevice, copy_config};
+use super::{Broken, DeviceKind, DeviceState, StateError, UsedQueues, VirtioDevice, copy_config, state};
 use crate::config::SECTOR_BYTES;
+use crate::memory::GuestMemoryMmap;
 
 mod backing;
 mod request;
@@ -49,6 +49,11 @@ impl Block {
         id[..name.len()].copy_from_slice(name.as_bytes());
         let config = config_space(&disk);
         Self { disk, id, config }
+    }
+
+    /// What a snapshot says of the disk.
+    fn state(&self) -> DeviceState {
+        DeviceState::Block { capacity_bytes: self.disk.capacity_bytes(), read_only: self.disk.is_read_only() }
     }
 
     /// Does one request and gives the number of data bytes written to the guest.
@@ -189,5 +194,13 @@ impl VirtioDevice for Block {
             used.add(index);
         }
         Ok(used)
+    }
+
+    fn save(&self) -> Result<DeviceState, StateError> {
+        Ok(self.state())
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        state::expect_same(state, self.state())
     }
 }

@@ -1,8 +1,7 @@
 //! What a driver asks of a block device, as the bytes of a chain say it (virtio 1.2, section 5.2.6).
 
-use vm_memory::GuestMemoryMmap;
-
 use crate::config::SECTOR_BYTES;
+use crate::memory::GuestMemoryMmap;
 use crate::virtio::Broken;
 use crate::virtio::chain::{Chain, Segments};
 

@@ -18,7 +18,6 @@ mod transport;
 use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use self::interrupt::Interrupt;
@@ -27,6 +26,7 @@ use self::transport::Transport;
 use super::{Broken, DeviceKind, VirtioDevice};
 use crate::bus::BusDevice;
 use crate::event_loop::HostWatch;
+use crate::memory::GuestMemoryMmap;
 
 /// What a device is connected to.
 pub(crate) struct Connections {

@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 use virtio_queue::{Queue, QueueT};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use super::registers::{self, status};
 use super::{Connections, MmioDevice};
 use crate::bus::BusDevice;
 use crate::event_loop::EventLoop;
-use crate::virtio::{Broken, DeviceKind, UsedQueues, VirtioDevice};
+use crate::memory::GuestMemoryMmap;
+use crate::virtio::{Broken, DeviceKind, DeviceState, StateError, UsedQueues, VirtioDevice};
 
 const MEMORY_BYTES: usize = 1 << 20;
 const DESCRIPTORS: u64 = 0x1000;
@@ -98,6 +99,14 @@ impl VirtioDevice for Mirror {
     ) -> Result<UsedQueues, Broken> {
         rustix::io::read(self.host.as_ref().unwrap(), &mut [0; 8]).unwrap();
         self.queue_event(1, memory, queues)
+    }
+
+    fn save(&self) -> Result<DeviceState, StateError> {
+        Err(StateError::NotSavable("a mirror"))
+    }
+
+    fn restore(&mut self, _state: &DeviceState) -> Result<(), StateError> {
+        Err(StateError::NotSavable("a mirror"))
     }
 }
 

@@ -13,12 +13,13 @@ use virtio_bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, VRING_AVAIL_F_NO_INTERRUPT,
 };
 use virtio_queue::{Error as QueueError, Queue, QueueT};
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::OnBroken;
 use super::interrupt::Interrupt;
 use super::registers::{self, status};
 use crate::event_loop::HostWatch;
+use crate::memory::GuestMemoryMmap;
 use crate::virtio::{Broken, UsedQueues, VirtioDevice};
 
 /// What the ring and the transport offer, whatever the device.

@@ -12,8 +12,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
     send, shutdown, socket_with,
 };
-use vm_memory::{GuestMemoryMmap, VolatileSlice};
 
+use crate::memory::{GuestMemoryMmap, VolatileSlice};
 use crate::virtio::chain::Segments;
 use crate::virtio::guest_io;
 

@@ -9,14 +9,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use virtio_queue::Queue;
-use vm_memory::GuestMemoryMmap;
 
 use self::host_socket::Received;
 use self::packet::{HEADER_BYTES, Header, Operation};
 use self::poller::Token;
 use self::switchboard::{Switchboard, Turn};
 use super::chain::{self, Chain};
-use super::{Broken, DeviceKind, UsedQueues, VirtioDevice, copy_config};
+use super::{Broken, DeviceKind, DeviceState, StateError, UsedQueues, VirtioDevice, copy_config, state};
+use crate::memory::GuestMemoryMmap;
 
 mod connection;
 mod host_socket;
@@ -238,5 +238,13 @@ impl VirtioDevice for Vsock {
         queues: &mut [&mut Queue],
     ) -> Result<UsedQueues, Broken> {
         self.process(memory, queues)
+    }
+
+    fn save(&self) -> Result<DeviceState, StateError> {
+        Ok(DeviceState::Vsock)
+    }
+
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        state::expect_same(state, DeviceState::Vsock)
     }
 }

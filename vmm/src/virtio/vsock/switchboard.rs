@@ -11,13 +11,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::net::Shutdown;
-use vm_memory::GuestMemoryMmap;
 
 use super::connection::{Action, Connection};
 use super::host_socket::{Handshake, HandshakeState, HostSocket};
 use super::packet::{Header, Operation, STREAM};
 use super::poller::{News, Poller, Token};
 use crate::control::VsockCounters;
+use crate::memory::GuestMemoryMmap;
 use crate::virtio::chain::Segments;
 
 /// The host's context id (virtio 1.2, section 5.10.4).

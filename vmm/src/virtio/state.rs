@@ -1,0 +1,38 @@
+//! What of a device a snapshot keeps beyond its queues, and how a device refuses to be saved or to go on.
+//!
+//! One variant for each kind, as plain data. Whoever restores reads a file that may be anybody's: a device compares
+//! or checks every value before it takes it over.
+
+use serde::{Deserialize, Serialize};
+
+/// A device's own part of a snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum DeviceState {
+    /// The disk that is bound to the device of a restored machine must be like the old one.
+    Block {
+        capacity_bytes: u64,
+        read_only: bool,
+    },
+    Console,
+    Rng,
+    /// Connections do not outlive the machine they were made by: the guest is told, see `vsock`.
+    Vsock,
+}
+
+/// Why a device cannot be saved, or not go on from a state.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub(crate) enum StateError {
+    #[cfg_attr(not(test), expect(dead_code, reason = "devices with a helper process refuse like this"))]
+    #[error("{0} cannot be part of a snapshot")]
+    NotSavable(&'static str),
+    #[error("it was another device: {saved:?} instead of {own:?}")]
+    Differs { saved: DeviceState, own: DeviceState },
+}
+
+/// For devices whose state must be what it was.
+///
+/// # Errors
+/// It is not.
+pub(crate) fn expect_same(saved: &DeviceState, own: DeviceState) -> Result<(), StateError> {
+    if *saved == own { Ok(()) } else { Err(StateError::Differs { saved: saved.clone(), own }) }
+}
