@@ -64,7 +64,9 @@ pub(crate) fn open(
         Vsock::listen(directory.join(files::VSOCK), config.guest_cid).map_err(failed(files::VSOCK))?;
     let mut disks = Vec::with_capacity(config.disks.len());
     for (index, disk) in config.disks.iter().enumerate() {
-        disks.push(Arc::new(Disk::open(disk).map_err(|source| DeviceError::Disk { index, source })?));
+        let disk = Arc::new(Disk::open(disk).map_err(|source| DeviceError::Disk { index, source })?);
+        disk.tell_failures(console_log.clone(), index);
+        disks.push(disk);
     }
     let handles = DeviceHandles { vsock: vsock.statistics(), console_log: console_log.clone(), disks };
     let block = |(index, disk): (usize, &Arc<Disk>)| {

@@ -37,7 +37,7 @@ fn kvm_opens() -> bool {
 }
 
 /// In the words that `cargo xtask test` repeats in its summary. A test's thread has its name.
-fn skip(reason: &str) {
+pub(crate) fn skip(reason: &str) {
     let thread = std::thread::current();
     eprintln!("skipped: {}: {reason}", thread.name().unwrap_or("a test"));
 }

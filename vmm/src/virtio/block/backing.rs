@@ -6,12 +6,15 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rustix::fs::FallocateFlags;
 
+use super::failures::Failures;
 use crate::config::{DiskAccess, DiskConfig, Extent, InvalidConfig, validate_extents};
+use crate::console_log::ConsoleLog;
 use crate::control::DiskCounters;
 use crate::memory::{GuestMemoryMmap, VolatileSlice};
 use crate::virtio::chain::Segments;
@@ -49,6 +52,7 @@ pub(crate) struct Disk {
     access: DiskAccess,
     extents: RwLock<Vec<OpenExtent>>,
     statistics: Statistics,
+    failures: Failures,
 }
 
 /// An [`Extent`] with its file open and its place on the disk known.
@@ -58,6 +62,8 @@ struct OpenExtent {
     length: u64,
     file: File,
     file_offset: u64,
+    /// It had a name when it was opened; what never had one cannot lose it.
+    was_named: bool,
 }
 
 /// A part of a request that one extent, or none, answers.
@@ -88,6 +94,7 @@ impl Disk {
             access: config.access,
             extents: RwLock::new(extents),
             statistics: Statistics::default(),
+            failures: Failures::default(),
         })
     }
 
@@ -117,6 +124,15 @@ impl Disk {
             discarded_bytes: load(&self.statistics.discarded_bytes),
             errors: load(&self.statistics.errors),
         }
+    }
+
+    /// From now on the console log tells of this disk's failures, as those of the machine's `index`-th.
+    pub(crate) fn tell_failures(&self, log: Arc<ConsoleLog>, index: usize) {
+        self.failures.tell(log, index);
+    }
+
+    pub(super) fn failures(&self) -> &Failures {
+        &self.failures
     }
 
     pub(super) fn statistics(&self) -> &Statistics {
@@ -155,7 +171,10 @@ impl Disk {
         memory: &GuestMemoryMmap,
     ) -> Result<(), DiskError> {
         self.each_piece(start, from, memory, |piece, slices| match piece.extent {
-            Some(extent) if !self.is_read_only() => extent.transfer(piece.start, slices, guest_io::write_at),
+            Some(extent) if !self.is_read_only() => {
+                extent.check_length()?;
+                extent.transfer(piece.start, slices, guest_io::write_at)
+            }
             _ => Err(DiskError::Refused),
         })
     }
@@ -176,7 +195,7 @@ impl Disk {
             return Ok(());
         }
         let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(extents.iter().try_for_each(|extent| extent.file.sync_data())?)
+        Ok(extents.iter().try_for_each(OpenExtent::flush)?)
     }
 
     fn each_piece(
@@ -206,6 +225,7 @@ impl Disk {
         let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
         for piece in self.pieces(&extents, start, length)? {
             let Some(extent) = piece.extent else { continue };
+            extent.check_length()?;
             let offset = extent.file_offset + (piece.start - extent.start);
             rustix::fs::fallocate(&extent.file, mode | FallocateFlags::KEEP_SIZE, offset, piece.length)
                 .map_err(|e| match e {
@@ -244,6 +264,25 @@ impl Disk {
 impl OpenExtent {
     fn end(&self) -> u64 {
         self.start + self.length
+    }
+
+    /// A file that was cut short under the running guest has lost some of its data; writing behind the cut would
+    /// make it long enough again, with zeros where the loss could no longer be seen.
+    fn check_length(&self) -> io::Result<()> {
+        let length = self.file.metadata()?.len();
+        if length < self.file_offset + self.length {
+            return Err(io::Error::other(format!("the disk's file was cut to {length} bytes")));
+        }
+        Ok(())
+    }
+
+    /// Brings what was written to the storage, under a name by which it can be found again.
+    fn flush(&self) -> io::Result<()> {
+        self.file.sync_data()?;
+        if self.was_named && self.file.metadata()?.nlink() == 0 {
+            return Err(io::Error::other("the disk's file was deleted"));
+        }
+        Ok(())
     }
 
     /// Moves all of `slices` from or to the file, for the part of the extent that begins at `start` on the disk.
@@ -301,8 +340,9 @@ fn open_extents(extents: &[Extent], access: DiskAccess) -> Result<Vec<OpenExtent
     for extent in extents {
         let failed = |source| BindError::File { path: extent.path.display().to_string(), source };
         let file = open_file(extent, access).map_err(failed)?;
+        let was_named = file.metadata().map_err(failed)?.nlink() > 0;
         let length = extent.length_bytes;
-        opened.push(OpenExtent { start, length, file, file_offset: extent.offset_bytes });
+        opened.push(OpenExtent { start, length, file, file_offset: extent.offset_bytes, was_named });
         start += length;
     }
     Ok(opened)

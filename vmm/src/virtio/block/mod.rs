@@ -17,6 +17,7 @@ use crate::config::SECTOR_BYTES;
 use crate::memory::GuestMemoryMmap;
 
 mod backing;
+mod failures;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -109,8 +110,11 @@ impl Block {
     fn answer(&self, chain: &Chain, memory: &GuestMemoryMmap) -> Result<usize, Broken> {
         let request = request::parse(chain, memory)?;
         let result = self.perform(&request, memory);
-        if result.is_err() {
+        if let Err(error) = &result {
             self.disk.statistics().errors.fetch_add(1, Ordering::Relaxed);
+            if let DiskError::Io(error) = error {
+                self.disk.failures().add(&request.describe(), error);
+            }
         }
         let status = match result {
             Ok(_) => bindings::VIRTIO_BLK_S_OK,

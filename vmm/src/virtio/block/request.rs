@@ -36,6 +36,20 @@ pub(super) enum Request {
     Malformed,
 }
 
+impl Request {
+    /// For the log: what could not be done.
+    pub(super) fn describe(&self) -> String {
+        match self {
+            Self::Read { start, into } => format!("read {} bytes at {start}", into.len()),
+            Self::Write { start, from } => format!("write {} bytes at {start}", from.len()),
+            Self::Flush => "flush".to_owned(),
+            Self::Discard(ranges) => format!("discard {} ranges", ranges.len()),
+            Self::WriteZeroes(ranges) => format!("zero {} ranges", ranges.len()),
+            Self::GetId { .. } | Self::Unsupported | Self::Malformed => "answer a request".to_owned(),
+        }
+    }
+}
+
 /// A range of the disk, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Range {

@@ -2,13 +2,14 @@
 
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempDir};
 use virtio_queue::desc::split::Descriptor;
 
 use super::*;
 use crate::config::{DiskAccess, DiskConfig, Extent};
+use crate::console_log::ConsoleLog;
 use crate::virtio::test_driver::{self, Driver, INDIRECT, NEXT, WRITE};
 
 const READ: u32 = 0;
@@ -229,6 +230,106 @@ fn the_disk_says_who_it_is() {
     assert_eq!(config[60..], [0; 4], "zeros beyond the end");
     bench.device.read_config(u64::MAX, &mut config);
     assert_eq!(config, [0; 64]);
+}
+
+/// What the console log says of a disk's failures.
+struct Log {
+    directory: TempDir,
+}
+
+impl Log {
+    fn of(disk: &Disk) -> Self {
+        let directory = TempDir::new().unwrap();
+        let log = ConsoleLog::create(&directory.path().join("console"), 1 << 16).unwrap();
+        disk.tell_failures(Arc::new(log), 3);
+        Self { directory }
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("console")).unwrap()
+    }
+}
+
+#[test]
+fn a_disk_that_shrinks_under_its_guest_fails_and_is_not_patched_with_zeros() {
+    let (mut bench, file) = scratch();
+    let log = Log::of(&bench.disk);
+    file.as_file().set_len(4096).unwrap();
+    assert_eq!(bench.request(READ, 7, &[], 1024).1, IO_ERROR, "half of it is gone");
+    assert_eq!(bench.request(READ, 64, &[], 512).1, IO_ERROR);
+    assert_eq!(bench.request(WRITE_SECTORS, 100, &[1; 512], 0).1, IO_ERROR);
+    assert_eq!(bench.request(DISCARD, 0, &range(64, 8, 0), 0).1, IO_ERROR);
+    assert_eq!(bench.request(WRITE_ZEROES, 0, &range(64, 8, 1), 0).1, IO_ERROR);
+    assert_eq!(file.as_file().metadata().unwrap().len(), 4096, "nothing made it long again");
+    assert_eq!(bench.read(0, 4096), [0xaa; 4096], "what is left can be rescued");
+    let text = log.text();
+    assert!(text.contains("disk 3: cannot read 512 bytes at 32768: "), "{text}");
+    assert!(text.contains("disk 3: cannot write 512 bytes at 51200: the disk's file was cut to 4096 bytes"));
+    assert_eq!(bench.disk.counters().errors, 5);
+}
+
+#[test]
+fn a_disk_that_is_deleted_under_its_guest_can_be_read_and_not_flushed() {
+    let (mut bench, file) = scratch();
+    let log = Log::of(&bench.disk);
+    assert_eq!(bench.request(FLUSH, 0, &[], 0).1, OK);
+    file.close().unwrap();
+    assert_eq!(bench.read(0, 512), [0xaa; 512]);
+    assert_eq!(bench.request(FLUSH, 0, &[], 0).1, IO_ERROR, "nobody will find it again");
+    assert!(log.text().contains("disk 3: cannot flush: the disk's file was deleted"), "{}", log.text());
+}
+
+#[test]
+fn a_disk_that_never_had_a_name_has_none_to_lose() {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(4096).unwrap();
+    let path = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file)));
+    let extent = Extent { path, offset_bytes: 0, length_bytes: 4096 };
+    let mut bench = Bench::new(4096, DiskAccess::ReadWrite, vec![extent]);
+    assert_eq!(bench.request(FLUSH, 0, &[], 0).1, OK);
+}
+
+#[test]
+fn a_guest_that_retries_does_not_fill_the_log() {
+    let (mut bench, file) = scratch();
+    let log = Log::of(&bench.disk);
+    file.as_file().set_len(0).unwrap();
+    for _ in 0..100 {
+        assert_eq!(bench.request(READ, 0, &[], 512).1, IO_ERROR);
+    }
+    assert_eq!(log.text().lines().count(), 8);
+    assert!(log.text().ends_with("further failures are only counted\n"));
+    assert_eq!(bench.disk.counters().errors, 100);
+}
+
+/// A file system of 64 KiB for this thread alone; `None`, and said so, where that is not allowed.
+fn tiny_file_system(at: &Path) -> Option<()> {
+    use nix::mount::{MsFlags, mount};
+    let none: Option<&str> = None;
+    let mounted = nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+        .and_then(|()| mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none))
+        .and_then(|()| mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some("size=64k")));
+    mounted.map_err(|error| crate::stub_guest::skip(&format!("cannot mount a tmpfs: {error}"))).ok()
+}
+
+#[test]
+fn a_full_host_disk_is_the_guests_io_error_and_room_makes_it_good_again() {
+    let directory = TempDir::new().unwrap();
+    let Some(()) = tiny_file_system(directory.path()) else { return };
+    let path = directory.path().join("scratch");
+    let file = std::fs::File::create(&path).unwrap();
+    file.set_len(1 << 20).unwrap();
+    let ballast = directory.path().join("ballast");
+    std::fs::write(&ballast, [1; 48 << 10]).unwrap();
+    let extent = Extent { path, offset_bytes: 0, length_bytes: 1 << 20 };
+    let mut bench = Bench::new(1 << 20, DiskAccess::ReadWrite, vec![extent]);
+    let log = Log::of(&bench.disk);
+    let data = vec![7; 32 << 10];
+    assert_eq!(bench.request(WRITE_SECTORS, 0, &data, 0).1, IO_ERROR);
+    assert!(log.text().contains("cannot write 32768 bytes at 0: No space left on device"), "{}", log.text());
+    std::fs::remove_file(ballast).unwrap();
+    assert_eq!(bench.request(WRITE_SECTORS, 0, &data, 0).1, OK);
+    assert_eq!(bench.read(0, 32 << 10), data);
 }
 
 #[test]
