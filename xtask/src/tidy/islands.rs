@@ -11,7 +11,7 @@ use super::tree::Tree;
 /// The files that may contain `unsafe`, each with what it wraps.
 const ISLANDS: [(&str, &str); 8] = [
     ("guest-agent/src/sys.rs", "system calls that have no safe wrapper"),
-    ("vmm/src/kvm.rs", "KVM's ioctls and the structures shared with it"),
+    ("vmm/src/kvm/mod.rs", "KVM's ioctls and the structures shared with it"),
     ("vmm/src/memory.rs", "mappings of guest memory"),
     ("vmm/src/stub_guest/program.rs", "guests written in assembly, for the tests"),
     ("vmm/src/tcg/child.rs", "a child process that the kernel ends with us"),
