@@ -2,7 +2,10 @@
 //!
 //! Says nothing of what runs inside. Validation is [`MachineConfig::validate`]; everything behind it trusts the values.
 
+use std::collections::HashSet;
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -48,6 +51,17 @@ pub struct MachineConfig {
     pub command_line: String,
     /// In guest order: the first is `vda`.
     pub disks: Vec<DiskConfig>,
+    /// In guest order: the first is `eth0`. Only [`Accelerator::Kvm`] has them.
+    #[serde(default)]
+    pub network_cards: Vec<NetworkCardConfig>,
+    /// Lets the guest give memory back. Only [`Accelerator::Kvm`] has it.
+    #[serde(default)]
+    pub balloon: Option<BalloonConfig>,
+    /// Host directories in the guest. With any, all of the guest's memory is shareable with other processes, which
+    /// costs huge pages (unless the host gives them to shared memory) and snapshots. Only [`Accelerator::Kvm`] has
+    /// them.
+    #[serde(default)]
+    pub shares: Vec<ShareConfig>,
     /// The guest's vsock context id, above 2.
     pub guest_cid: u32,
     /// The console file is kept under this many bytes.
@@ -82,6 +96,45 @@ pub struct Extent {
     pub length_bytes: u64,
 }
 
+/// One virtio network card on a TAP interface of the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkCardConfig {
+    pub mac: MacAddress,
+    /// The name of an interface that exists.
+    pub tap: String,
+    /// What the guest is told of the network's largest packet, in bytes without the Ethernet header.
+    #[serde(default)]
+    pub mtu: Option<u16>,
+}
+
+/// A unicast address of a network card. As text: six pairs of hexadecimal digits between colons.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct MacAddress(pub [u8; 6]);
+
+/// The virtio memory balloon: memory the guest does without, for a while or until it needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BalloonConfig {
+    /// What the guest is asked to give back at boot; changed over the control socket.
+    pub target_mib: u32,
+    /// The guest takes memory back on its own before it runs out of it.
+    pub deflate_on_oom: bool,
+    /// The guest tells which memory it does not use, without being asked, and the host takes it back.
+    pub report_free_pages: bool,
+}
+
+/// One virtio file system, served by another process over the vhost-user protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShareConfig {
+    /// What the guest mounts it by.
+    pub tag: String,
+    /// The Unix socket on which its server listens.
+    pub socket: PathBuf,
+}
+
 /// Sizes are whole sectors (virtio 1.2, section 5.2.4).
 pub const SECTOR_BYTES: u64 = 512;
 /// Bounds of one machine; each is refused with its name in the message.
@@ -91,7 +144,15 @@ pub const MAX_MEMORY_MIB: u32 = 1 << 20;
 pub const MAX_DISKS: usize = 8;
 /// A disk put together from 127 pieces and a head fits many times.
 pub const MAX_EXTENTS: usize = 1024;
-pub const MAX_COMMAND_LINE_BYTES: usize = 1024;
+pub const MAX_NETWORK_CARDS: usize = 8;
+pub const MAX_SHARES: usize = 4;
+/// Fixed by virtio 1.2, section 5.11.4.
+pub const MAX_SHARE_TAG_BYTES: usize = 36;
+/// The kernel's IFNAMSIZ, without the terminating zero.
+pub const MAX_TAP_NAME_BYTES: usize = 15;
+/// What IPv4 takes for granted (virtio 1.2, section 5.1.4.1).
+pub const MIN_MTU_BYTES: u16 = 68;
+pub const MAX_COMMAND_LINE_BYTES: usize = 896;
 
 #[derive(Debug, thiserror::Error)]
 #[error("machine configuration: {field}: {problem}")]
@@ -115,7 +176,104 @@ impl MachineConfig {
         check(self.disks.len() <= MAX_DISKS, "disks", format!("at most {MAX_DISKS}"))?;
         let command_line = self.command_line.len() <= MAX_COMMAND_LINE_BYTES && self.command_line.is_ascii();
         check(command_line, "command_line", format!("at most {MAX_COMMAND_LINE_BYTES} ASCII characters"))?;
-        self.disks.iter().try_for_each(DiskConfig::validate)
+        self.disks.iter().try_for_each(DiskConfig::validate)?;
+        self.validate_accelerator()?;
+        self.validate_network_cards()?;
+        self.validate_balloon()?;
+        self.validate_shares()
+    }
+
+    /// What QEMU would have to be told of, and is not.
+    fn validate_accelerator(&self) -> Result<(), InvalidConfig> {
+        let by_kvm = |absent, field| {
+            check(
+                absent || self.accelerator == Accelerator::Kvm,
+                field,
+                "the accelerator tcg has none, use kvm",
+            )
+        };
+        by_kvm(self.network_cards.is_empty(), "network_cards")?;
+        by_kvm(self.balloon.is_none(), "balloon")?;
+        by_kvm(self.shares.is_empty(), "shares")
+    }
+
+    fn validate_network_cards(&self) -> Result<(), InvalidConfig> {
+        let cards = &self.network_cards;
+        check(cards.len() <= MAX_NETWORK_CARDS, "network_cards", format!("at most {MAX_NETWORK_CARDS}"))?;
+        cards.iter().try_for_each(NetworkCardConfig::validate)?;
+        let macs: HashSet<_> = cards.iter().map(|card| card.mac).collect();
+        check(macs.len() == cards.len(), "network_cards.mac", "two cards have the same")?;
+        let taps: HashSet<_> = cards.iter().map(|card| &card.tap).collect();
+        check(taps.len() == cards.len(), "network_cards.tap", "two cards have the same")
+    }
+
+    fn validate_balloon(&self) -> Result<(), InvalidConfig> {
+        let target_mib = self.balloon.map_or(0, |balloon| balloon.target_mib);
+        check(target_mib <= self.memory_mib, "balloon.target_mib", "more than the machine's memory")
+    }
+
+    fn validate_shares(&self) -> Result<(), InvalidConfig> {
+        let shares = &self.shares;
+        check(shares.len() <= MAX_SHARES, "shares", format!("at most {MAX_SHARES}"))?;
+        let fits = |share: &ShareConfig| (1..=MAX_SHARE_TAG_BYTES).contains(&share.tag.len());
+        let is_text = |share: &ShareConfig| !share.tag.contains('\0');
+        let tags = format!("1 to {MAX_SHARE_TAG_BYTES} bytes, none of them zero");
+        check(shares.iter().all(|share| fits(share) && is_text(share)), "shares.tag", tags)?;
+        let different: HashSet<_> = shares.iter().map(|share| &share.tag).collect();
+        check(different.len() == shares.len(), "shares.tag", "two shares have the same")
+    }
+}
+
+impl NetworkCardConfig {
+    fn validate(&self) -> Result<(), InvalidConfig> {
+        let is_name = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b'%';
+        let named = (1..=MAX_TAP_NAME_BYTES).contains(&self.tap.len()) && self.tap.bytes().all(is_name);
+        let name = format!("an interface's name, 1 to {MAX_TAP_NAME_BYTES} printable characters");
+        check(named, "network_cards.tap", name)?;
+        let mtu = self.mtu.is_none_or(|mtu| mtu >= MIN_MTU_BYTES);
+        check(mtu, "network_cards.mtu", format!("at least {MIN_MTU_BYTES}"))
+    }
+}
+
+impl FromStr for MacAddress {
+    type Err = InvalidConfig;
+
+    fn from_str(text: &str) -> Result<Self, InvalidConfig> {
+        let problem = || InvalidConfig {
+            field: "network_cards.mac",
+            problem: format!("{text:?} is no unicast address like 02:00:00:00:00:01"),
+        };
+        let mut bytes = [0; 6];
+        let mut pairs = text.split(':');
+        for byte in &mut bytes {
+            let pair = pairs.next().filter(|pair| pair.len() == 2).ok_or_else(problem)?;
+            let is_hexadecimal = pair.bytes().all(|digit| digit.is_ascii_hexdigit());
+            *byte = u8::from_str_radix(pair, 16).ok().filter(|_| is_hexadecimal).ok_or_else(problem)?;
+        }
+        // The lowest bit of the first byte says that it is many's address (IEEE 802).
+        let is_unicast = bytes[0] & 1 == 0 && bytes != [0; 6];
+        if pairs.next().is_none() && is_unicast { Ok(Self(bytes)) } else { Err(problem()) }
+    }
+}
+
+impl TryFrom<String> for MacAddress {
+    type Error = InvalidConfig;
+
+    fn try_from(text: String) -> Result<Self, InvalidConfig> {
+        text.parse()
+    }
+}
+
+impl From<MacAddress> for String {
+    fn from(address: MacAddress) -> Self {
+        address.to_string()
+    }
+}
+
+impl fmt::Display for MacAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
     }
 }
 
@@ -150,6 +308,70 @@ mod tests {
 
     fn extent(offset_bytes: u64, length_bytes: u64) -> Extent {
         Extent { path: "/x".into(), offset_bytes, length_bytes }
+    }
+
+    #[test]
+    fn addresses_of_cards_are_read_and_written_as_text() {
+        let mac: MacAddress = "02:0a:Ff:00:00:01".parse().unwrap();
+        assert_eq!(mac, MacAddress([2, 10, 255, 0, 0, 1]));
+        assert_eq!(serde_json::to_string(&mac).unwrap(), r#""02:0a:ff:00:00:01""#);
+        for nonsense in
+            ["", "02", "02:00:00:00:00:00:00", "01:00:00:00:00:01", "00:00:00:00:00:00", "+2:00:00:00:00:01"]
+        {
+            assert!(nonsense.parse::<MacAddress>().is_err(), "{nonsense}");
+        }
+    }
+
+    /// The smallest machine, as text, with more fields.
+    fn machine(accelerator: &str, more: &str) -> Result<(), String> {
+        let text = format!(
+            r#"{{"id": "m", "accelerator": "{accelerator}", "vcpus": 1, "memory_mib": 64, "kernel": "k",
+                "initramfs": null, "command_line": "", "disks": [], "guest_cid": 3, "console_limit_bytes": 0,
+                "qemu": "q"{more}}}"#
+        );
+        let config: MachineConfig = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        config.validate().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn cards_balloons_and_shares_are_checked_by_name() {
+        let card = |mac: &str, tap: &str| format!(r#"{{"mac": "{mac}", "tap": "{tap}"}}"#);
+        let (one, two) = (card("02:00:00:00:00:01", "tap0"), card("02:00:00:00:00:02", "tap1"));
+        let share = |tag: &str| format!(r#"{{"tag": "{tag}", "socket": "/s"}}"#);
+        let balloon = |mib: u32| {
+            format!(r#"{{"target_mib": {mib}, "deflate_on_oom": true, "report_free_pages": true}}"#)
+        };
+        let (data, long) = (share("data"), share(&"x".repeat(37)));
+        for (field, value, problem) in [
+            ("network_cards", format!("[{one}, {two}]"), None),
+            ("network_cards", format!("[{one}, {one}]"), Some("network_cards.mac: two cards")),
+            ("network_cards", format!("[{}]", card("02:00:00:00:00:01", "")), Some("network_cards.tap")),
+            ("network_cards", format!("[{}]", card("02:00:00:00:00:01", "a/b")), Some("network_cards.tap")),
+            ("network_cards", format!("[{}]", card("03:00:00:00:00:01", "t")), Some("no unicast address")),
+            (
+                "network_cards",
+                format!("[{}]", vec![one.clone(); 9].join(",")),
+                Some("network_cards: at most 8"),
+            ),
+            ("balloon", balloon(64), None),
+            ("balloon", balloon(65), Some("balloon.target_mib: more than")),
+            ("shares", format!("[{data}]"), None),
+            ("shares", format!("[{data}, {data}]"), Some("shares.tag: two shares")),
+            ("shares", format!("[{}]", share("")), Some("shares.tag: 1 to 36 bytes")),
+            ("shares", format!("[{long}]"), Some("shares.tag: 1 to 36 bytes")),
+        ] {
+            let more = format!(r#", "{field}": {value}"#);
+            let result = machine("kvm", &more).err().unwrap_or_default();
+            let matches = problem.map_or(result.is_empty(), |problem| result.contains(problem));
+            assert!(matches, "{more}: {result:?}");
+        }
+        for (field, value) in
+            [("network_cards", format!("[{one}]")), ("balloon", balloon(0)), ("shares", format!("[{data}]"))]
+        {
+            let refusal = machine("tcg", &format!(r#", "{field}": {value}"#)).unwrap_err();
+            assert!(refusal.contains(field) && refusal.contains("use kvm"), "{refusal}");
+        }
+        assert_eq!(machine("tcg", ""), Ok(()));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(crate) enum DeviceError {
     Disk { index: usize, source: BindError },
     #[error("{file}")]
     File { file: &'static str, source: io::Error },
+    #[error("{field}: this berth-vmm has no such device yet")]
+    Unknown { field: &'static str },
 }
 
 /// What an accelerator is given to run a machine with.
@@ -56,6 +58,7 @@ pub(crate) fn open(
     directory: &Path,
     config: &MachineConfig,
 ) -> Result<(DeviceSet, DeviceHandles), DeviceError> {
+    refuse_unknown(config)?;
     let failed = |file| move |source| DeviceError::File { file, source };
     let console_log = ConsoleLog::create(&directory.join(files::CONSOLE), config.console_limit_bytes)
         .map_err(failed(files::CONSOLE))?;
@@ -81,4 +84,17 @@ pub(crate) fn open(
         console_log,
     };
     Ok((devices, handles))
+}
+
+/// What the configuration can say before the devices are there.
+fn refuse_unknown(config: &MachineConfig) -> Result<(), DeviceError> {
+    let fields = [
+        ("network_cards", !config.network_cards.is_empty()),
+        ("balloon", config.balloon.is_some()),
+        ("shares", !config.shares.is_empty()),
+    ];
+    match fields.into_iter().find(|(_, is_set)| *is_set) {
+        Some((field, _)) => Err(DeviceError::Unknown { field }),
+        None => Ok(()),
+    }
 }

@@ -24,7 +24,8 @@ const LONGEST_DEVICE: &str = " virtio_mmio.device=4K@0x00000000:00";
 
 // What `layout` leaves room for.
 const _: () = assert!(
-    BASE.len() + SOFTWARE_KVM.len() + 1 + layout::MAX_VIRTIO_DEVICES as usize * LONGEST_DEVICE.len() <= 1024
+    (BASE.len() + SOFTWARE_KVM.len() + 1 + layout::MAX_VIRTIO_DEVICES as usize * LONGEST_DEVICE.len()) as u64
+        <= layout::OWN_COMMAND_LINE_BYTES
 );
 
 /// The whole line for a machine with `virtio_devices` devices; what is `configured` comes last and so wins.
@@ -34,7 +35,7 @@ pub(crate) fn compose(virtio_devices: u32, virtualization: Virtualization, confi
         line += SOFTWARE_KVM;
     }
     for index in 0..virtio_devices {
-        let (start, irq) = (layout::virtio_start(index), layout::VIRTIO_FIRST_IRQ + index);
+        let (start, irq) = (layout::virtio_start(index), layout::virtio_irq(index));
         line += &format!(" virtio_mmio.device={}K@{start:#x}:{irq}", VIRTIO_DEVICE_BYTES / 1024);
     }
     if !configured.is_empty() {

@@ -43,10 +43,7 @@ pub(crate) enum StartError {
     Boot(#[from] BootError),
     #[error("the machine's address map: {0}")]
     Map(#[from] Overlap),
-    #[error(
-        "{count} virtio devices are more than the {} there are interrupt lines for",
-        layout::MAX_VIRTIO_DEVICES
-    )]
+    #[error("{count} virtio devices are more than the {} that there is room for", layout::MAX_VIRTIO_DEVICES)]
     TooManyDevices { count: usize },
     #[error("cannot start the machine's threads: {0}")]
     Threads(#[from] io::Error),
@@ -187,11 +184,16 @@ fn connect_virtio(
 ) -> Result<[(&'static str, EventLoop); 2], StartError> {
     let mut disks = EventLoop::new()?;
     let mut others = EventLoop::new()?;
+    let mut lines = VirtioLines {
+        machine,
+        shared: devices.len().saturating_sub(layout::VIRTIO_LINES as usize),
+        lines: Vec::new(),
+    };
     for (index, device) in (0..).zip(devices) {
         let event_loop = if device.kind() == DeviceKind::Block { &mut disks } else { &mut others };
         let connections = Connections {
             memory: memory.clone(),
-            interrupt: interrupt_line(machine, layout::VIRTIO_FIRST_IRQ + index)?,
+            interrupt: lines.of_device(index)?,
             host_watch: event_loop.next_host_watch(),
             on_broken: report_broken(console.clone(), index),
         };
@@ -204,6 +206,32 @@ fn connect_virtio(
         mmio.insert(start, layout::VIRTIO_DEVICE_BYTES, device)?;
     }
     Ok([("disks", disks), ("devices", others)])
+}
+
+/// The interrupt lines of virtio devices. Those that share one write the same descriptor: KVM pulses a line for one
+/// descriptor at a time, while pulses by way of two could overlap and be one.
+struct VirtioLines<'m> {
+    machine: &'m kvm::Machine,
+    /// How many of the first devices' lines have a second device.
+    shared: usize,
+    lines: Vec<EventFd>,
+}
+
+impl VirtioLines<'_> {
+    /// To be called for one device after the other.
+    fn of_device(&mut self, index: u32) -> Result<EventFd, StartError> {
+        let irq = layout::virtio_irq(index);
+        if index >= layout::VIRTIO_LINES
+            && let Some(shared) = self.lines.get((irq - layout::VIRTIO_FIRST_IRQ) as usize)
+        {
+            return Ok(shared.try_clone()?);
+        }
+        let line = interrupt_line(self.machine, irq)?;
+        if self.lines.len() < self.shared {
+            self.lines.push(line.try_clone()?);
+        }
+        Ok(line)
+    }
 }
 
 /// The console log is where people look when a machine misbehaves.

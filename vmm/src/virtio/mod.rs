@@ -45,8 +45,12 @@ pub(crate) enum DeviceKind {
 pub(crate) struct Broken(pub(crate) String);
 
 /// Queues to which the device has added used buffers; the transport notifies the driver if it wants to hear of it.
+/// Says besides whether the configuration space has changed, of which the driver hears in any case.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UsedQueues(u64);
+
+/// In the place of a queue that no device has.
+const CONFIGURATION: u32 = 63;
 
 impl UsedQueues {
     pub(crate) const NONE: Self = Self(0);
@@ -57,6 +61,15 @@ impl UsedQueues {
 
     pub(crate) fn contains(self, queue: usize) -> bool {
         self.0 >> queue & 1 == 1
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "balloons, which come next, change theirs"))]
+    pub(crate) fn add_configuration(&mut self) {
+        self.0 |= 1 << CONFIGURATION;
+    }
+
+    pub(crate) fn has_configuration(self) -> bool {
+        self.0 >> CONFIGURATION & 1 == 1
     }
 }
 
@@ -73,6 +86,9 @@ pub(crate) trait VirtioDevice: Send {
 
     /// Reads the device's configuration space; bytes beyond its end are zeros.
     fn read_config(&self, offset: u64, data: &mut [u8]);
+
+    /// The driver writes to the configuration space. What is not there, or not the driver's to write, stays as it is.
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
 
     /// The driver is ready: these features were negotiated, the queues may be used.
     fn activate(&mut self, features: u64);

@@ -117,11 +117,11 @@ impl BusDevice for MmioDevice {
         }
     }
 
-    /// Registers have 32 bits; other widths are no access to them. No device of ours has configuration to write.
+    /// Registers have 32 bits; other widths are no access to them.
     fn write(&self, offset: u64, data: &[u8]) {
-        if let Ok(value) = <[u8; 4]>::try_from(data)
-            && offset < registers::CONFIG
-        {
+        if let Some(config_offset) = offset.checked_sub(registers::CONFIG) {
+            self.lock().write_config(config_offset, data);
+        } else if let Ok(value) = <[u8; 4]>::try_from(data) {
             self.write_register(offset, u32::from_le_bytes(value));
         }
     }

@@ -33,11 +33,14 @@ pub(crate) struct Mirror {
     /// How often the device was reset, and whether it answers everything with [`Broken`].
     resets: Arc<AtomicUsize>,
     breaks: bool,
+    config: [u8; 6],
+    config_changes: bool,
 }
 
 impl Mirror {
     pub(crate) fn new() -> Self {
-        Self { host: None, resets: Arc::default(), breaks: false }
+        let config = *b"config";
+        Self { host: None, resets: Arc::default(), breaks: false, config, config_changes: false }
     }
 
     fn give_back(memory: &GuestMemoryMmap, queue: &mut Queue) -> Result<(), Broken> {
@@ -62,8 +65,14 @@ impl VirtioDevice for Mirror {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        for (byte, value) in data.iter_mut().zip(b"config".iter().skip(usize::try_from(offset).unwrap())) {
+        for (byte, value) in data.iter_mut().zip(self.config.iter().skip(usize::try_from(offset).unwrap())) {
             *byte = *value;
+        }
+    }
+
+    fn write_config(&mut self, offset: u64, data: &[u8]) {
+        if let (Ok(offset @ 0..6), [byte]) = (usize::try_from(offset), data) {
+            self.config[offset] = *byte;
         }
     }
 
@@ -85,6 +94,9 @@ impl VirtioDevice for Mirror {
         Self::give_back(memory, queues[index])?;
         let mut used = UsedQueues::NONE;
         used.add(index);
+        if self.config_changes {
+            used.add_configuration();
+        }
         Ok(used)
     }
 
@@ -238,6 +250,30 @@ fn configuration_is_read_in_any_width_and_ends_in_zeros() {
     assert_eq!(&byte, b"f");
     bench.device.read(registers::CONFIG + 0xe00, &mut byte);
     assert_eq!(byte, [0]);
+}
+
+#[test]
+fn configuration_is_written_by_the_byte_and_nothing_lies_behind_it() {
+    let bench = Bench::new(Mirror::new());
+    bench.device.write(registers::CONFIG, b"C");
+    bench.device.write(registers::CONFIG + 6, b"x");
+    bench.device.write(u64::MAX, b"x");
+    let mut data = [0xaa; 8];
+    bench.device.read(registers::CONFIG, &mut data);
+    assert_eq!(&data, b"Config\0\0");
+}
+
+#[test]
+fn a_changed_configuration_has_a_generation_and_an_interrupt_of_its_own() {
+    let bench = Bench::active(Mirror { config_changes: true, ..Mirror::new() });
+    // VIRTQ_AVAIL_F_NO_INTERRUPT is about buffers.
+    bench.memory.write_obj(1u16, GuestAddress(AVAILABLE)).unwrap();
+    let before = bench.read(registers::CONFIG_GENERATION);
+    bench.offer(0, 1);
+    bench.device.notified(0);
+    assert_ne!(bench.read(registers::CONFIG_GENERATION), before);
+    assert_eq!(bench.interrupt.read().unwrap(), 1);
+    assert_eq!(bench.read(registers::INTERRUPT_STATUS), 2);
 }
 
 #[test]

@@ -44,6 +44,7 @@ pub(super) struct Transport {
     host_watch: HostWatch,
     on_broken: OnBroken,
     status: u32,
+    config_generation: u32,
     device_features_select: u32,
     driver_features_select: u32,
     driver_features: u64,
@@ -68,6 +69,7 @@ impl Transport {
             host_watch,
             on_broken,
             status: 0,
+            config_generation: 0,
             device_features_select: 0,
             driver_features_select: 0,
             driver_features: 0,
@@ -86,14 +88,17 @@ impl Transport {
             registers::QUEUE_READY => self.selected().map_or(0, |queue| queue.ready().into()),
             registers::STATUS => self.status,
             registers::SHARED_MEMORY_FIRST..=registers::SHARED_MEMORY_LAST => u32::MAX,
-            // No device of ours changes its configuration while it runs.
-            registers::CONFIG_GENERATION => 0,
+            registers::CONFIG_GENERATION => self.config_generation,
             _ => 0,
         }
     }
 
     pub(super) fn read_config(&self, offset: u64, data: &mut [u8]) {
         self.device.read_config(offset, data);
+    }
+
+    pub(super) fn write_config(&mut self, offset: u64, data: &[u8]) {
+        self.device.write_config(offset, data);
     }
 
     pub(super) fn write(&mut self, offset: u64, value: u32, interrupt: &Interrupt) {
@@ -256,6 +261,11 @@ impl Transport {
     ) {
         let mut queues: Vec<&mut Queue> = self.queues.iter_mut().collect();
         let used = call(&mut *self.device, &self.memory, &mut queues);
+        if used.as_ref().is_ok_and(|used| used.has_configuration()) {
+            // So that a driver that reads several fields knows that they belong together (section 2.5.2).
+            self.config_generation = self.config_generation.wrapping_add(1);
+            interrupt.configuration_changed();
+        }
         match used.and_then(|used| self.is_interrupt_wanted(used)) {
             Ok(true) => interrupt.used_buffers(),
             Ok(false) => {}
