@@ -18,6 +18,7 @@ use crate::virtio::mmio::MmioDevice;
 
 /// Events fetched at a time: more than a machine's devices cause at once.
 const BATCH: usize = 32;
+const FOREVER_MS: i32 = -1;
 
 /// What an event means. Travels as epoll's 64 bits of user data: a device's number and what of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,21 +98,35 @@ impl EventLoop {
     }
 
     fn run(&self) -> io::Result<()> {
+        while self.turn(FOREVER_MS)? != Turn::Stop {}
+        Ok(())
+    }
+
+    /// Waits up to `timeout_ms` for events, and calls the devices they are for.
+    pub(crate) fn turn(&self, timeout_ms: i32) -> io::Result<Turn> {
         let mut events = [EpollEvent::default(); BATCH];
-        loop {
-            let ready = match self.epoll.wait(-1, &mut events) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                result => result?,
-            };
-            for event in &events[..ready] {
-                match Token::unpack(event.data()) {
-                    Token::Stop => return Ok(()),
-                    Token::Queue { device, queue } => self.devices[device as usize].notified(queue as usize),
-                    Token::Host { device } => self.devices[device as usize].host_ready(),
-                }
+        let ready = match self.epoll.wait(timeout_ms, &mut events) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            result => result?,
+        };
+        for event in &events[..ready] {
+            match Token::unpack(event.data()) {
+                Token::Stop => return Ok(Turn::Stop),
+                Token::Queue { device, queue } => self.devices[device as usize].notified(queue as usize),
+                Token::Host { device } => self.devices[device as usize].host_ready(),
             }
         }
+        Ok(if ready == 0 { Turn::Idle } else { Turn::Worked })
     }
+}
+
+/// What one turn of a loop came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Turn {
+    Worked,
+    /// Nothing happened in the time given.
+    Idle,
+    Stop,
 }
 
 /// A loop on its thread. Dropping it stops the thread and waits for it.

@@ -11,9 +11,15 @@ pub mod control;
 mod control_server;
 mod device_set;
 mod devices;
-#[cfg_attr(not(test), expect(dead_code, reason = "snapshots, which come next, use it"))]
+#[cfg_attr(
+    not(any(test, feature = "fuzzing")),
+    expect(dead_code, reason = "snapshots, which come next, use it")
+)]
 mod dirty_pages;
 mod event_loop;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod kvm;
 mod kvm_machine;
 mod kvm_statistics;

@@ -19,6 +19,9 @@ use crate::{images, packages, tidy};
 
 /// The crate of the end-to-end tests, which start real machines.
 const END_TO_END: &str = "berth-tests";
+/// The crate of the fuzz targets: they are built here, for nothing else would notice when they no longer can be. The
+/// tests of what they call replay their corpus.
+const FUZZ_TARGETS: &str = "berth-fuzz";
 /// What tests say about themselves that belongs into the summary.
 const REMARKS: [&str; 2] = ["skipped: ", "accelerator: "];
 
@@ -28,11 +31,14 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     suite.step("format", || program::run(workspace.cargo().args(["fmt", "--all", "--check"])))?;
     suite.step("clippy", || clippy(workspace))?;
     suite.step("tidy", || tidy::run(workspace))?;
+    suite.step("fuzz targets", || {
+        program::run(workspace.cargo().args(["build", "--package", FUZZ_TARGETS]))
+    })?;
     let products = suite.step("build", || build::ensure(workspace))?;
     let images = suite.step("images", || images::ensure(workspace))?;
     let environment = Environment { products: &products, images: &images };
     let heard = suite.step("unit and integration tests", || {
-        let packages = ["--workspace", "--exclude", END_TO_END];
+        let packages = ["--workspace", "--exclude", END_TO_END, "--exclude", FUZZ_TARGETS];
         run_tests(workspace, &environment, &packages, "unit")
     })?;
     suite.add(heard);

@@ -10,7 +10,7 @@
 //! Version 2 only. Nothing here knows what kind of device it carries.
 
 mod interrupt;
-mod registers;
+pub(crate) mod registers;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transport;
