@@ -8,8 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::memory::VolatileSlice;
 
-/// What the kernel accepts in one call (IOV_MAX).
-const MAX_SLICES: usize = 1024;
+/// What the kernel accepts in one call (IOV_MAX); what is behind them is left out.
+pub(crate) const MAX_SLICES: usize = 1024;
 
 /// The kernel's form of a list of guest memory slices; the slices outlive it, see the callers' `slices`.
 fn io_vectors(slices: &[VolatileSlice<'_>]) -> Vec<libc::iovec> {

@@ -66,6 +66,7 @@ impl HostSocket {
 
     /// Reads into guest memory.
     pub(super) fn receive(&mut self, slices: &[VolatileSlice<'_>]) -> Received {
+        let slices = &slices[..slices.len().min(guest_io::MAX_SLICES)];
         let asked: usize = slices.iter().map(VolatileSlice::len).sum();
         match guest_io::receive(self.socket.as_fd(), slices) {
             Ok(0) => Received::End,

@@ -20,6 +20,8 @@ use crate::memory::GuestMemoryMmap;
 
 mod connection;
 mod host_socket;
+#[cfg(test)]
+mod hostile_tests;
 mod packet;
 mod poller;
 mod switchboard;

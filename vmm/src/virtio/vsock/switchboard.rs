@@ -158,6 +158,11 @@ impl Switchboard {
     }
 
     #[cfg(test)]
+    pub(super) fn waiting_turns(&self) -> usize {
+        self.turns.len()
+    }
+
+    #[cfg(test)]
     pub(super) fn untaken_bytes(&self) -> usize {
         self.untaken_bytes
     }
@@ -287,6 +292,10 @@ impl Switchboard {
     fn end(&mut self, token: Token) {
         let Some(Peer::Connected(peer)) = self.peers.remove(&token) else { return };
         self.by_ports.remove(&peer.ports);
+        if peer.scheduled {
+            // Not left for its turn to come: a guest that opens and resets without receiving would pile them up.
+            self.turns.retain(|waiting| *waiting != token);
+        }
         if peer.socket.untaken_bytes() > 0 {
             self.peers.insert(token, Peer::Draining(peer.socket));
         }

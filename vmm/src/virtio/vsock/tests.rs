@@ -14,25 +14,25 @@ use crate::virtio::test_driver::{self, Driver, Offer};
 
 const GUEST_CID: u64 = 3;
 const GUEST_PORT: u32 = 1024;
-const HOST_PORT: u32 = 52;
+pub(super) const HOST_PORT: u32 = 52;
 /// What the guest says it has room for.
 const GUEST_BUFFER: u32 = 1 << 20;
 
-struct Bench {
+pub(super) struct Bench {
     _directory: TempDir,
-    path: PathBuf,
-    memory: GuestMemoryMmap,
-    receive: Driver,
+    pub(super) path: PathBuf,
+    pub(super) memory: GuestMemoryMmap,
+    pub(super) receive: Driver,
     transmit: Driver,
     receive_queue: Queue,
     transmit_queue: Queue,
     offers: Vec<Offer>,
-    device: Vsock,
+    pub(super) device: Vsock,
 }
 
 impl Bench {
     /// A device whose guest has offered no receive buffers yet.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("vsock.sock");
         let memory = test_driver::memory(2);
@@ -53,7 +53,7 @@ impl Bench {
     }
 
     /// A guest that has offered this many receive buffers of 1044 bytes: 1000 for data.
-    fn with_buffers(count: usize) -> Self {
+    pub(super) fn with_buffers(count: usize) -> Self {
         let mut bench = Self::new();
         bench.offer_buffers(count);
         bench
@@ -66,13 +66,13 @@ impl Bench {
         }
     }
 
-    fn run(&mut self) -> Result<UsedQueues, Broken> {
+    pub(super) fn run(&mut self) -> Result<UsedQueues, Broken> {
         let queues = &mut [&mut self.receive_queue, &mut self.transmit_queue];
         self.device.queue_event(TRANSMIT_QUEUE, &self.memory, queues)
     }
 
     /// The guest sends a packet; the device works.
-    fn send(&mut self, header: Header, data: &[u8]) {
+    pub(super) fn send(&mut self, header: Header, data: &[u8]) {
         self.transmit.offer(&[&header.encode(), data], &[]);
         self.run().unwrap();
         self.transmit.returned();
@@ -105,7 +105,7 @@ impl Bench {
     }
 
     /// The host connects to the guest's port and is accepted; gives its socket and port.
-    fn connect_from_host(&mut self) -> (UnixStream, u32) {
+    pub(super) fn connect_from_host(&mut self) -> (UnixStream, u32) {
         let mut host = self.dial();
         let (request, _) = self.receive_one();
         assert_eq!((request.operation, request.destination_port), (Operation::Request, GUEST_PORT));
@@ -133,13 +133,13 @@ impl Bench {
         host
     }
 
-    fn counters(&self) -> crate::control::VsockCounters {
+    pub(super) fn counters(&self) -> crate::control::VsockCounters {
         self.device.statistics().counters()
     }
 }
 
 /// A packet from the guest's port to a port of the host.
-fn packet(host_port: u32, operation: Operation) -> Header {
+pub(super) fn packet(host_port: u32, operation: Operation) -> Header {
     Header {
         source_cid: GUEST_CID,
         destination_cid: 2,
@@ -154,11 +154,11 @@ fn packet(host_port: u32, operation: Operation) -> Header {
     }
 }
 
-fn data(host_port: u32, length: usize) -> Header {
+pub(super) fn data(host_port: u32, length: usize) -> Header {
     Header { length: u32::try_from(length).unwrap(), ..packet(host_port, Operation::ReadWrite) }
 }
 
-fn shutdown(host_port: u32, flags: u32) -> Header {
+pub(super) fn shutdown(host_port: u32, flags: u32) -> Header {
     Header { flags, ..packet(host_port, Operation::Shutdown) }
 }
 
