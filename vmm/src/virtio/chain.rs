@@ -52,7 +52,11 @@ pub(crate) fn pop(queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<Option<
         writable: Segments { is_for_writing: true, ..Segments::default() },
     };
     let mut complete = false;
-    for descriptor in descriptors {
+    for (index, descriptor) in descriptors.enumerate() {
+        // Empty ones count: a table of 65535 of them costs as much to walk as a full one.
+        if index == MAX_SEGMENTS {
+            return Err(Broken(format!("a chain of more than {MAX_SEGMENTS} descriptors")));
+        }
         let length = descriptor.len() as usize;
         let segment = Segment { address: descriptor.addr(), length };
         chain.add(segment, descriptor.is_write_only(), memory)?;
@@ -130,9 +134,6 @@ impl Chain {
         }
         if !memory.check_range(segment.address, segment.length) {
             return Err(Broken(format!("a descriptor outside memory, at {:#x}", segment.address.0)));
-        }
-        if self.readable.list.len() + self.writable.list.len() == MAX_SEGMENTS {
-            return Err(Broken(format!("a chain of more than {MAX_SEGMENTS} descriptors")));
         }
         if !writable && self.writable.length > 0 {
             return Err(Broken("a readable descriptor behind a writable one".into()));
@@ -216,5 +217,65 @@ impl Segments {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use virtio_queue::desc::split::Descriptor;
+
+    use super::*;
+    use crate::virtio::test_driver::{self, Driver, INDIRECT, NEXT, WRITE};
+
+    /// What becomes of an indirect table of these descriptors: (address, length, flags).
+    fn popped(table: &[(u64, u32, u16)]) -> Result<Chain, Broken> {
+        let memory = test_driver::memory(1);
+        let (mut driver, mut queue) = Driver::new(&memory, 0);
+        let mut bytes = Vec::new();
+        for (next, (address, length, flags)) in (1u16..).zip(table) {
+            bytes.extend(address.to_le_bytes());
+            bytes.extend(length.to_le_bytes());
+            bytes.extend([*flags, next].map(u16::to_le_bytes).as_flattened());
+        }
+        let address = driver.place(&bytes);
+        let length = u32::try_from(bytes.len()).unwrap();
+        driver.describe(0, Descriptor::new(address, length, INDIRECT, 0));
+        driver.make_available(0);
+        pop(&mut queue, &memory).map(|chain| chain.expect("one was offered"))
+    }
+
+    #[track_caller]
+    fn refuses(table: &[(u64, u32, u16)], why: &str) {
+        let refusal = popped(table).unwrap_err().to_string();
+        assert!(refusal.contains(why), "{refusal}");
+    }
+
+    #[test]
+    fn readable_and_writable_parts_come_apart_and_empty_ones_are_nothing() {
+        let table = [(0x5000, 8, NEXT), (0, 0, NEXT | WRITE), (0x6000, 4, NEXT), (0x7000, 16, WRITE)];
+        let chain = popped(&table).unwrap();
+        assert_eq!((chain.readable.len(), chain.writable.len()), (12, 16));
+    }
+
+    #[test]
+    fn chains_of_too_many_descriptors_are_refused_empty_or_not() {
+        for length in [0, 1] {
+            let mut table = vec![(0x5000, length, NEXT); MAX_SEGMENTS + 1];
+            refuses(&table, "more than 256");
+            table.truncate(MAX_SEGMENTS);
+            table[MAX_SEGMENTS - 1].2 = 0;
+            assert_eq!(popped(&table).unwrap().readable.len(), MAX_SEGMENTS * length as usize);
+        }
+    }
+
+    #[test]
+    fn chains_that_break_the_rules_are_refused() {
+        refuses(&[(0x5000, 1, NEXT | WRITE), (0x6000, 1, 0)], "behind a writable one");
+        refuses(&[(1 << 20, 1, 0)], "outside memory");
+        refuses(&[((1 << 20) - 1, 2, 0)], "outside memory");
+        refuses(&[(u64::MAX, 2, 0)], "outside memory");
+        refuses(&[(0x5000, 1, NEXT)], "without an end");
+        // A table inside a table.
+        refuses(&[(0x5000, 1, NEXT), (0x6000, 16, INDIRECT)], "without an end");
     }
 }
