@@ -11,6 +11,7 @@ mod script;
 mod simple_devices;
 #[cfg(test)]
 mod tests;
+mod vsock;
 
 /// A target: plays `input`, and panics if that breaks a promise.
 pub type Target = fn(input: &[u8]);
@@ -21,6 +22,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("console", simple_devices::console),
     ("mmio", mmio::registers),
     ("rng", simple_devices::rng),
+    ("vsock", vsock::vsock),
 ];
 
 /// The target with this name.

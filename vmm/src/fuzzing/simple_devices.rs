@@ -15,7 +15,7 @@ use crate::console_log::ConsoleLog;
 use crate::virtio::{Block, Console, Disk, Rng};
 
 /// Files are made once for all inputs, in memory where the host has a file system there.
-fn directory() -> TempDir {
+pub(super) fn directory() -> TempDir {
     tempfile::tempdir_in("/dev/shm")
         .or_else(|_| tempfile::tempdir())
         .expect("a directory for a few small files")
