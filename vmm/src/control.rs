@@ -19,6 +19,11 @@ pub enum Request {
         disk: usize,
         extents: Vec<Extent>,
     },
+    /// Asks the guest to give back memory until this much is missing, or to take some again. Answered with
+    /// [`Reply::Done`] at once; how far the guest is, [`Counters`] say.
+    SetBalloon {
+        target_mib: u32,
+    },
     /// Stops the vCPUs. Answered when none of them runs guest code any more.
     Pause,
     Resume,
@@ -33,7 +38,7 @@ pub enum Request {
 pub enum Reply {
     Done,
     Status(Status),
-    Counters(Counters),
+    Counters(Box<Counters>),
     Error { message: String },
 }
 
@@ -59,6 +64,9 @@ pub struct Counters {
     pub disks: Vec<DiskCounters>,
     pub vsock: VsockCounters,
     pub console_bytes: u64,
+    /// `None` without a balloon.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balloon: Option<BalloonCounters>,
     /// One for each vCPU, where KVM counts: not under tcg, nor before the vCPUs exist.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vcpus: Vec<VcpuCounters>,
@@ -105,6 +113,33 @@ pub struct VsockCounters {
     pub to_guest_bytes: u64,
     pub to_host_bytes: u64,
     pub refused_packets: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BalloonCounters {
+    pub target_mib: u32,
+    /// What the guest says it has given back, and not taken again.
+    pub actual_mib: u32,
+    /// Taken back by the host, because the balloon was inflated, and because the guest reported pages as free. Pages
+    /// that the guest used again meanwhile count again.
+    pub inflated_bytes: u64,
+    pub reported_bytes: u64,
+    /// The guest's own view of its memory, from between the last two requests for counters.
+    pub guest: Option<GuestMemoryStatistics>,
+}
+
+/// What a guest says of its memory (virtio 1.2, section 5.5.6.3). A guest may leave out any of it, and may lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuestMemoryStatistics {
+    pub total_bytes: Option<u64>,
+    pub free_bytes: Option<u64>,
+    /// Free, or to be had without swapping.
+    pub available_bytes: Option<u64>,
+    pub disk_cache_bytes: Option<u64>,
+    pub swapped_in_bytes: Option<u64>,
+    pub swapped_out_bytes: Option<u64>,
+    pub minor_faults: Option<u64>,
+    pub major_faults: Option<u64>,
 }
 
 /// Why a machine is no more.

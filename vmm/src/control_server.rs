@@ -46,10 +46,14 @@ impl Controlled {
     fn answer(&self, request: &Request) -> Reply {
         match request {
             Request::Status => Reply::Status(self.status()),
-            Request::Counters => Reply::Counters(self.counters()),
+            Request::Counters => Reply::Counters(Box::new(self.counters())),
             Request::BindDisk { disk, extents } => match self.devices.disks.get(*disk) {
                 Some(bound) => done(bound.bind(extents)),
                 None => error(format!("there is no disk {disk}")),
+            },
+            Request::SetBalloon { target_mib } => match &self.devices.balloon {
+                Some(balloon) => done(balloon.set_target(*target_mib)),
+                None => error("the machine has no balloon"),
             },
             Request::Pause => self.set_paused(true),
             Request::Resume => self.set_paused(false),

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use crate::config::{MachineConfig, files};
 use crate::console_log::ConsoleLog;
 use crate::control::Counters;
-use crate::virtio::{BindError, Block, Console, Disk, Rng, VirtioDevice, Vsock, VsockStatistics};
+use crate::virtio::{
+    Balloon, BalloonHandle, BindError, Block, Console, Disk, Rng, VirtioDevice, Vsock, VsockStatistics,
+};
 
 /// Why a device could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +18,8 @@ pub(crate) enum DeviceError {
     Disk { index: usize, source: BindError },
     #[error("{file}")]
     File { file: &'static str, source: io::Error },
+    #[error("the balloon")]
+    Balloon(#[source] io::Error),
     #[error("{field}: this berth-vmm has no such device yet")]
     Unknown { field: &'static str },
 }
@@ -27,6 +31,7 @@ pub(crate) struct DeviceSet {
     pub(crate) vsock: Box<dyn VirtioDevice>,
     pub(crate) rng: Box<dyn VirtioDevice>,
     pub(crate) console: Box<dyn VirtioDevice>,
+    pub(crate) balloon: Option<Box<dyn VirtioDevice>>,
     /// Where the guest's words go that do not come through the console device.
     pub(crate) console_log: Arc<ConsoleLog>,
 }
@@ -35,6 +40,7 @@ pub(crate) struct DeviceSet {
 #[derive(Debug)]
 pub(crate) struct DeviceHandles {
     pub(crate) disks: Vec<Arc<Disk>>,
+    pub(crate) balloon: Option<Arc<BalloonHandle>>,
     vsock: Arc<VsockStatistics>,
     console_log: Arc<ConsoleLog>,
 }
@@ -45,6 +51,7 @@ impl DeviceHandles {
             disks: self.disks.iter().map(|disk| disk.counters()).collect(),
             vsock: self.vsock.counters(),
             console_bytes: self.console_log.printed_bytes(),
+            balloon: self.balloon.as_ref().map(|balloon| balloon.counters()),
             vcpus: Vec::new(),
         }
     }
@@ -71,7 +78,14 @@ pub(crate) fn open(
         disk.tell_failures(console_log.clone(), index);
         disks.push(disk);
     }
-    let handles = DeviceHandles { vsock: vsock.statistics(), console_log: console_log.clone(), disks };
+    let balloon = config.balloon.map(|balloon| Balloon::new(balloon, config.memory_mib));
+    let balloon = balloon.transpose().map_err(DeviceError::Balloon)?;
+    let handles = DeviceHandles {
+        balloon: balloon.as_ref().map(Balloon::handle),
+        vsock: vsock.statistics(),
+        console_log: console_log.clone(),
+        disks,
+    };
     let block = |(index, disk): (usize, &Arc<Disk>)| {
         Box::new(Block::new(disk.clone(), index)) as Box<dyn VirtioDevice>
     };
@@ -81,6 +95,7 @@ pub(crate) fn open(
         vsock: Box::new(vsock),
         rng: Box::new(Rng),
         console: Box::new(Console::new(console_log.clone())),
+        balloon: balloon.map(|balloon| Box::new(balloon) as Box<dyn VirtioDevice>),
         console_log,
     };
     Ok((devices, handles))
@@ -88,11 +103,7 @@ pub(crate) fn open(
 
 /// What the configuration can say before the devices are there.
 fn refuse_unknown(config: &MachineConfig) -> Result<(), DeviceError> {
-    let fields = [
-        ("network_cards", !config.network_cards.is_empty()),
-        ("balloon", config.balloon.is_some()),
-        ("shares", !config.shares.is_empty()),
-    ];
+    let fields = [("network_cards", !config.network_cards.is_empty()), ("shares", !config.shares.is_empty())];
     match fields.into_iter().find(|(_, is_set)| *is_set) {
         Some((field, _)) => Err(DeviceError::Unknown { field }),
         None => Ok(()),

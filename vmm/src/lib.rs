@@ -29,6 +29,7 @@ mod machine_thread;
 mod memory;
 mod process;
 mod qmp;
+mod reclaim;
 mod state_dir;
 #[cfg(test)]
 mod stub_guest;

@@ -18,7 +18,7 @@ use crate::layout;
 pub(crate) type GuestMemoryMmap = vm_memory::GuestMemoryMmap<DirtyPages>;
 /// A piece of [`GuestMemoryMmap`].
 pub(crate) type VolatileSlice<'a> = vm_memory::VolatileSlice<'a, BS<'a, DirtyPages>>;
-type GuestRegionMmap = vm_memory::GuestRegionMmap<DirtyPages>;
+pub(crate) type GuestRegionMmap = vm_memory::GuestRegionMmap<DirtyPages>;
 type MmapRegion = vm_memory::MmapRegion<DirtyPages>;
 
 /// Host and guest address must be congruent modulo this for KVM to map a huge page at once.

@@ -155,6 +155,11 @@ impl Segments {
         self.length
     }
 
+    /// Where the segments lie, in their order: address and length in bytes.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = (GuestAddress, usize)> {
+        self.list.iter().map(|segment| (segment.address, segment.length))
+    }
+
     /// `length` bytes from `start` on, or as many of them as there are.
     pub(crate) fn range(&self, start: usize, length: usize) -> Self {
         let mut range = Self { is_for_writing: self.is_for_writing, ..Self::default() };

@@ -17,6 +17,11 @@ pub(crate) enum DeviceState {
     Rng,
     /// Connections do not outlive the machine they were made by: the guest is told, see `vsock`.
     Vsock,
+    /// What was offered to the driver must be offered still; the size that is wanted is the new machine's.
+    Balloon {
+        features: u64,
+        actual_pages: u32,
+    },
 }
 
 /// Why a device cannot be saved, or not go on from a state.
