@@ -33,6 +33,8 @@ mod reclaim;
 mod state_dir;
 #[cfg(test)]
 mod stub_guest;
+#[cfg(test)]
+mod synthetic;
 mod tcg;
 mod vcpu;
 mod virtio;

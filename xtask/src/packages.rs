@@ -34,6 +34,12 @@ const PACKAGES: [Package; 11] = [
     package("busybox-static", "the content of the busybox image"),
 ];
 
+/// What `cargo xtask bench` measures with or against, and nothing else needs.
+const FOR_BENCHMARKS: [Package; 2] = [
+    package("fio", "the block device's peer: the same reads without a guest"),
+    package("strace", "counts the monitor's system calls"),
+];
+
 pub(crate) fn run() -> anyhow::Result<()> {
     for Package { name, reason } in &PACKAGES {
         println!("{name:20} {reason}");
@@ -46,7 +52,19 @@ pub(crate) fn run() -> anyhow::Result<()> {
 /// # Errors
 /// When packages are missing and we are not root: the message is the command that installs them.
 pub(crate) fn ensure() -> anyhow::Result<()> {
-    let missing = missing(&installed()?);
+    ensure_all(&PACKAGES)
+}
+
+/// The same for benchmarks alone.
+///
+/// # Errors
+/// As [`ensure`].
+pub(crate) fn ensure_for_benchmarks() -> anyhow::Result<()> {
+    ensure_all(&FOR_BENCHMARKS)
+}
+
+fn ensure_all(packages: &[Package]) -> anyhow::Result<()> {
+    let missing = missing(packages, &installed()?);
     if missing.is_empty() {
         return Ok(());
     }
@@ -76,11 +94,11 @@ fn installed() -> anyhow::Result<String> {
         .context("Berth is built with Debian's packages, and dpkg-query does not answer")
 }
 
-fn missing(installed: &str) -> Vec<&'static str> {
+fn missing(packages: &[Package], installed: &str) -> Vec<&'static str> {
     let present = |package: &Package| {
         installed.lines().any(|line| line.strip_prefix("installed ") == Some(package.name))
     };
-    PACKAGES.iter().filter(|package| !present(package)).map(|package| package.name).collect()
+    packages.iter().filter(|package| !present(package)).map(|package| package.name).collect()
 }
 
 #[cfg(test)]
@@ -94,7 +112,7 @@ mod tests {
             let status = if *name == "flex" { "config-files" } else { "installed" };
             list += &format!("{status} {name}\n");
         }
-        assert_eq!(missing(&list), ["flex"]);
-        assert_eq!(missing("").len(), PACKAGES.len());
+        assert_eq!(missing(&PACKAGES, &list), ["flex"]);
+        assert_eq!(missing(&PACKAGES, "").len(), PACKAGES.len());
     }
 }

@@ -10,6 +10,7 @@ pub(crate) const NEXT: u16 = 1;
 pub(crate) const WRITE: u16 = 2;
 pub(crate) const INDIRECT: u16 = 4;
 
+/// The size of a queue, unless a driver wants another.
 const SIZE: u16 = 64;
 /// Each queue of a test has this much memory: rings in the first page, buffers behind it.
 const QUEUE_BYTES: u64 = 1 << 20;
@@ -24,6 +25,7 @@ pub(crate) fn memory(queues: usize) -> GuestMemoryMmap {
 pub(crate) struct Driver {
     memory: GuestMemoryMmap,
     base: u64,
+    size: u16,
     next_descriptor: u16,
     offered: u16,
     seen: u16,
@@ -40,17 +42,23 @@ pub(crate) struct Offer {
 impl Driver {
     /// The `index`-th queue in `memory`, and the device's view of it.
     pub(crate) fn new(memory: &GuestMemoryMmap, index: u64) -> (Self, Queue) {
+        Self::with_size(memory, index, SIZE)
+    }
+
+    /// The same with this many descriptors, 256 at most.
+    pub(crate) fn with_size(memory: &GuestMemoryMmap, index: u64, size: u16) -> (Self, Queue) {
         let base = index * QUEUE_BYTES;
         let driver = Self {
             memory: memory.clone(),
             base,
+            size,
             next_descriptor: 0,
             offered: 0,
             seen: 0,
             next_buffer: base + 0x4000,
         };
-        let mut queue = Queue::new(SIZE).unwrap();
-        queue.set_size(SIZE);
+        let mut queue = Queue::new(size).unwrap();
+        queue.set_size(size);
         queue.set_event_idx(true);
         let low = |address: u64| Some(u32::try_from(address).unwrap());
         queue.set_desc_table_address(low(driver.table()), Some(0));
@@ -101,11 +109,11 @@ impl Driver {
         let count = u16::try_from(parts.len()).unwrap();
         for (index, (address, length, flags)) in (0..count).zip(parts) {
             let next = if index + 1 == count { 0 } else { NEXT };
-            let slot = (first + index) % SIZE;
+            let slot = (first + index) % self.size;
             let length = u32::try_from(length).unwrap();
-            self.describe(slot, Descriptor::new(address, length, flags | next, (slot + 1) % SIZE));
+            self.describe(slot, Descriptor::new(address, length, flags | next, (slot + 1) % self.size));
         }
-        self.next_descriptor = (first + count) % SIZE;
+        self.next_descriptor = (first + count) % self.size;
         self.make_available(first);
         Offer { head: first, writable }
     }
@@ -118,7 +126,7 @@ impl Driver {
 
     /// Makes the chain at `head` available, wherever that is.
     pub(crate) fn make_available(&mut self, head: u16) {
-        let slot = GuestAddress(self.available() + 4 + 2 * u64::from(self.offered % SIZE));
+        let slot = GuestAddress(self.available() + 4 + 2 * u64::from(self.offered % self.size));
         self.memory.write_obj(head, slot).unwrap();
         self.claim_available(1);
     }
@@ -134,7 +142,7 @@ impl Driver {
         let index: u16 = self.memory.read_obj(GuestAddress(self.used() + 2)).unwrap();
         let mut returned = Vec::new();
         while self.seen != index {
-            let entry = GuestAddress(self.used() + 4 + 8 * u64::from(self.seen % SIZE));
+            let entry = GuestAddress(self.used() + 4 + 8 * u64::from(self.seen % self.size));
             let [head, length]: [u32; 2] = self.memory.read_obj(entry).unwrap();
             returned.push((u16::try_from(head).unwrap(), length as usize));
             self.seen = self.seen.wrapping_add(1);

@@ -26,8 +26,13 @@ impl Figures {
 
     /// "min / p50 / p90" in milliseconds.
     pub(super) fn summary(&self) -> String {
+        self.summary_to(1)
+    }
+
+    /// The same with this many digits behind the point.
+    pub(super) fn summary_to(&self, digits: usize) -> String {
         let figure =
-            |percent| self.percentile_ms(percent).map_or_else(|| "-".into(), |ms| format!("{ms:.1}"));
+            |percent| self.percentile_ms(percent).map_or_else(|| "-".into(), |ms| format!("{ms:.digits$}"));
         format!("{} / {} / {}", figure(0), figure(50), figure(90))
     }
 }

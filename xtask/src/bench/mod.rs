@@ -9,6 +9,8 @@ mod report;
 
 mod start;
 
+mod vmm;
+
 use clap::Subcommand;
 
 use crate::workspace::Workspace;
@@ -24,10 +26,17 @@ pub(crate) enum Subject {
         #[arg(long, env = "BERTH_BENCH_DOCKERD", default_value = "unix:///var/run/docker.sock")]
         dockerd: String,
     },
+    /// One machine on /dev/kvm: start, cost, end, devices; beside QEMU's microvm and fio
+    Vmm {
+        /// How many runs of each
+        #[arg(long, default_value_t = 20)]
+        runs: u32,
+    },
 }
 
 pub(crate) fn run(workspace: &Workspace, subject: &Subject) -> anyhow::Result<()> {
     match subject {
         Subject::Start { runs, dockerd } => start::run(workspace, *runs, dockerd),
+        Subject::Vmm { runs } => vmm::run(workspace, *runs),
     }
 }

@@ -1,6 +1,7 @@
 //! `bench start`: from typing `run --rm busybox true` to its end, cold, with the daemon's own account of the start.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 
 use super::figures::Figures;
-use super::report;
+use super::report::{Section, as_mib_from_kib, conditions};
 use crate::daemon::Daemon;
 use crate::workspace::Workspace;
 use crate::{build, images, progress};
@@ -16,23 +17,23 @@ use crate::{build, images, progress};
 /// What both sides are asked for.
 const RUN: [&str; 4] = ["run", "--rm", "busybox", "true"];
 /// A start's phases in their order, as the daemon names them.
-pub(super) const PHASES: [&str; 5] = ["image", "machine", "kernel", "agent", "container"];
+const PHASES: [&str; 5] = ["image", "machine", "kernel", "agent", "container"];
 
 /// What was measured.
-pub(super) struct Measured {
-    pub(super) runs: u32,
-    pub(super) accelerator: String,
+struct Measured {
+    runs: u32,
+    accelerator: String,
     /// CLI to exit.
-    pub(super) ours: Figures,
-    pub(super) phases: BTreeMap<String, Figures>,
-    pub(super) idle_daemon_kib: u64,
-    pub(super) peer: Option<Peer>,
+    ours: Figures,
+    phases: BTreeMap<String, Figures>,
+    idle_daemon_kib: u64,
+    peer: Option<Peer>,
 }
 
 /// A dockerd that answered.
-pub(super) struct Peer {
-    pub(super) version: String,
-    pub(super) figures: Figures,
+struct Peer {
+    version: String,
+    figures: Figures,
 }
 
 pub(super) fn run(workspace: &Workspace, runs: u32, dockerd: &str) -> anyhow::Result<()> {
@@ -67,7 +68,31 @@ pub(super) fn run(workspace: &Workspace, runs: u32, dockerd: &str) -> anyhow::Re
         }
     }
     daemon.stop()?;
-    report::write(workspace, &measured)
+    Section::named("start").write(workspace, &render(&measured))
+}
+
+fn render(measured: &Measured) -> String {
+    let mut text = conditions(&format!("{} runs, accelerator `{}`", measured.runs, measured.accelerator));
+    let mut line = |words: std::fmt::Arguments<'_>| writeln!(text, "{words}").expect("a String takes all");
+    line(format_args!(""));
+    line(format_args!("| `run --rm busybox true` | min / p50 / p90, ms |"));
+    line(format_args!("|---|---|"));
+    line(format_args!("| berth, CLI to exit | {} |", measured.ours.summary()));
+    for phase in PHASES {
+        let figures = measured.phases.get(phase).cloned().unwrap_or_default();
+        line(format_args!("| – {phase} | {} |", figures.summary()));
+    }
+    match &measured.peer {
+        Some(peer) => line(format_args!(
+            "| docker on dockerd {}, CLI to exit | {} |",
+            peer.version,
+            peer.figures.summary()
+        )),
+        None => line(format_args!("| docker on dockerd | no dockerd answered in this run |")),
+    }
+    let idle_mib = as_mib_from_kib(measured.idle_daemon_kib);
+    line(format_args!("\nIdle daemon, no container: {idle_mib:.1} MiB resident."));
+    text
 }
 
 impl Measured {

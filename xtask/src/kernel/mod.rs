@@ -49,6 +49,12 @@ pub(crate) fn ensure(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     Ok(kernel)
 }
 
+/// The same path, if the cache holds it already.
+pub(crate) fn cached(workspace: &Workspace) -> anyhow::Result<Option<PathBuf>> {
+    let directory = workspace.cache("kernel").join(key(&read_recipe(workspace)?)?);
+    Ok(Some(directory.join("vmlinux")).filter(|kernel| kernel.exists()))
+}
+
 fn read_recipe(workspace: &Workspace) -> anyhow::Result<Recipe> {
     let path = workspace.path("kernel-config/berth.config");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;

@@ -1,0 +1,133 @@
+//! System calls until the guest first runs, and memory beyond the guest's own: goals 3 and 4.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, bail};
+
+use super::monitor::{Guest, Host, MEMORY_MIB, Side};
+use crate::progress;
+
+pub(super) struct Measured {
+    pub(super) ours: Costs,
+    pub(super) peer: Option<Costs>,
+}
+
+/// Of one monitor.
+pub(super) struct Costs {
+    /// From exec to the first KVM_RUN, of all threads; `None` without strace.
+    pub(super) system_calls: Option<usize>,
+    pub(super) memory: Memory,
+}
+
+/// In KiB, of everything that is mapped but the guest's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Memory {
+    pub(super) proportional_kib: u64,
+    pub(super) private_dirty_kib: u64,
+}
+
+pub(super) fn measure(host: &Host) -> anyhow::Result<Measured> {
+    progress::heading("system calls and memory of a monitor");
+    let ours = costs(host, Side::Ours)?;
+    let peer = if Host::has_peer() { Some(costs(host, Side::Peer)?) } else { None };
+    Ok(Measured { ours, peer })
+}
+
+fn costs(host: &Host, side: Side) -> anyhow::Result<Costs> {
+    let machine = host.start(side, Guest::Stub)?;
+    let path = format!("/proc/{}/smaps", machine.pid());
+    let maps = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let memory = beyond_guest(&maps).with_context(|| format!("no guest memory in {path}"))?;
+    drop(machine);
+    Ok(Costs { system_calls: system_calls(host, side)?, memory })
+}
+
+fn system_calls(host: &Host, side: Side) -> anyhow::Result<Option<usize>> {
+    if Command::new("strace").arg("--version").output().is_err() {
+        progress::note("no strace: system calls are not counted");
+        return Ok(None);
+    }
+    let log = host.directory.join("strace");
+    drop(host.prepare(side, Guest::Stub)?.traced(&log).start()?);
+    Ok(Some(calls_before_run(&fs::read_to_string(&log)?)?))
+}
+
+/// Lines of strace's that begin a call, up to the first that runs the guest.
+fn calls_before_run(log: &str) -> anyhow::Result<usize> {
+    let begins = |line: &&str| !line.contains(" resumed>") && line.contains('(');
+    let before: Vec<&str> = log.lines().take_while(|line| !line.contains("KVM_RUN")).collect();
+    if before.len() == log.lines().count() {
+        bail!("the monitor never ran its guest");
+    }
+    Ok(before.iter().filter(|line| begins(line)).count())
+}
+
+/// Sums up all mappings but those that lie in the guest's memory: the largest mapping's end is its end.
+fn beyond_guest(maps: &str) -> Option<Memory> {
+    let mappings = mappings(maps);
+    let guest_end = mappings.iter().max_by_key(|mapping| mapping.end - mapping.start)?.end;
+    let guest_start = guest_end.checked_sub(u64::from(MEMORY_MIB) << 20)?;
+    let outside = |mapping: &&Mapping| mapping.end <= guest_start || mapping.start >= guest_end;
+    let mut sum = Memory::default();
+    for mapping in mappings.iter().filter(outside) {
+        sum.proportional_kib += mapping.memory.proportional_kib;
+        sum.private_dirty_kib += mapping.memory.private_dirty_kib;
+    }
+    Some(sum)
+}
+
+struct Mapping {
+    start: u64,
+    end: u64,
+    memory: Memory,
+}
+
+/// What /proc/PID/smaps says (proc_pid_smaps(5)): a line of addresses, then named sizes.
+fn mappings(maps: &str) -> Vec<Mapping> {
+    let mut mappings: Vec<Mapping> = Vec::new();
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let (Some(first), second) = (words.next(), words.next()) else { continue };
+        if let Some((start, end)) = addresses(first) {
+            mappings.push(Mapping { start, end, memory: Memory::default() });
+        } else if let (Some(mapping), Some(kib)) =
+            (mappings.last_mut(), second.and_then(|kib| kib.parse().ok()))
+        {
+            match first {
+                "Pss:" => mapping.memory.proportional_kib = kib,
+                "Private_Dirty:" => mapping.memory.private_dirty_kib = kib,
+                _ => {}
+            }
+        }
+    }
+    mappings
+}
+
+fn addresses(range: &str) -> Option<(u64, u64)> {
+    let (start, end) = range.split_once('-')?;
+    Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_are_counted_once_even_when_they_are_interrupted() {
+        let log = "7 execve(\"x\") = 0\n7 read(3,  <unfinished ...>\n8 gettid() = 8\n7 <... read resumed>\"\") = 0\n\
+                   8 ioctl(9, KVM_RUN, 0) = 0\n8 write(1) = 1\n";
+        assert_eq!(calls_before_run(log).unwrap(), 3);
+        assert!(calls_before_run("7 execve(\"x\") = 0\n").is_err());
+    }
+
+    #[test]
+    fn the_guests_memory_is_left_out_in_all_its_pieces() {
+        let maps = "1000-2000 rw-p 00000000 00:00 0 \nSize: 4 kB\nPss: 3 kB\nPrivate_Dirty: 2 kB\n\
+                    10000000-11000000 rw-p 00000000 00:00 0\nPss: 99 kB\nPrivate_Dirty: 99 kB\n\
+                    11000000-20000000 rw-p 00000000 00:00 0\nPss: 99 kB\nPrivate_Dirty: 99 kB\n\
+                    20000000-20001000 rw-p 00000000 00:00 0\nPss: 1 kB\nPrivate_Dirty: 1 kB\n";
+        let expected = Memory { proportional_kib: 4, private_dirty_kib: 3 };
+        assert_eq!(beyond_guest(maps), Some(expected));
+    }
+}

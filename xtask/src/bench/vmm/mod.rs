@@ -1,0 +1,73 @@
+//! `bench vmm`: what one machine costs on `/dev/kvm`, beside QEMU's microvm and fio in the same run.
+//!
+//! Starting machines is measured from outside, with the release program: [`start`], [`cost`], [`rate`], [`end`]. The
+//! devices [`block`] and [`vsock`] are measured through their own queues, by synthetic [`drivers`] inside the
+//! monitor's crate.
+
+mod block;
+mod cost;
+mod drivers;
+mod end;
+mod monitor;
+mod rate;
+mod report;
+mod start;
+mod stub;
+mod vsock;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+
+use crate::workspace::Workspace;
+use crate::{kernel, packages, program, progress};
+
+use self::drivers::Drivers;
+use self::monitor::Host;
+
+/// Everything that was measured, in the order of the page.
+struct Measured {
+    start: start::Measured,
+    cost: cost::Measured,
+    rate: rate::Measured,
+    end: end::Measured,
+    block: Vec<block::Reads>,
+    vsock: vsock::Measured,
+}
+
+pub(super) fn run(workspace: &Workspace, runs: u32) -> anyhow::Result<()> {
+    if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        bail!("/dev/kvm does not open ({error}): there is nothing to measure here");
+    }
+    if let Err(error) = packages::ensure_for_benchmarks() {
+        progress::note(format_args!("measuring without what is missing: {error:#}"));
+    }
+    let directory =
+        tempfile::Builder::new().prefix("berth-bench-").tempdir().context("no temporary directory")?;
+    let stub = directory.path().join("stub");
+    stub::write(&stub)?;
+    let kernel = kernel::cached(workspace)?;
+    let large_stub = kernel.as_ref().map(|_| directory.path().join("large-stub"));
+    if let (Some(kernel), Some(path)) = (&kernel, &large_stub) {
+        stub::write_into(kernel, path)?;
+    }
+    let monitor = build_monitor(workspace)?;
+    let host = Host { monitor, directory: directory.path().to_path_buf(), stub, kernel, large_stub };
+    let drivers = Drivers::build(workspace)?;
+    let measured = Measured {
+        start: start::measure(&host, runs)?,
+        cost: cost::measure(&host)?,
+        rate: rate::measure(&host)?,
+        end: end::measure(&host, runs)?,
+        block: block::measure(&drivers, workspace)?,
+        vsock: vsock::measure(&drivers, directory.path())?,
+    };
+    report::write(workspace, &measured)
+}
+
+fn build_monitor(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    progress::heading("berth-vmm, in release mode");
+    let mut cargo = workspace.cargo();
+    program::run(cargo.args(["build", "--release", "--package=berth-vmm"]))?;
+    Ok(workspace.target("release/berth-vmm"))
+}

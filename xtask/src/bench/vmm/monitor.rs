@@ -1,0 +1,210 @@
+//! One machine of either side, from spawning the monitor to its first byte and its end.
+//!
+//! The clock is the same for both: it starts before the monitor is spawned, and stops when the byte that the guest
+//! wrote to its serial port can be read from a pipe that the monitor writes to.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::json;
+
+/// A guest kernel that is interpreted needs a second for its first words on a busy host.
+const BYTE_DEADLINE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+/// The kernel's earliest console, and nothing that would keep it silent.
+const EARLY_CONSOLE: &str = "earlycon=uart8250,io,0x3f8 ignore_loglevel";
+const DISK_BYTES: u64 = 1 << 20;
+pub(super) const MEMORY_MIB: u32 = 256;
+
+/// What there is to start.
+pub(super) struct Host {
+    /// `berth-vmm`.
+    pub(super) monitor: PathBuf,
+    /// Machines' directories are made here.
+    pub(super) directory: PathBuf,
+    pub(super) stub: PathBuf,
+    /// The product's kernel, if it was built, and the same file with the stub at its entries.
+    pub(super) kernel: Option<PathBuf>,
+    pub(super) large_stub: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// With a disk, vsock, entropy and console devices.
+    Ours,
+    /// Without any device but the serial port.
+    Peer,
+}
+
+/// What the guest runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guest {
+    Stub,
+    /// The product's kernel, of which only the stub at its entry is executed.
+    LargeStub,
+    /// The product's kernel, told to use its early console.
+    Kernel,
+}
+
+/// A machine whose guest has written.
+pub(super) struct Machine {
+    child: Child,
+    /// Ours only.
+    state: Option<PathBuf>,
+    _console: File,
+    pub(super) first_byte_after: Duration,
+}
+
+impl Host {
+    pub(super) fn has_peer() -> bool {
+        Command::new(QEMU).arg("--version").output().is_ok_and(|output| output.status.success())
+    }
+
+    fn guest_file(&self, guest: Guest) -> anyhow::Result<&Path> {
+        match guest {
+            Guest::Stub => Ok(&self.stub),
+            Guest::LargeStub => self.large_stub.as_deref().context("there is no kernel"),
+            Guest::Kernel => self.kernel.as_deref().context("there is no kernel"),
+        }
+    }
+
+    /// Starts a machine and waits for its first byte.
+    pub(super) fn start(&self, side: Side, guest: Guest) -> anyhow::Result<Machine> {
+        self.prepare(side, guest)?.start()
+    }
+
+    /// Everything that is not to be measured: files, directories, the command line.
+    pub(super) fn prepare(&self, side: Side, guest: Guest) -> anyhow::Result<Prepared> {
+        let directory = self.new_directory()?;
+        let kernel = self.guest_file(guest)?;
+        let words = if guest == Guest::Kernel { EARLY_CONSOLE } else { "" };
+        let console_path = directory.join("console.log");
+        // A pipe with a name: opened for both directions it never ends, whoever else closes it.
+        rustix::fs::mkfifoat(rustix::fs::CWD, &console_path, 0o600.into()).context("cannot make a pipe")?;
+        let console = OpenOptions::new().read(true).write(true).open(&console_path)?;
+        match side {
+            Side::Ours => {
+                write_configuration(&directory, kernel, words)?;
+                let mut command = Command::new(&self.monitor);
+                command.arg("--state-dir").arg(&directory);
+                Ok(Prepared { command, output: Stdio::null(), console, state: Some(directory) })
+            }
+            Side::Peer => {
+                let output = OpenOptions::new().write(true).open(&console_path)?.into();
+                Ok(Prepared { command: qemu(kernel, words), output, console, state: None })
+            }
+        }
+    }
+
+    fn new_directory(&self) -> anyhow::Result<PathBuf> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let directory = self.directory.join(format!("machine{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        fs::create_dir(&directory).with_context(|| format!("cannot create {}", directory.display()))?;
+        Ok(directory)
+    }
+}
+
+/// A machine that only has to be started.
+pub(super) struct Prepared {
+    command: Command,
+    output: Stdio,
+    console: File,
+    state: Option<PathBuf>,
+}
+
+impl Prepared {
+    /// Has strace write all system calls to `log`, of all threads. The tracer is a process of its own and ends with
+    /// what it traces, which is our child as ever.
+    pub(super) fn traced(self, log: &Path) -> Self {
+        let mut command = Command::new("strace");
+        command.args(["--daemonize", "--follow-forks", "--output"]).arg(log);
+        command.arg(self.command.get_program()).args(self.command.get_args());
+        Self { command, ..self }
+    }
+
+    /// From spawning to the first byte.
+    pub(super) fn start(mut self) -> anyhow::Result<Machine> {
+        let command = self.command.stdin(Stdio::null()).stdout(self.output).stderr(Stdio::null());
+        // Cargo sets it for us; every directory in it is searched for every library.
+        command.env_remove("LD_LIBRARY_PATH");
+        let begun = Instant::now();
+        let child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        let mut ready = [PollFd::new(&self.console, PollFlags::IN)];
+        let found = poll(&mut ready, Some(&BYTE_DEADLINE)).context("cannot wait for the guest")?;
+        let first_byte_after = begun.elapsed();
+        let mut machine = Machine { child, state: self.state, _console: self.console, first_byte_after };
+        if found == 0 {
+            bail!("no byte of the guest's: {}", machine.why_it_ended());
+        }
+        Ok(machine)
+    }
+}
+
+impl Machine {
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its state directory, if it is ours.
+    pub(super) fn state(&self) -> Option<&Path> {
+        self.state.as_deref()
+    }
+
+    fn why_it_ended(&mut self) -> String {
+        let exit = self.state.as_ref().and_then(|state| fs::read_to_string(state.join("exit.json")).ok());
+        let status = self.child.try_wait().ok().flatten().map(|status| status.to_string());
+        exit.or(status).unwrap_or_else(|| "it still runs".to_owned())
+    }
+
+    /// Waits for an end that was asked for in another way.
+    pub(super) fn wait(mut self) -> anyhow::Result<()> {
+        self.child.wait().context("cannot wait for the monitor")?;
+        Ok(())
+    }
+}
+
+/// However the measuring ends, no machine stays behind.
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended already.
+        self.child.kill().ok();
+        self.child.wait().ok();
+        if let Some(state) = &self.state {
+            // The whole directory goes at the end anyway.
+            fs::remove_dir_all(state).ok();
+        }
+    }
+}
+
+const QEMU: &str = "qemu-system-x86_64";
+
+/// QEMU's smallest machine with its quickest firmware, and nothing in it but a serial port.
+fn qemu(kernel: &Path, words: &str) -> Command {
+    const MACHINE: &str =
+        "microvm,acpi=off,pit=off,pic=off,rtc=off,pcie=off,usb=off,isa-serial=on,x-option-roms=off";
+    let mut command = Command::new(QEMU);
+    command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
+    command.args(["-machine", MACHINE, "-accel", "kvm", "-cpu", "host", "-bios", "qboot.rom"]);
+    command.args(["-m", &MEMORY_MIB.to_string()]);
+    command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+    command.arg("-kernel").arg(kernel).args(["-append", words]);
+    command
+}
+
+fn write_configuration(directory: &Path, kernel: &Path, words: &str) -> anyhow::Result<()> {
+    let disk = directory.join("disk");
+    File::create(&disk)?.set_len(DISK_BYTES)?;
+    let extent = json!({ "path": disk, "offset_bytes": 0, "length_bytes": DISK_BYTES });
+    let configuration = json!({
+        "id": "bench", "accelerator": "kvm", "vcpus": 1, "memory_mib": MEMORY_MIB,
+        "kernel": kernel, "initramfs": null, "command_line": words,
+        "disks": [{ "capacity_bytes": DISK_BYTES, "access": "read_write", "extents": [extent] }],
+        "guest_cid": 3, "console_limit_bytes": 1 << 20, "qemu": "",
+    });
+    fs::write(directory.join("machine.json"), configuration.to_string())?;
+    Ok(())
+}

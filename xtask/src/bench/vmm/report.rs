@@ -1,0 +1,128 @@
+//! The page's section: what was measured, beside the peers of the same run and Firecracker's published figures.
+
+use std::fmt::Write;
+
+use super::super::report::{Section, as_mib_from_kib, conditions};
+use super::Measured;
+use super::block::{Cache, Reads};
+use super::cost::Costs;
+use super::end;
+use super::rate;
+use super::start::{self, Pair};
+use super::vsock;
+use crate::workspace::Workspace;
+
+/// Measured on a host of this kind with the same method, in another run: see PERFORMANCE figures of the project.
+mod firecracker {
+    pub(super) const STUB: &str = "8.4";
+    pub(super) const KERNEL: &str = "16.8";
+    pub(super) const SYSTEM_CALLS: &str = "212, without devices";
+    pub(super) const PROPORTIONAL_MB: &str = "2.6";
+    pub(super) const PRIVATE_DIRTY_MB: &str = "0.33";
+}
+
+pub(super) fn write(workspace: &Workspace, measured: &Measured) -> anyhow::Result<()> {
+    let Measured { start, cost, rate, end, block, vsock } = measured;
+    let mut text = conditions(&format!("{} runs of each", start.runs));
+    starts(&mut text, start);
+    costs(&mut text, &cost.ours, cost.peer.as_ref());
+    rates(&mut text, rate);
+    ends(&mut text, end);
+    reads(&mut text, block);
+    streams(&mut text, vsock);
+    Section::named("vmm").write(workspace, &text)
+}
+
+fn line(text: &mut String, words: impl std::fmt::Display) {
+    writeln!(text, "{words}").expect("a String takes all");
+}
+
+fn starts(text: &mut String, start: &start::Measured) {
+    line(
+        text,
+        "\n| spawn to the guest's first byte, ms | berth-vmm, min / p50 / p90 | QEMU microvm | ratio of p50 | Firecracker, another run |",
+    );
+    line(text, "|---|---|---|---|---|");
+    let mut row = |name: &str, pair: &Pair, firecracker: &str| {
+        let (ours, peer) = (pair.ours.summary_to(2), pair.peer.summary_to(2));
+        line(text, format_args!("| {name} | {ours} | {peer} | {} | {firecracker} |", ratio(pair)));
+    };
+    row("a stub of 12 bytes, 256 MiB", &start.stub, firecracker::STUB);
+    row("the stub inside the product's kernel: loaded, not executed", &start.large_stub, firecracker::KERNEL);
+    row("the product's kernel, first byte of its early console", &start.kernel, "-");
+}
+
+fn ratio(pair: &Pair) -> String {
+    match (pair.ours.percentile_ms(50), pair.peer.percentile_ms(50)) {
+        (Some(ours), Some(peer)) => format!("{:.2}", ours / peer),
+        _ => "-".to_owned(),
+    }
+}
+
+fn costs(text: &mut String, ours: &Costs, peer: Option<&Costs>) {
+    line(text, "\n| cost of a running monitor | berth-vmm | QEMU microvm | Firecracker, another run |");
+    line(text, "|---|---|---|---|");
+    let mut row = |name: &str, of: &dyn Fn(&Costs) -> String, firecracker: &str| {
+        let peer = peer.map_or_else(|| "-".to_owned(), of);
+        line(text, format_args!("| {name} | {} | {peer} | {firecracker} |", of(ours)));
+    };
+    let calls = |costs: &Costs| costs.system_calls.map_or_else(|| "-".to_owned(), |calls| calls.to_string());
+    row("system calls from exec to the first KVM_RUN", &calls, firecracker::SYSTEM_CALLS);
+    let proportional = |costs: &Costs| format!("{:.2} MiB", as_mib_from_kib(costs.memory.proportional_kib));
+    row("PSS beyond guest memory", &proportional, firecracker::PROPORTIONAL_MB);
+    let dirty = |costs: &Costs| format!("{:.2} MiB", as_mib_from_kib(costs.memory.private_dirty_kib));
+    row("private dirty memory beyond the guest's", &dirty, firecracker::PRIVATE_DIRTY_MB);
+}
+
+fn rates(text: &mut String, rate: &rate::Measured) {
+    let peer = rate.peer.map_or_else(|| "not there".to_owned(), |rate| format!("{rate:.0}"));
+    line(
+        text,
+        format_args!(
+            "\nMachines started, heard and destroyed per second, {} at a time: berth-vmm {:.0}, QEMU microvm {peer}.",
+            rate.starters, rate.ours
+        ),
+    );
+}
+
+fn ends(text: &mut String, end: &end::Measured) {
+    line(text, "\n| after the request to shut down, ms | min / p50 / p90 |");
+    line(text, "|---|---|");
+    let rows =
+        [("its reply", &end.reply), ("`exit.json`", &end.exit_file), ("the process is gone", &end.process)];
+    for (name, figures) in rows {
+        line(text, format_args!("| {name} | {} |", figures.summary_to(2)));
+    }
+}
+
+fn reads(text: &mut String, reads: &[Reads]) {
+    line(
+        text,
+        "\n| random reads of 4 KiB a second, through the page cache | block device | fio, io_uring | ratio |",
+    );
+    line(text, "|---|---|---|---|");
+    for Reads { depth, cache, ours, fio } in reads {
+        let cache = match cache {
+            Cache::Cold => "from disk",
+            Cache::Warm => "cached",
+        };
+        let (peer, ratio) = match fio {
+            Some(fio) => (format!("{fio:.0}"), format!("{:.2}", ours / fio)),
+            None => ("-".to_owned(), "-".to_owned()),
+        };
+        line(text, format_args!("| {cache}, depth {depth} | {ours:.0} | {peer} | {ratio} |"));
+    }
+}
+
+fn streams(text: &mut String, vsock: &vsock::Measured) {
+    let calls =
+        vsock.system_calls_per_mib.map_or_else(|| "not counted".to_owned(), |calls| format!("{calls:.1}"));
+    line(
+        text,
+        format_args!(
+            "\nvsock, packets of 64 KiB to the host: {:.2} GB per CPU-second of the device's thread, {calls} system calls \
+             per MiB. A plain unix socket, written to in the same pieces: {:.2} GB per CPU-second.",
+            vsock.gigabytes_per_cpu_second, vsock.plain_gigabytes_per_cpu_second
+        ),
+    );
+}
