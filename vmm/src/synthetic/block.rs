@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use virtio_queue::Queue;
 use virtio_queue::desc::split::Descriptor;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::variable;
 use crate::config::{DiskAccess, DiskConfig, Extent};
+use crate::memory::GuestMemoryMmap;
 use crate::virtio::test_driver::{self, Driver, NEXT, WRITE};
 use crate::virtio::{Block, Disk, VirtioDevice};
 

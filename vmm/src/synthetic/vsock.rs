@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use virtio_queue::Queue;
 use virtio_queue::desc::split::Descriptor;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::{Bytes, GuestAddress};
 
 use super::{processor_time, variable};
+use crate::memory::GuestMemoryMmap;
 use crate::virtio::test_driver::{self, Driver, NEXT, WRITE};
 use crate::virtio::{VirtioDevice, Vsock};
 
