@@ -148,7 +148,8 @@ impl Drop for Place {
     }
 }
 
-fn converse(mut stream: &UnixStream, controlled: &Controlled) -> io::Result<()> {
+/// Answers a client until it closes, sends too long a line, or goes away.
+pub(crate) fn converse(mut stream: &UnixStream, controlled: &Controlled) -> io::Result<()> {
     let mut reader = BufReader::new(stream);
     let mut line = Vec::new();
     loop {

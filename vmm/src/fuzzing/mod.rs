@@ -4,6 +4,8 @@
 //! fuzzers in `fuzz/` call these functions, and so does the test that replays the corpus; no product has them.
 
 mod bench;
+mod control;
+mod files;
 mod guest_space;
 mod input;
 mod mmio;
@@ -20,6 +22,10 @@ pub type Target = fn(input: &[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("block", simple_devices::block),
     ("console", simple_devices::console),
+    ("control", control::control),
+    ("kernel", files::kernel),
+    ("kvm_statistics", files::kvm_statistics),
+    ("machine_json", files::machine_json),
     ("mmio", mmio::registers),
     ("rng", simple_devices::rng),
     ("vsock", vsock::vsock),

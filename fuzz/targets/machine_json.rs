@@ -1,0 +1,4 @@
+//! Fuzzes `machine_json`: what is fed and what is promised stands in `vmm/src/fuzzing/`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| berth_vmm::fuzzing::target("machine_json")(input));
