@@ -1,29 +1,24 @@
 //! The file that keeps what the guest's console printed: bounded, the newest bytes win.
 //!
-//! Bytes are appended until the file would outgrow its limit; then its newest half moves to a new file that takes
-//! its name. A reader thus always finds a whole file, and printing a byte costs at most writing it twice.
+//! Bytes are appended until the file would outgrow its limit; then its newest half moves to its beginning, and the
+//! file ends there. Its end is its newest bytes at any time, and printing a byte costs at most writing it twice. It is
+//! opened once: in the jail there is no second time.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// The log of one machine, written by whichever device the guest prints to.
 #[derive(Debug)]
 pub(crate) struct ConsoleLog {
-    path: PathBuf,
+    file: File,
     limit_bytes: u64,
     printed_bytes: AtomicU64,
-    current: Mutex<Current>,
-}
-
-/// The file under the log's name, and its size.
-#[derive(Debug)]
-struct Current {
-    file: File,
-    bytes: u64,
+    /// The file's length.
+    kept_bytes: Mutex<u64>,
 }
 
 impl ConsoleLog {
@@ -32,8 +27,8 @@ impl ConsoleLog {
     /// # Errors
     /// The file cannot be created.
     pub(crate) fn create(path: &Path, limit_bytes: u64) -> io::Result<Self> {
-        let current = Mutex::new(Current { file: create(path)?, bytes: 0 });
-        Ok(Self { path: path.to_owned(), limit_bytes, printed_bytes: AtomicU64::new(0), current })
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+        Ok(Self { file, limit_bytes, printed_bytes: AtomicU64::new(0), kept_bytes: Mutex::new(0) })
     }
 
     pub(crate) fn limit_bytes(&self) -> u64 {
@@ -49,38 +44,34 @@ impl ConsoleLog {
     /// must not stop guests.
     pub(crate) fn append(&self, text: &[u8]) {
         self.printed_bytes.fetch_add(text.len() as u64, Ordering::Relaxed);
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        if current.bytes + text.len() as u64 > self.limit_bytes
-            && let Ok(rotated) = self.rotate(&current, text.len() as u64)
+        let mut kept_bytes = self.kept_bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        if *kept_bytes + text.len() as u64 > self.limit_bytes
+            && let Ok(rest) = self.shorten(*kept_bytes, text.len() as u64)
         {
-            *current = rotated;
+            *kept_bytes = rest;
         }
-        let room = self.limit_bytes.saturating_sub(current.bytes);
+        let room = self.limit_bytes.saturating_sub(*kept_bytes);
         let kept = &text[text.len().saturating_sub(usize::try_from(room).unwrap_or(usize::MAX))..];
-        if current.file.write_all(kept).is_ok() {
-            current.bytes += kept.len() as u64;
+        if self.file.write_all_at(kept, *kept_bytes).is_ok() {
+            *kept_bytes += kept.len() as u64;
         }
     }
 
-    /// Starts the file anew with the newest bytes of the present one, so that `incoming` bytes fit, half at most.
-    fn rotate(&self, current: &Current, incoming: u64) -> io::Result<Current> {
-        let kept = (self.limit_bytes / 2).min(self.limit_bytes.saturating_sub(incoming)).min(current.bytes);
+    /// Leaves the newest of the file's bytes, half of the limit at most, so that `incoming` bytes fit.
+    fn shorten(&self, present: u64, incoming: u64) -> io::Result<u64> {
+        let kept = (self.limit_bytes / 2).min(self.limit_bytes.saturating_sub(incoming)).min(present);
         let mut newest = vec![0; usize::try_from(kept).map_err(io::Error::other)?];
-        current.file.read_exact_at(&mut newest, current.bytes - kept)?;
-        let successor = self.path.with_extension("new");
-        let mut file = create(&successor)?;
-        file.write_all(&newest)?;
-        std::fs::rename(&successor, &self.path)?;
-        Ok(Current { file, bytes: kept })
+        self.file.read_exact_at(&mut newest, present - kept)?;
+        self.file.write_all_at(&newest, 0)?;
+        self.file.set_len(kept)?;
+        Ok(kept)
     }
-}
-
-fn create(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     fn log(limit_bytes: u64) -> (tempfile::TempDir, ConsoleLog, PathBuf) {
