@@ -19,9 +19,11 @@ pub mod files {
     pub const CONTROL: &str = "control.sock";
     /// Unix socket on which the host says `CONNECT <port>\n`; `<this>_<port>` are the guest's ways out.
     pub const VSOCK: &str = "vsock.sock";
+    /// Directory that is all the file system there is in the jail: the guest's ways out are in it there.
+    pub const ROOT: &str = "root";
     /// What the guest's console printed, bounded: the newest bytes win.
     pub const CONSOLE: &str = "console.log";
-    /// [`crate::control::MachineExit`] as JSON, written by `berth-vmm` as its last act.
+    /// [`crate::control::MachineExit`] as JSON, written by `berth-vmm` as its last act; empty until then.
     pub const EXIT: &str = "exit.json";
 }
 

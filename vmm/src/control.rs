@@ -2,6 +2,8 @@
 //!
 //! A connection that is kept open doubles as a sign of life: it ends when `berth-vmm` does, however that happens.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use crate::config::Extent;
@@ -23,6 +25,11 @@ pub enum Request {
     /// [`Reply::Done`] at once; how far the guest is, [`Counters`] say.
     SetBalloon {
         target_mib: u32,
+    },
+    /// Hands over an open file for each path; the descriptors come with the line (`SCM_RIGHTS`, in that order). Later
+    /// requests mean them by these paths. Only a machine in the jail takes any: the others open files by themselves.
+    TakeFiles {
+        paths: Vec<PathBuf>,
     },
     /// Stops the vCPUs. Answered when none of them runs guest code any more.
     Pause,

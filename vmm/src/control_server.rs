@@ -2,9 +2,11 @@
 //!
 //! A thread for each connection, few at a time; a client that stops reading or sends nonsense hurts itself only.
 
+use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,10 +14,17 @@ use std::time::{Duration, Instant};
 
 use crate::control::{Counters, MAX_LINE_BYTES, MachineExit, Reply, Request, RunState, Status};
 use crate::device_set::DeviceHandles;
+use crate::handover::receive_with_descriptors;
+use crate::host_files::HOST_FILES;
+use crate::jail::{self, ThreadKind};
 use crate::machine::Machine;
+use crate::state_dir::host_pid;
 
 /// Connections at the same time: the daemon's, a second daemon's during an upgrade, a person's.
 const MAX_CONNECTIONS: usize = 16;
+
+/// Descriptors that a connection sent and no request took: more than one request can name in a line.
+const MAX_UNTAKEN_DESCRIPTORS: usize = 256;
 
 /// What requests act on. The machine comes later than the socket.
 pub(crate) struct Controlled {
@@ -57,7 +66,8 @@ impl Controlled {
             },
             Request::Pause => self.set_paused(true),
             Request::Resume => self.set_paused(false),
-            Request::ShutDown => Reply::Done,
+            // The connection answers the former; the latter happens once it is answered.
+            Request::TakeFiles { .. } | Request::ShutDown => Reply::Done,
         }
     }
 
@@ -70,7 +80,7 @@ impl Controlled {
         };
         let after = self.started.get().map_or(Duration::ZERO, |started| started.after);
         let started_after_us = u64::try_from(after.as_micros()).unwrap_or(u64::MAX);
-        Status { state, pid: std::process::id(), started_after_us }
+        Status { state, pid: host_pid(), started_after_us }
     }
 
     fn counters(&self) -> Counters {
@@ -91,8 +101,16 @@ impl Controlled {
     }
 
     fn shut_down(&self) {
+        self.end(MachineExit::ShutDown);
+    }
+
+    fn fail(&self, message: String) {
+        self.end(MachineExit::Failed { message });
+    }
+
+    fn end(&self, exit: MachineExit) {
         // If nobody receives, the process is ending already.
-        self.exits.lock().unwrap_or_else(PoisonError::into_inner).send(MachineExit::ShutDown).ok();
+        self.exits.lock().unwrap_or_else(PoisonError::into_inner).send(exit).ok();
     }
 }
 
@@ -105,14 +123,17 @@ fn error(message: impl std::fmt::Display) -> Reply {
     Reply::Error { message: message.to_string() }
 }
 
-/// Serves the control socket at `path` from now on.
+/// Serves the control socket from now on.
 ///
 /// # Errors
-/// The socket cannot be bound, or there is no thread for it.
-pub(crate) fn serve(path: &Path, controlled: Arc<Controlled>) -> io::Result<()> {
-    let listener = UnixListener::bind(path)?;
+/// There is no thread for it.
+pub(crate) fn serve(listener: UnixListener, controlled: Arc<Controlled>) -> io::Result<()> {
     let connections = Arc::new(AtomicUsize::new(0));
     let accept = move || {
+        if let Err(error) = jail::enter_thread(ThreadKind::Control) {
+            controlled.fail(format!("cannot filter the system calls of control connections: {error}"));
+            return;
+        }
         for stream in listener.incoming().flatten() {
             let place = Place::take(&connections);
             let controlled = controlled.clone();
@@ -121,7 +142,7 @@ pub(crate) fn serve(path: &Path, controlled: Arc<Controlled>) -> io::Result<()> 
             }
             let converse = move || {
                 let _place = place;
-                // A client that went away is no concern of ours.
+                // Its creator's filter is of the same kind. A client that went away is no concern of ours.
                 converse(&stream, &controlled).ok();
             };
             // Without a thread the connection is closed, which is an answer.
@@ -148,9 +169,40 @@ impl Drop for Place {
     }
 }
 
+/// What a client sends: bytes, and the descriptors that came with them and that no request took yet.
+struct Incoming<'s> {
+    stream: &'s UnixStream,
+    descriptors: VecDeque<OwnedFd>,
+}
+
+impl Read for Incoming<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut received = Vec::new();
+        let length = receive_with_descriptors(self.stream, buffer, &mut received)?;
+        self.descriptors.extend(received);
+        if self.descriptors.len() > MAX_UNTAKEN_DESCRIPTORS {
+            return Err(io::Error::other("descriptors that no request takes"));
+        }
+        Ok(length)
+    }
+}
+
+impl Incoming<'_> {
+    /// Puts the descriptors that came first under these paths.
+    fn take_files(&mut self, paths: &[PathBuf]) -> io::Result<()> {
+        if self.descriptors.len() < paths.len() {
+            return Err(io::Error::other("fewer descriptors than paths"));
+        }
+        paths
+            .iter()
+            .zip(self.descriptors.drain(..paths.len()))
+            .try_for_each(|(path, file)| HOST_FILES.add(path.clone(), file))
+    }
+}
+
 /// Answers a client until it closes, sends too long a line, or goes away.
 pub(crate) fn converse(mut stream: &UnixStream, controlled: &Controlled) -> io::Result<()> {
-    let mut reader = BufReader::new(stream);
+    let mut reader = BufReader::new(Incoming { stream, descriptors: VecDeque::new() });
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -159,7 +211,11 @@ pub(crate) fn converse(mut stream: &UnixStream, controlled: &Controlled) -> io::
             return Ok(());
         }
         let request = serde_json::from_slice::<Request>(&line);
-        let reply = request.as_ref().map_or_else(error, |request| controlled.answer(request));
+        let reply = match &request {
+            Ok(Request::TakeFiles { paths }) => done(reader.get_mut().take_files(paths)),
+            Ok(request) => controlled.answer(request),
+            Err(nonsense) => error(nonsense),
+        };
         let mut bytes = serde_json::to_vec(&reply).map_err(io::Error::other)?;
         bytes.push(b'\n');
         let sent = stream.write_all(&bytes);
@@ -209,7 +265,11 @@ mod tests {
         let (_devices, handles) = device_set::open(directory.path(), &config).unwrap();
         let (sender, exits) = channel();
         let socket = directory.path().join("control.sock");
-        serve(&socket, Arc::new(Controlled::new(Instant::now(), handles, sender))).unwrap();
+        serve(
+            UnixListener::bind(&socket).unwrap(),
+            Arc::new(Controlled::new(Instant::now(), handles, sender)),
+        )
+        .unwrap();
         Bench { _directory: directory, socket, exits }
     }
 

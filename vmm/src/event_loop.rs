@@ -13,6 +13,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use crate::control::MachineExit;
+use crate::jail::ThreadKind;
 use crate::machine_thread;
 use crate::virtio::mmio::MmioDevice;
 
@@ -85,15 +86,15 @@ impl EventLoop {
     }
 
     /// Starts the thread. It runs until the result is dropped.
-    pub(crate) fn start(self, name: &str, exits: Sender<MachineExit>) -> io::Result<RunningLoop> {
+    pub(crate) fn start(self, kind: ThreadKind, exits: Sender<MachineExit>) -> io::Result<RunningLoop> {
+        let name = kind.name();
         let stop = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
         add(&self.epoll, stop.as_raw_fd(), Token::Stop)?;
-        let thread_name = name.to_owned();
         let body = move || {
             let error = self.run().err()?;
-            Some(MachineExit::Failed { message: format!("the event loop for {thread_name} failed: {error}") })
+            Some(MachineExit::Failed { message: format!("the event loop for {name} failed: {error}") })
         };
-        let thread = machine_thread::spawn(name.to_owned(), exits, body)?;
+        let thread = machine_thread::spawn(kind, name.to_owned(), exits, body)?;
         Ok(RunningLoop { stop, thread: Some(thread) })
     }
 

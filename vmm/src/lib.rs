@@ -20,6 +20,9 @@ mod event_loop;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod handover;
+mod host_files;
+mod jail;
 mod kvm;
 mod kvm_machine;
 mod kvm_statistics;

@@ -13,11 +13,14 @@ struct Arguments {
     /// The machine's own directory, with its machine.json; sockets, console log and exit file appear here.
     #[arg(long)]
     state_dir: PathBuf,
+    /// Take open files and an identity over from the socket that is standard input, and give up everything else
+    #[arg(long)]
+    jail: bool,
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match berth_vmm::run(&arguments.state_dir) {
+    match berth_vmm::run(&arguments.state_dir, arguments.jail) {
         Ok(MachineExit::ShutDown | MachineExit::GuestReset) => ExitCode::SUCCESS,
         Ok(MachineExit::Failed { message }) => complain(&message),
         Err(e) => complain(&format!("{e:#}")),

@@ -5,7 +5,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::FlockOperation;
 
@@ -28,6 +30,7 @@ pub(crate) enum StateDirError {
 pub(crate) struct StateDir {
     path: PathBuf,
     _lock: File,
+    exit: File,
 }
 
 impl StateDir {
@@ -43,10 +46,11 @@ impl StateDir {
     /// Locks the directory, and removes what an earlier process left in it.
     fn claim(path: PathBuf) -> Result<Self, StateDirError> {
         let lock = lock(&path.join(files::LOCK))?;
-        for leftover in [files::CONTROL, files::VSOCK, files::EXIT] {
+        for leftover in [files::CONTROL, files::VSOCK] {
             remove(&path.join(leftover))?;
         }
-        Ok(Self { path, _lock: lock })
+        let exit = File::create(path.join(files::EXIT))?;
+        Ok(Self { path, _lock: lock, exit })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -65,34 +69,45 @@ impl StateDir {
         Ok(config)
     }
 
-    /// Writes how the machine ended, and takes the sockets away: the last act.
+    /// Writes how the machine ended, and takes the sockets away, unless the jail has none to take: the last act.
     ///
     /// # Errors
     /// The file system is full or broken.
-    pub(crate) fn leave(&self, exit: &MachineExit) -> io::Result<()> {
-        let successor = self.path.join("exit.json.new");
-        std::fs::write(&successor, serde_json::to_vec(exit).map_err(io::Error::other)?)?;
-        remove(&self.path.join(files::CONTROL))?;
-        remove(&self.path.join(files::VSOCK))?;
-        std::fs::rename(successor, self.path.join(files::EXIT))
+    pub(crate) fn leave(&self, exit: &MachineExit, jailed: bool) -> io::Result<()> {
+        if !jailed {
+            remove(&self.path.join(files::CONTROL))?;
+            remove(&self.path.join(files::VSOCK))?;
+        }
+        self.exit.write_all_at(&serde_json::to_vec(exit).map_err(io::Error::other)?, 0)
     }
 }
 
-/// Takes the lock and writes our process id into it.
+/// Takes the lock and writes our process id, as the daemon sees it, into the file. What we keep cannot change it any
+/// more: others believe it.
 fn lock(path: &Path) -> Result<File, StateDirError> {
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+    let mut writable = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+    let held = File::open(path)?;
+    match rustix::fs::flock(&held, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => {}
         Err(rustix::io::Errno::WOULDBLOCK) => {
             let mut holder = String::new();
-            file.read_to_string(&mut holder)?;
+            writable.read_to_string(&mut holder)?;
             return Err(StateDirError::InUse { holder });
         }
         Err(e) => return Err(StateDirError::Unusable(e.into())),
     }
-    file.set_len(0)?;
-    write!(file, "{}", std::process::id())?;
-    Ok(file)
+    writable.set_len(0)?;
+    write!(writable, "{}", host_pid())?;
+    Ok(held)
+}
+
+/// Our process id where `/proc` was mounted, which is where the daemon is; in our own process namespace it is 1.
+pub(crate) fn host_pid() -> u32 {
+    static PID: OnceLock<u32> = OnceLock::new();
+    *PID.get_or_init(|| {
+        let link = std::fs::read_link("/proc/self").ok();
+        link.and_then(|pid| pid.to_str()?.parse().ok()).unwrap_or_else(std::process::id)
+    })
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -132,9 +147,10 @@ mod tests {
             std::fs::write(directory.path().join(name), "old").unwrap();
         }
         let state_dir = StateDir::claim(directory.path().into()).unwrap();
-        assert_eq!(names_in(&directory), [files::CONSOLE, files::LOCK]);
+        assert_eq!(names_in(&directory), [files::CONSOLE, files::EXIT, files::LOCK]);
+        assert_eq!(std::fs::read(directory.path().join(files::EXIT)).unwrap(), b"");
         std::fs::write(directory.path().join(files::CONTROL), "").unwrap();
-        state_dir.leave(&MachineExit::ShutDown).unwrap();
+        state_dir.leave(&MachineExit::ShutDown, false).unwrap();
         assert_eq!(names_in(&directory), [files::CONSOLE, files::EXIT, files::LOCK]);
         let exit = std::fs::read(directory.path().join(files::EXIT)).unwrap();
         assert_eq!(exit, br#"{"reason":"shut_down"}"#);

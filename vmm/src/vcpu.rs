@@ -18,6 +18,7 @@ use vmm_sys_util::signal::{Killable, SIGRTMIN, register_signal_handler, unblock_
 
 use crate::bus::Bus;
 use crate::control::MachineExit;
+use crate::jail::ThreadKind;
 use crate::kvm::{Exit, Kick, KvmError, Vcpu};
 use crate::machine_thread;
 
@@ -111,8 +112,9 @@ impl RunningVcpu {
         let control = Arc::new(Control { shared, changed: Condvar::new() });
         let kick = vcpu.kick_handle();
         let on_thread = StoppedAtEnd(control.clone());
+        let kind = ThreadKind::Vcpu;
         let body = move || run(vcpu, id, &buses, &on_thread.0);
-        let thread = machine_thread::spawn(format!("vcpu{id}"), exits, body)?;
+        let thread = machine_thread::spawn(kind, format!("{}{id}", kind.name()), exits, body)?;
         Ok(Self { control, kick, thread: Some(thread) })
     }
 

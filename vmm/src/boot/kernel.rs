@@ -10,6 +10,7 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
 use super::BootError;
 use super::elf::{Elf, HEAD_BYTES, Segment};
+use crate::host_files::{Access, HOST_FILES};
 use crate::layout::{DEVICE_GAP_START, PAGE_BYTES};
 use crate::memory::GuestMemoryMmap;
 
@@ -87,7 +88,7 @@ pub(super) fn load_initramfs(
 /// A regular file: the length of anything else is not known before it is read.
 fn open(path: &Path) -> Result<File, BootError> {
     let failed = |source| BootError::Read { path: path.to_owned(), source };
-    let file = File::open(path).map_err(failed)?;
+    let file = HOST_FILES.open(path, Access::Read).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
         return Err(failed(std::io::Error::other("not a regular file")));
     }

@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -25,6 +25,7 @@ use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::ioctl::ioctl;
 use vmm_sys_util::ioctl_io_nr;
 
+use crate::host_files::{Access, HOST_FILES};
 use crate::kvm_statistics::VcpuStatistics;
 use crate::layout;
 use crate::memory::GuestMemoryMmap;
@@ -79,19 +80,17 @@ impl Host {
     /// # Errors
     /// It is missing, not ours to open, or lacks something; the message names the fix.
     pub(crate) fn open() -> Result<Self, KvmError> {
-        Self::open_at(DEVICE)
+        Self::open_at(Path::new(DEVICE))
     }
 
-    fn open_at(path: &str) -> Result<Self, KvmError> {
-        if !Path::new(path).exists() {
-            return Err(KvmError::Missing);
-        }
-        let c_path = std::ffi::CString::new(path).expect("paths of devices contain no zero byte");
-        let kvm = Kvm::new_with_path(c_path).map_err(|error| match error.errno() {
-            libc::ENOENT | libc::ENODEV | libc::ENXIO => KvmError::Missing,
-            libc::EACCES | libc::EPERM => KvmError::Forbidden,
-            _ => KvmError::Open(error.into()),
+    fn open_at(path: &Path) -> Result<Self, KvmError> {
+        let file = HOST_FILES.open(path, Access::ReadWrite).map_err(|error| match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => KvmError::Missing,
+            Some(libc::EACCES | libc::EPERM) => KvmError::Forbidden,
+            _ => KvmError::Open(error),
         })?;
+        // SAFETY: the descriptor is open, and given away here; that it is KVM's is asked next.
+        let kvm = unsafe { Kvm::from_raw_fd(file.into_raw_fd()) };
         let version = kvm.get_api_version();
         if version != API_VERSION {
             return Err(KvmError::TooOld(format!("version {version} of its interface")));
@@ -470,13 +469,13 @@ mod tests {
 
     #[test]
     fn a_missing_device_names_the_fix() {
-        let message = Host::open_at("/dev/there-is-no-kvm").unwrap_err().to_string();
+        let message = Host::open_at(Path::new("/dev/there-is-no-kvm")).unwrap_err().to_string();
         assert!(message.contains("--accelerator tcg"), "{message}");
     }
 
     #[test]
     fn a_device_that_is_something_else_is_no_kvm() {
-        assert!(matches!(Host::open_at("/dev/null"), Err(KvmError::TooOld(_))));
+        assert!(matches!(Host::open_at(Path::new("/dev/null")), Err(KvmError::TooOld(_))));
     }
 
     #[test]

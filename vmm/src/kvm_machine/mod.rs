@@ -21,6 +21,7 @@ use crate::device_set::DeviceSet;
 use crate::devices::reset::KeyboardController;
 use crate::devices::serial::SerialPort;
 use crate::event_loop::{EventLoop, RunningLoop};
+use crate::jail::ThreadKind;
 use crate::kvm::{self, KvmError, Vcpu, VcpuState};
 use crate::kvm_statistics::VcpuStatistics;
 use crate::layout;
@@ -182,7 +183,7 @@ fn connect_virtio(
     devices: Vec<Box<dyn VirtioDevice>>,
     console: &Console,
     mmio: &mut Bus,
-) -> Result<[(&'static str, EventLoop); 2], StartError> {
+) -> Result<[(ThreadKind, EventLoop); 2], StartError> {
     let mut disks = EventLoop::new()?;
     let mut others = EventLoop::new()?;
     let mut lines = VirtioLines {
@@ -206,7 +207,7 @@ fn connect_virtio(
         event_loop.add(device.clone())?;
         mmio.insert(start, layout::VIRTIO_DEVICE_BYTES, device)?;
     }
-    Ok([("disks", disks), ("devices", others)])
+    Ok([(ThreadKind::Disks, disks), (ThreadKind::Devices, others)])
 }
 
 /// The interrupt lines of virtio devices. Those that share one write the same descriptor: KVM pulses a line for one
@@ -269,10 +270,10 @@ fn enter(vcpus: &[Vcpu], kernel: GuestAddress) -> Result<(), KvmError> {
 }
 
 fn start_loops(
-    loops: [(&'static str, EventLoop); 2],
+    loops: [(ThreadKind, EventLoop); 2],
     exits: &Sender<MachineExit>,
 ) -> io::Result<Vec<RunningLoop>> {
-    loops.into_iter().map(|(name, event_loop)| event_loop.start(name, exits.clone())).collect()
+    loops.into_iter().map(|(kind, event_loop)| event_loop.start(kind, exits.clone())).collect()
 }
 
 fn start_vcpus(

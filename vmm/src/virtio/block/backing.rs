@@ -3,7 +3,7 @@
 //! Knows bytes and files, no queues and no requests. The disk's device thread reads and writes while the control
 //! thread binds, counts and asks; both hold the same [`Disk`].
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -16,6 +16,7 @@ use super::failures::Failures;
 use crate::config::{DiskAccess, DiskConfig, Extent, InvalidConfig, validate_extents};
 use crate::console_log::ConsoleLog;
 use crate::control::DiskCounters;
+use crate::host_files::{Access, HOST_FILES};
 use crate::memory::{GuestMemoryMmap, VolatileSlice};
 use crate::virtio::chain::Segments;
 use crate::virtio::guest_io;
@@ -349,7 +350,11 @@ fn open_extents(extents: &[Extent], access: DiskAccess) -> Result<Vec<OpenExtent
 }
 
 fn open_file(extent: &Extent, access: DiskAccess) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(access == DiskAccess::ReadWrite).open(&extent.path)?;
+    let access = match access {
+        DiskAccess::ReadOnly => Access::Read,
+        DiskAccess::ReadWrite => Access::ReadWrite,
+    };
+    let file = HOST_FILES.open(&extent.path, access)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() {
         return Err(io::Error::other("not a regular file"));

@@ -17,6 +17,7 @@ use super::registers::{self, status};
 use super::{Connections, MmioDevice};
 use crate::bus::BusDevice;
 use crate::event_loop::EventLoop;
+use crate::jail::ThreadKind;
 use crate::memory::GuestMemoryMmap;
 use crate::virtio::{Broken, DeviceKind, DeviceState, StateError, UsedQueues, VirtioDevice};
 
@@ -301,7 +302,7 @@ fn host_events_are_handled_on_the_loop_only_while_the_device_is_active() {
     let mut bench = Bench::new(mirror);
     // Ready before the driver is: a loop that watched already would call a device that is not active.
     rustix::io::write(&host, &1u64.to_ne_bytes()).unwrap();
-    let running = bench.event_loop.take().unwrap().start("test", channel().0).unwrap();
+    let running = bench.event_loop.take().unwrap().start(ThreadKind::Devices, channel().0).unwrap();
     bench.negotiate(0, VERSION_1);
     bench.set_up_queue(1, 4, DESCRIPTORS);
     bench.offer(1, 1);

@@ -1,0 +1,123 @@
+//! The files of the host that this process may use: any by its path, or, in the jail, only those that it was handed.
+//!
+//! One table for the process, as the process has one root directory. A path is only a name here once files were handed
+//! over: nothing is looked up on the host.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::config::MAX_EXTENTS;
+
+/// What is done with a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    ReadWrite,
+}
+
+/// This process's files.
+pub(crate) static HOST_FILES: HostFiles = HostFiles::by_path();
+
+/// Files by their paths. `None`: every path is the host's.
+#[derive(Debug)]
+pub(crate) struct HostFiles(Mutex<Option<HashMap<PathBuf, OwnedFd>>>);
+
+impl HostFiles {
+    const fn by_path() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    fn handed(&self) -> MutexGuard<'_, Option<HashMap<PathBuf, OwnedFd>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on there are these files, and what is [added](Self::add), and no others.
+    pub(crate) fn restrict_to(&self, files: impl IntoIterator<Item = (PathBuf, OwnedFd)>) {
+        *self.handed() = Some(files.into_iter().collect());
+    }
+
+    /// Puts a file, a device or a socket under a path.
+    ///
+    /// # Errors
+    /// This process opens files by their paths, or too many were added that nobody used.
+    pub(crate) fn add(&self, path: PathBuf, file: OwnedFd) -> io::Result<()> {
+        let mut handed = self.handed();
+        let Some(table) = handed.as_mut() else {
+            return Err(io::Error::other("this process opens files by itself and takes no descriptors"));
+        };
+        if table.len() >= 2 * MAX_EXTENTS {
+            return Err(io::Error::other("too many files were handed over and not used"));
+        }
+        table.insert(path, file);
+        Ok(())
+    }
+
+    /// The descriptor that was handed over under this path, of whatever kind it is; it stays there for others.
+    ///
+    /// # Errors
+    /// The process has as many descriptors as it may.
+    pub(crate) fn descriptor(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
+        self.handed().as_ref().and_then(|table| table.get(path)).map(OwnedFd::try_clone).transpose()
+    }
+
+    /// Opens a file, or takes what was opened for us.
+    ///
+    /// # Errors
+    /// The file does not open; in the jail, nobody handed it over.
+    pub(crate) fn open(&self, path: &Path, access: Access) -> io::Result<File> {
+        if let Some(descriptor) = self.descriptor(path)? {
+            return Ok(descriptor.into());
+        }
+        if self.handed().is_some() {
+            let message = "it was not handed over, and a machine in the jail opens no files";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+        }
+        OpenOptions::new().read(true).write(access == Access::ReadWrite).open(path)
+    }
+
+    /// Lets go of all that was handed over so far: what is in use has a descriptor of its own.
+    pub(crate) fn release(&self) {
+        if let Some(table) = self.handed().as_mut() {
+            table.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    #[test]
+    fn paths_are_the_hosts_until_files_are_handed_over() {
+        let files = HostFiles::by_path();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        files.open(file.path(), Access::ReadWrite).unwrap();
+        assert!(files.add("/x".into(), file.reopen().unwrap().into()).is_err());
+        files.restrict_to([]);
+        let refusal = files.open(file.path(), Access::Read).unwrap_err();
+        assert!(refusal.to_string().contains("not handed over"), "{refusal}");
+    }
+
+    #[test]
+    fn a_handed_file_is_found_under_its_path_only_until_released() {
+        let files = HostFiles::by_path();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "text").unwrap();
+        files.restrict_to([("/nowhere".into(), file.reopen().unwrap().into())]);
+        for _twice in 0..2 {
+            assert!(files.open(Path::new("/nowhere"), Access::Read).is_ok());
+        }
+        let mut text = String::new();
+        files.open(Path::new("/nowhere"), Access::Read).unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(text, "text");
+        assert!(files.open(Path::new("nowhere"), Access::Read).is_err());
+        files.release();
+        assert!(files.open(Path::new("/nowhere"), Access::Read).is_err());
+    }
+}
