@@ -173,11 +173,15 @@ impl MachineConfig {
     pub fn validate(&self) -> Result<(), InvalidConfig> {
         check((1..=MAX_VCPUS).contains(&self.vcpus), "vcpus", format!("1 to {MAX_VCPUS} are possible"))?;
         let memory = MIN_MEMORY_MIB..=MAX_MEMORY_MIB;
-        check(memory.contains(&self.memory_mib), "memory_mib", format!("{memory:?} are possible"))?;
+        let possible = format!("{MIN_MEMORY_MIB} to {MAX_MEMORY_MIB} are possible");
+        check(memory.contains(&self.memory_mib), "memory_mib", possible)?;
         check(self.guest_cid > 2, "guest_cid", "0 to 2 are reserved")?;
         check(self.disks.len() <= MAX_DISKS, "disks", format!("at most {MAX_DISKS}"))?;
-        let command_line = self.command_line.len() <= MAX_COMMAND_LINE_BYTES && self.command_line.is_ascii();
-        check(command_line, "command_line", format!("at most {MAX_COMMAND_LINE_BYTES} ASCII characters"))?;
+        let is_short = self.command_line.len() <= MAX_COMMAND_LINE_BYTES;
+        check(is_short, "command_line", format!("at most {MAX_COMMAND_LINE_BYTES} characters"))?;
+        // A zero would end it, and a line's end would look like one in logs.
+        let is_one_line = self.command_line.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+        check(is_one_line, "command_line", "printable ASCII characters and spaces alone")?;
         self.disks.iter().try_for_each(DiskConfig::validate)?;
         self.validate_accelerator()?;
         self.validate_network_cards()?;

@@ -22,6 +22,7 @@ mod event_loop;
 pub mod fuzzing;
 pub mod handover;
 mod host_files;
+mod host_memory;
 mod jail;
 mod kvm;
 mod kvm_machine;

@@ -5,6 +5,7 @@ use std::sync::mpsc::Sender;
 use crate::config::{Accelerator, MachineConfig};
 use crate::control::{MachineExit, VcpuCounters};
 use crate::device_set::DeviceSet;
+use crate::host_memory::{self, TooMuchMemory};
 use crate::kvm_machine::{self, KvmMachine};
 use crate::qmp::QmpError;
 use crate::tcg::{TcgError, TcgMachine};
@@ -12,6 +13,8 @@ use crate::tcg::{TcgError, TcgMachine};
 /// Why a machine could not be started.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StartError {
+    #[error(transparent)]
+    Memory(#[from] TooMuchMemory),
     #[error(transparent)]
     Tcg(#[from] TcgError),
     #[error(transparent)]
@@ -29,12 +32,14 @@ impl Machine {
     /// last as long as the process.
     ///
     /// # Errors
-    /// The accelerator is not there, or refuses; the message names the fix where there is one.
+    /// The machine is larger than its host, or the accelerator is not there, or refuses; the message names the fix where
+    /// there is one.
     pub(crate) fn start(
         config: &MachineConfig,
         devices: DeviceSet,
         exits: Sender<MachineExit>,
     ) -> Result<Self, StartError> {
+        host_memory::check(config.memory_mib)?;
         match config.accelerator {
             Accelerator::Tcg => Ok(Self::Tcg(TcgMachine::start(config, devices, exits)?)),
             Accelerator::Kvm => Ok(Self::Kvm(KvmMachine::start(config, devices, &exits)?)),

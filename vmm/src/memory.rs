@@ -26,11 +26,11 @@ const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MemoryError {
-    #[error("cannot reserve {bytes} bytes of address space for guest memory: {source}")]
+    #[error("cannot reserve {bytes} bytes of address space for guest memory")]
     Map { bytes: u64, source: MmapRegionError },
     #[error("cannot prepare guest memory for huge pages: {0}")]
     Advise(io::Error),
-    #[error("guest memory at {start:#x}: {source}")]
+    #[error("guest memory at {start:#x}")]
     Place { start: u64, source: GuestRegionCollectionError },
 }
 

@@ -185,7 +185,8 @@ fn run(mut vcpu: Vcpu, id: u8, buses: &Buses, control: &Control) -> Option<Machi
             Ok(Step::GoOn) => {}
             Ok(Step::Reset) => return Some(MachineExit::GuestReset),
             Err(problem) => {
-                let message = format!("vCPU {id}: {problem}, {}", vcpu.describe_failure());
+                let problem = anyhow::Error::from(problem);
+                let message = format!("vCPU {id}: {problem:#}, {}", vcpu.describe_failure());
                 return Some(MachineExit::Failed { message });
             }
         }

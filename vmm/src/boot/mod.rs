@@ -33,15 +33,15 @@ pub(crate) struct Payload<'a> {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BootError {
-    #[error("{path}: {source}")]
+    #[error("{path}")]
     Read { path: PathBuf, source: std::io::Error },
-    #[error("{path} is no uncompressed x86-64 ELF kernel: {source}")]
+    #[error("{path} is no uncompressed x86-64 ELF kernel")]
     Kernel { path: PathBuf, source: ElfError },
     #[error("{path}: the kernel's {bytes} bytes at {address:#x} lie outside the machine's memory")]
     KernelOutsideMemory { path: PathBuf, address: u64, bytes: u64 },
     #[error("{path}: {bytes} bytes do not fit in memory behind the kernel")]
     NoRoom { path: PathBuf, bytes: u64 },
-    #[error("cannot write {what} to guest memory: {source}")]
+    #[error("cannot write {what} to guest memory")]
     Write { what: &'static str, source: GuestMemoryError },
 }
 

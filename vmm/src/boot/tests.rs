@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use vm_memory::{Bytes, GuestAddress};
 
-use super::{Payload, load};
+use super::{BootError, Payload, load};
 use crate::layout::{BOOT_PARAMS_START, HIGH_RAM_START};
 use crate::memory::GuestMemoryMmap;
 
@@ -49,6 +49,11 @@ fn kernel(segments: &[Load]) -> Vec<u8> {
     file
 }
 
+/// As it is shown to people.
+fn with_sources(error: BootError) -> String {
+    format!("{:#}", anyhow::Error::from(error))
+}
+
 struct Files {
     directory: tempfile::TempDir,
     memory: GuestMemoryMmap,
@@ -67,7 +72,7 @@ impl Files {
     fn load(&self, kernel: &[u8], initramfs: Option<&Path>) -> Result<GuestAddress, String> {
         std::fs::write(self.path("kernel"), kernel).unwrap();
         let payload = Payload { kernel: &self.path("kernel"), initramfs, command_line: "quiet", vcpus: 1 };
-        load(&self.memory, &payload).map_err(|error| error.to_string())
+        load(&self.memory, &payload).map_err(with_sources)
     }
 }
 
@@ -147,7 +152,7 @@ fn kernels_that_cannot_be_read_are_named() {
     let files = Files::new();
     let refused = |path: &Path| {
         let payload = Payload { kernel: path, initramfs: None, command_line: "", vcpus: 1 };
-        load(&files.memory, &payload).unwrap_err().to_string()
+        with_sources(load(&files.memory, &payload).unwrap_err())
     };
     let missing = files.path("missing");
     assert_eq!(refused(&missing), format!("{}: No such file or directory (os error 2)", missing.display()));

@@ -63,7 +63,9 @@ pub(crate) enum KvmError {
     Open(io::Error),
     #[error("/dev/kvm offers {0}, which is not enough for a machine: use --accelerator tcg")]
     TooOld(String),
-    #[error("KVM cannot {step}: {source}")]
+    #[error("vcpus: KVM on this host runs machines of at most {most} processors, not of {asked}")]
+    TooManyVcpus { asked: usize, most: usize },
+    #[error("KVM cannot {step}")]
     Call { step: &'static str, source: io::Error },
 }
 
@@ -101,6 +103,14 @@ impl Host {
         }
     }
 
+    /// Whether a machine may have this many processors; says so if it may but should not.
+    ///
+    /// # Errors
+    /// KVM has a limit, and this is more.
+    pub(crate) fn check_vcpus(&self, asked: u8) -> Result<Option<TooManyForSpeed>, KvmError> {
+        check_vcpus(asked.into(), self.0.get_nr_vcpus(), self.0.get_max_vcpus())
+    }
+
     /// What a guest's CPUID may say on this host.
     pub(crate) fn supported_cpuid(&self) -> Result<CpuId, KvmError> {
         self.0.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(refused("list the processor's features"))
@@ -125,6 +135,21 @@ impl Host {
         machine.create_pit2(timer).map_err(refused("create an interval timer"))?;
         Ok(Machine { fd: machine, _memory: memory.clone() })
     }
+}
+
+/// More processors than the host has to run them on. Allowed, and slow: spinning ones wait for ones that do not run.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("vcpus: {asked} processors share the {recommended} of this host, which KVM advises against")]
+pub(crate) struct TooManyForSpeed {
+    asked: usize,
+    recommended: usize,
+}
+
+fn check_vcpus(asked: usize, recommended: usize, most: usize) -> Result<Option<TooManyForSpeed>, KvmError> {
+    if asked > most {
+        return Err(KvmError::TooManyVcpus { asked, most });
+    }
+    Ok((asked > recommended).then_some(TooManyForSpeed { asked, recommended }))
 }
 
 fn add_memory_slots(machine: &VmFd, memory: &GuestMemoryMmap) -> Result<(), KvmError> {
@@ -476,6 +501,16 @@ mod tests {
     #[test]
     fn a_device_that_is_something_else_is_no_kvm() {
         assert!(matches!(Host::open_at(Path::new("/dev/null")), Err(KvmError::TooOld(_))));
+    }
+
+    #[test]
+    fn processors_are_bounded_by_what_kvm_can_and_advised_by_what_it_should() {
+        assert_eq!(check_vcpus(2, 2, 8).unwrap(), None);
+        let advice = check_vcpus(3, 2, 8).unwrap().unwrap().to_string();
+        assert_eq!(advice, "vcpus: 3 processors share the 2 of this host, which KVM advises against");
+        assert!(check_vcpus(8, 2, 8).is_ok());
+        let refusal = check_vcpus(9, 2, 8).unwrap_err().to_string();
+        assert_eq!(refusal, "vcpus: KVM on this host runs machines of at most 8 processors, not of 9");
     }
 
     #[test]

@@ -87,6 +87,9 @@ impl KvmMachine {
         exits: &Sender<MachineExit>,
     ) -> Result<Self, StartError> {
         let host = kvm::Host::open()?;
+        if let Some(advice) = host.check_vcpus(config.vcpus)? {
+            console(format!("berth-vmm: {advice}\n").as_bytes());
+        }
         let memory = memory::allocate(u64::from(config.memory_mib) << 20)?;
         let machine = host.create_machine(&memory)?;
         let kernel = load_kernel(config, &memory, number_of(&devices)?)?;
