@@ -9,6 +9,8 @@ use berth_vmm::config::Accelerator;
 use clap::ValueEnum;
 use serde::Deserialize;
 
+use crate::engine::Pace;
+
 /// What the administrator asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -43,6 +45,7 @@ pub enum KvmAccess {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
     pub accelerator: Accelerator,
+    pub pace: Pace,
     pub reason: &'static str,
 }
 
@@ -128,10 +131,12 @@ impl Probe {
         match &self.kvm {
             KvmAccess::Opens if self.hardware_virtualization => Ok(Choice {
                 accelerator: Accelerator::Kvm,
+                pace: Pace::Ordinary,
                 reason: "hardware KVM, asked for with --accelerator kvm",
             }),
             KvmAccess::Opens => Ok(Choice {
                 accelerator: Accelerator::Kvm,
+                pace: Pace::Interpreted,
                 reason: "asked for with --accelerator kvm; this host's KVM has no hardware behind it and is slow",
             }),
             KvmAccess::Missing => Err(Unusable::KvmMissing),
@@ -142,7 +147,7 @@ impl Probe {
 
     fn tcg(&self, reason: &'static str) -> Result<Choice, Unusable> {
         match self.qemu_found {
-            Some(_) => Ok(Choice { accelerator: Accelerator::Tcg, reason }),
+            Some(_) => Ok(Choice { accelerator: Accelerator::Tcg, pace: Pace::Ordinary, reason }),
             None => Err(Unusable::QemuMissing(self.qemu.clone())),
         }
     }
@@ -150,7 +155,11 @@ impl Probe {
     fn automatic(&self) -> Result<Choice, Unusable> {
         let without_kvm = match (&self.kvm, self.hardware_virtualization) {
             (KvmAccess::Opens, true) => {
-                return Ok(Choice { accelerator: Accelerator::Kvm, reason: "hardware KVM" });
+                return Ok(Choice {
+                    accelerator: Accelerator::Kvm,
+                    pace: Pace::Ordinary,
+                    reason: "hardware KVM",
+                });
             }
             (KvmAccess::Denied, true) => return Err(Unusable::KvmDenied),
             (KvmAccess::Opens | KvmAccess::Denied, false) => {
@@ -220,7 +229,8 @@ mod tests {
     #[test]
     fn a_request_is_honoured_or_refused_never_replaced() {
         let software = host(KvmAccess::Opens, false, false);
-        assert_eq!(chosen(&software, Request::Kvm), Some(Accelerator::Kvm));
+        let kvm = software.choose(Request::Kvm).unwrap();
+        assert_eq!((kvm.accelerator, kvm.pace), (Accelerator::Kvm, Pace::Interpreted));
         assert_eq!(software.choose(Request::Tcg), Err(Unusable::QemuMissing("qemu".into())));
         assert_eq!(host(KvmAccess::Missing, true, true).choose(Request::Kvm), Err(Unusable::KvmMissing));
         assert_eq!(host(KvmAccess::Denied, true, true).choose(Request::Kvm), Err(Unusable::KvmDenied));

@@ -58,7 +58,7 @@ async fn run(settings: Settings, accelerator: Choice) -> anyhow::Result<()> {
 async fn open_engine(settings: &Settings, accelerator: Choice) -> anyhow::Result<Engine> {
     let database = Database::open(&settings.data_root.join("berth.db"))?;
     let images = ImageStore::open(&settings.data_root.join("image"), database.clone())?;
-    Ok(Engine::open(settings.for_engine(accelerator.accelerator), images, database).await?)
+    Ok(Engine::open(settings.for_engine(&accelerator), images, database).await?)
 }
 
 fn log_to_stderr(settings: &Settings) {

@@ -11,6 +11,7 @@ use super::*;
 use crate::config::Flags;
 use crate::database::Database;
 use crate::image::ImageStore;
+use crate::machine::Pace;
 
 /// A daemon whose files go with it.
 struct TestDaemon {
@@ -24,8 +25,9 @@ impl TestDaemon {
         let settings = settings(root.path());
         let database = Database::open(&settings.data_root.join("berth.db")).unwrap();
         let images = ImageStore::open(&settings.data_root.join("image"), database.clone()).unwrap();
-        let engine = Engine::open(settings.for_engine(Accelerator::Tcg), images, database).await.unwrap();
-        let accelerator = Choice { accelerator: Accelerator::Tcg, reason: "for the test" };
+        let accelerator =
+            Choice { accelerator: Accelerator::Tcg, pace: Pace::Ordinary, reason: "for the test" };
+        let engine = Engine::open(settings.for_engine(&accelerator), images, database).await.unwrap();
         let api = Api::new(Arc::new(Daemon::new(engine, settings, accelerator)));
         Self { api, _root: root }
     }

@@ -17,8 +17,8 @@ use self::artifacts::Artifacts;
 use self::file::FileSettings;
 pub use self::flags::{Flags, LogLevel};
 pub use self::host::Host;
-use crate::accelerator::Request;
-use crate::engine::{EngineSettings, MachineSettings};
+use crate::accelerator::{Choice, Request};
+use crate::engine::{EngineSettings, MachineSettings, Pace};
 
 /// Enough for the kernel, the agent and an ordinary program; `--memory` asks for more.
 const DEFAULT_MACHINE_MEMORY_MIB: u64 = 512;
@@ -111,34 +111,35 @@ impl Settings {
         })
     }
 
-    /// What of this is the engine's, with machines on `accelerator`.
+    /// What of this is the engine's, with machines as `choice` says.
     #[must_use]
-    pub fn for_engine(&self, accelerator: Accelerator) -> EngineSettings {
+    pub fn for_engine(&self, choice: &Choice) -> EngineSettings {
         EngineSettings {
             data_root: self.data_root.clone(),
             exec_root: self.exec_root.clone(),
             machine: MachineSettings {
-                accelerator,
+                accelerator: choice.accelerator,
+                pace: choice.pace,
                 kernel: self.kernel.clone(),
                 initramfs: self.initramfs.clone(),
                 vmm: self.vmm.clone(),
                 qemu: self.qemu.clone(),
             },
             machine_memory_mib: self.machine_memory_mib,
-            machine_vcpus: self.machine_vcpus.unwrap_or_else(|| default_vcpus(accelerator)),
+            machine_vcpus: self.machine_vcpus.unwrap_or_else(|| default_vcpus(choice)),
             scratch_disk_bytes: self.scratch_disk_bytes,
         }
     }
 }
 
-/// All of the host's, but one where each costs a thread of emulation and boot time.
-fn default_vcpus(accelerator: Accelerator) -> u8 {
-    match accelerator {
-        Accelerator::Tcg => 1,
-        Accelerator::Kvm => {
+/// All of the host's, but one where each further one costs boot time, and under emulation a thread.
+fn default_vcpus(choice: &Choice) -> u8 {
+    match (choice.accelerator, choice.pace) {
+        (Accelerator::Kvm, Pace::Ordinary) => {
             let cpus = std::thread::available_parallelism().map_or(1, usize::from);
             u8::try_from(cpus).unwrap_or(MAX_VCPUS).min(MAX_VCPUS)
         }
+        (Accelerator::Tcg, _) | (_, Pace::Interpreted) => 1,
     }
 }
 

@@ -67,13 +67,16 @@ fn an_unknown_key_is_refused_by_name() {
 }
 
 #[test]
-fn an_emulated_machine_has_one_cpu_unless_more_are_asked_for() {
+fn an_emulated_or_interpreted_machine_has_one_cpu_unless_more_are_asked_for() {
     let directory = tempfile::tempdir().unwrap();
-    let vcpus = |more: &[&str]| {
-        let settings = Settings::resolve(flags(directory.path(), more)).unwrap();
-        settings.for_engine(Accelerator::Tcg).machine_vcpus
-    };
-    assert_eq!((vcpus(&[]), vcpus(&["--machine-cpus=3"])), (1, 3));
+    for (accelerator, pace) in [(Accelerator::Tcg, Pace::Ordinary), (Accelerator::Kvm, Pace::Interpreted)] {
+        let choice = Choice { accelerator, pace, reason: "for the test" };
+        let vcpus = |more: &[&str]| {
+            let settings = Settings::resolve(flags(directory.path(), more)).unwrap();
+            settings.for_engine(&choice).machine_vcpus
+        };
+        assert_eq!((vcpus(&[]), vcpus(&["--machine-cpus=3"])), (1, 3));
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::state::{ContainerState, StartFailure};
 use super::timeline::Timeline;
 use crate::agent_client::AgentClient;
 use crate::image::ImageId;
+use crate::machine::Pace;
 
 /// Immutable parts, and a window on the changing ones. The driver alone changes the state.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub(super) struct Status {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) agent: Arc<AgentClient>,
+    /// For deadlines of what the guest does.
+    pub(super) pace: Pace,
     /// The log's length; its sender goes when the run has ended and its log is complete.
     pub(super) log_grown: watch::Receiver<u64>,
 }

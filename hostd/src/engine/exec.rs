@@ -182,7 +182,7 @@ impl Exec {
         spec.terminal_size = size.or(spec.terminal_size);
         let process = exec_process(&self.container, &self.id, &spec);
         let request = StartExec { container_id: self.container.id.to_string(), process: Some(process) };
-        let started = timeout(START_DEADLINE, live.agent.start_exec(request)).await;
+        let started = timeout(live.pace.deadline(START_DEADLINE), live.agent.start_exec(request)).await;
         let started = started.unwrap_or(Err(crate::agent_client::CallError::Lost));
         match started {
             Ok(started) => {
@@ -213,7 +213,7 @@ impl Exec {
         // A machine that died takes its processes with it: as killed.
         let code = live.agent.wait(&self.id).await.map_or(137, |status| i64::from(status.code.min(255)));
         self.hub.process_ended();
-        if timeout(DRAIN_DEADLINE, pumps.drained()).await.is_err() {
+        if timeout(live.pace.deadline(DRAIN_DEADLINE), pumps.drained()).await.is_err() {
             tracing::debug!(exec = self.id, "a process that ended left its output open");
         }
         pumps.stop();
@@ -222,13 +222,13 @@ impl Exec {
     }
 
     pub(super) async fn resize(&self, size: TerminalSize) -> Result<(), EngineError> {
+        let live = self.container.live().await?;
         let mut state = self.state.subscribe();
         // Clients resize at once after they asked for the start.
         let started = state.wait_for(|state| !matches!(state, ExecState::Created | ExecState::Starting));
-        if timeout(START_DEADLINE, started).await.is_err() {
+        if timeout(live.pace.deadline(START_DEADLINE), started).await.is_err() {
             return Err(EngineError::conflict(format!("exec {} has not started", self.id)));
         }
-        let live = self.container.live().await?;
         let resized = live.agent.resize(&self.id, size.rows, size.columns).await;
         resized.map_err(|error| EngineError::internal("cannot resize the terminal", &error))
     }

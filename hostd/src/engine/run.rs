@@ -110,7 +110,8 @@ impl ActiveRun {
             let agent = AgentClient::connect(&machine.vsock_path()).await?;
             agent.ping().await.map(|_ready| agent)
         };
-        match timeout(LAUNCH_DEADLINE, connect).await.unwrap_or(Err(CallError::Lost)) {
+        match timeout(machine.pace().deadline(LAUNCH_DEADLINE), connect).await.unwrap_or(Err(CallError::Lost))
+        {
             Ok(agent) => Ok(Self::new(machine, agent, container_id, run, log)),
             Err(error) => Err((machine, error)),
         }
@@ -120,7 +121,7 @@ impl ActiveRun {
         let agent = Arc::new(agent);
         let (waiting_agent, process_id) = (Arc::clone(&agent), container_id.to_owned());
         let waiting = tokio::spawn(async move { waiting_agent.wait(&process_id).await });
-        let live = Arc::new(Live { agent, log_grown: log.grown });
+        let live = Arc::new(Live { agent, pace: machine.pace(), log_grown: log.grown });
         let shared_log = Arc::new(Mutex::new(log.writer));
         Self { machine, live, run, log: shared_log, log_start: log.start, pumps: None, waiting }
     }
@@ -234,8 +235,9 @@ impl Booted {
             let started = agent.start_container(launch_request(container)).await?;
             Ok((agent, started))
         };
+        let launch_deadline = self.machine.pace().deadline(LAUNCH_DEADLINE);
         let outcome = tokio::select! {
-            outcome = timeout(LAUNCH_DEADLINE, launch) => outcome.unwrap_or(Err(CallError::Lost)),
+            outcome = timeout(launch_deadline, launch) => outcome.unwrap_or(Err(CallError::Lost)),
             () = self.machine.ended() => Err(CallError::Lost),
         };
         match outcome {

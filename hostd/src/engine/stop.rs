@@ -129,7 +129,8 @@ async fn ensure_killed(container: &Container, runs_ended: u64) -> Result<(), Eng
 
 /// Sends a signal; one that has no process left to go to has done its work.
 async fn signal_first_process(container: &Container, live: &Live, signal: Signal) -> Result<(), EngineError> {
-    let sent = timeout(SIGNAL_DEADLINE, live.agent.signal(container.id.as_str(), signal.number())).await;
+    let deadline = live.pace.deadline(SIGNAL_DEADLINE);
+    let sent = timeout(deadline, live.agent.signal(container.id.as_str(), signal.number())).await;
     match sent {
         Ok(Ok(()) | Err(CallError::Lost | CallError::Agent { code: ErrorCode::NoSuchProcess, .. })) => Ok(()),
         Ok(Err(error)) => Err(cannot_kill(&container.name, &chain(&error))),

@@ -5,6 +5,7 @@
 //! agent's business ([`crate::agent_client`]).
 
 mod control;
+mod pace;
 mod process;
 mod ready;
 
@@ -21,11 +22,13 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use control::ControlClient;
+pub use pace::Pace;
 use process::VmmProcess;
 use ready::ReadyListener;
 
-/// A guest that does nothing else boots in under a second under tcg; a host that starts dozens at once on two cores,
-/// or nests virtualization, may need a hundred times that. On expiry the message carries the console's last lines.
+/// At [`Pace::Ordinary`]. A guest that does nothing else boots in under a second under tcg; a host that starts dozens at
+/// once on two cores, or nests virtualization, may need a hundred times that. On expiry the message carries the
+/// console's last lines.
 const BOOT_DEADLINE: Duration = Duration::from_secs(120);
 /// `berth-vmm` listens before it does anything slow.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(60);
@@ -48,6 +51,7 @@ const MAX_SOCKET_PATH_BYTES: usize = 107;
 #[derive(Clone, Debug)]
 pub struct MachineSettings {
     pub accelerator: Accelerator,
+    pub pace: Pace,
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
     /// The `berth-vmm` program.
@@ -144,7 +148,8 @@ impl Machines {
         let control = ControlClient::connect(&directory.join(files::CONTROL))
             .await
             .map_err(io_error(id, "connect to its control socket"))?;
-        let machine = Machine { id: id.into(), directory, control, process: Some(process) };
+        let pace = self.settings.pace;
+        let machine = Machine { id: id.into(), directory, control, process: Some(process), pace };
         Ok(StartingMachine { machine, ready })
     }
 
@@ -191,7 +196,8 @@ impl Machines {
     pub(crate) async fn find(&self, id: &str) -> Option<Machine> {
         let directory = self.directory(id);
         let control = ControlClient::connect(&directory.join(files::CONTROL)).await.ok()?;
-        let mut machine = Machine { id: id.into(), directory, control, process: None };
+        let pace = self.settings.pace;
+        let mut machine = Machine { id: id.into(), directory, control, process: None, pace };
         let status = machine.request(Request::Status).await.ok()?;
         let Reply::Status(status) = status else { return None };
         machine.process = Some(VmmProcess::adopt(status.pid)?);
@@ -228,14 +234,15 @@ impl StartingMachine {
     /// Waits for the agent's word that it serves.
     pub(crate) async fn ready(self) -> Result<(Machine, Ready), (Machine, MachineError)> {
         let Self { machine, ready } = self;
+        let boot_deadline = machine.pace.deadline(BOOT_DEADLINE);
         let arrived = tokio::select! {
-            arrived = timeout(BOOT_DEADLINE, ready.accept()) => arrived,
+            arrived = timeout(boot_deadline, ready.accept()) => arrived,
             () = machine.ended() => return Err(machine.into_ended().await),
         };
         let error = match arrived {
             Ok(Ok(ready)) => return Ok((machine, ready)),
             Ok(Err(source)) => io_error(&machine.id, "hear from its agent")(source),
-            Err(_elapsed) => deadline(&machine.id, "its agent to start", BOOT_DEADLINE, &machine.directory),
+            Err(_elapsed) => deadline(&machine.id, "its agent to start", boot_deadline, &machine.directory),
         };
         Err((machine, error))
     }
@@ -248,12 +255,18 @@ pub(crate) struct Machine {
     directory: PathBuf,
     control: ControlClient,
     process: Option<VmmProcess>,
+    pace: Pace,
 }
 
 impl Machine {
     /// Completes when `berth-vmm` is no more, however it ended.
     pub(crate) async fn ended(&self) {
         self.control.closed().await;
+    }
+
+    /// What to multiply one's patience with, waiting for its guest.
+    pub(crate) fn pace(&self) -> Pace {
+        self.pace
     }
 
     /// The path that guest ports are reached through, for [`connect`].
