@@ -60,6 +60,7 @@ impl Bench {
     /// A device that no driver has touched yet.
     pub(super) fn new(device: Box<dyn VirtioDevice>) -> Self {
         let mut space = SPACE.take().unwrap_or_else(GuestSpace::zeroed);
+        space.set_always_lawless(false);
         space.clear();
         let count = device.queue_sizes().len();
         assert!(count <= MAX_QUEUES, "the space below {:#x} is for {MAX_QUEUES} queues", BUFFERS.start);
@@ -85,6 +86,11 @@ impl Bench {
         let device = Arc::new(MmioDevice::new(device, connections).expect("the host has descriptors"));
         event_loop.add(device.clone()).expect("the host has descriptors");
         Self { space, queues, device, event_loop, broken, next_buffer: BUFFERS.start }
+    }
+
+    /// The device may write anywhere: its driver can name every address.
+    pub(super) fn writes_anywhere(&mut self) {
+        self.space.set_always_lawless(true);
     }
 
     pub(super) fn read(&self, offset: u64) -> u32 {

@@ -28,9 +28,14 @@ pub(super) struct GuestSpace {
     before: Vec<u8>,
     /// The device was told to overwrite what says where it may write: it may write anywhere.
     is_lawless: bool,
+    /// The device is one whose driver may name any address, so that it may always write anywhere.
+    is_always_lawless: bool,
 }
 
 impl GuestSpace {
+    /// The address of memory's last page.
+    pub(super) const LAST_PAGE: u64 = REGIONS[2].end - PAGE_BYTES;
+
     pub(super) fn zeroed() -> Self {
         let regions = REGIONS.map(|region| {
             let bytes = usize::try_from(region.end - region.start).expect("regions are small");
@@ -39,14 +44,15 @@ impl GuestSpace {
         let memory = GuestMemoryMmap::from_ranges(&regions).expect("regions are disjoint");
         memory.iter().for_each(|region| region.bitmap().start());
         let (expected, may_change) = (vec![0; BYTES], vec![false; BYTES]);
-        Self { memory, before: expected.clone(), expected, may_change, is_lawless: false }
+        let before = expected.clone();
+        Self { memory, expected, may_change, before, is_lawless: false, is_always_lawless: false }
     }
 
     /// Zeros everywhere, as after a restart.
     pub(super) fn clear(&mut self) {
         self.expected.fill(0);
         self.may_change.fill(false);
-        self.is_lawless = false;
+        self.is_lawless = self.is_always_lawless;
         for region in REGIONS {
             let zeros = &self.expected[flat(&region)];
             self.memory.write_slice(zeros, GuestAddress(region.start)).expect("a region is there");
@@ -87,6 +93,10 @@ impl GuestSpace {
     /// Whether the device may write into this range.
     pub(super) fn allows(&self, address: u64, length: u64) -> bool {
         parts(address, length).any(|(_, range)| self.may_change[flat(&range)].contains(&true))
+    }
+
+    pub(super) fn set_always_lawless(&mut self, always: bool) {
+        (self.is_lawless, self.is_always_lawless) = (always, always);
     }
 
     pub(super) fn allow_everything(&mut self) {

@@ -3,6 +3,7 @@
 //! A target takes arbitrary bytes, plays them against the real code, and panics when a promise is broken. The
 //! fuzzers in `fuzz/` call these functions, and so does the test that replays the corpus; no product has them.
 
+mod balloon;
 mod bench;
 mod control;
 mod files;
@@ -20,6 +21,7 @@ pub type Target = fn(input: &[u8]);
 
 /// All targets, under the names of their programs and of their corpora.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("balloon", balloon::balloon),
     ("block", simple_devices::block),
     ("console", simple_devices::console),
     ("control", control::control),
