@@ -99,6 +99,7 @@ impl EventLoop {
     }
 
     fn run(&self) -> io::Result<()> {
+        self.devices.iter().for_each(|device| device.prepare());
         while self.turn(FOREVER_MS)? != Turn::Stop {}
         Ok(())
     }

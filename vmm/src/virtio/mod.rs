@@ -92,6 +92,10 @@ pub(crate) trait VirtioDevice: Send {
     /// The driver writes to the configuration space. What is not there, or not the driver's to write, stays as it is.
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
 
+    /// Called on the thread that serves the device, before it serves: for what needs more of the host than serving does,
+    /// and need not be there when the machine starts. A device that was not prepared works too.
+    fn prepare(&mut self) {}
+
     /// The driver is ready: these features were negotiated, the queues may be used.
     fn activate(&mut self, features: u64);
 

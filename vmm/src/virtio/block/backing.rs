@@ -61,7 +61,7 @@ pub(crate) struct Disk {
 struct OpenExtent {
     start: u64,
     length: u64,
-    file: File,
+    file: Arc<File>,
     file_offset: u64,
     /// It had a name when it was opened; what never had one cannot lose it.
     was_named: bool,
@@ -190,6 +190,43 @@ impl Disk {
         self.each_range(start, length, FallocateFlags::ZERO_RANGE)
     }
 
+    /// The file in which a range lies as a whole, and its offset there; `None` if it does not.
+    pub(super) fn place(&self, start: u64, length: usize) -> Option<(Arc<File>, u64)> {
+        let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
+        let extent = Self::extent_of(&extents, start, length)?;
+        Some((extent.file.clone(), extent.file_offset + (start - extent.start)))
+    }
+
+    /// The same for a write; `None` also if it may not be done, for a reason that [`Self::write`] tells.
+    pub(super) fn place_for_writing(&self, start: u64, length: usize) -> Option<(Arc<File>, u64)> {
+        let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
+        let extent = Self::extent_of(&extents, start, length)?;
+        let may_be_written = !self.is_read_only() && extent.check_length().is_ok();
+        may_be_written.then(|| (extent.file.clone(), extent.file_offset + (start - extent.start)))
+    }
+
+    fn extent_of(extents: &[OpenExtent], start: u64, length: usize) -> Option<&OpenExtent> {
+        let end = start.checked_add(length as u64)?;
+        extents
+            .get(extents.partition_point(|extent| extent.end() <= start))
+            .filter(|extent| end <= extent.end())
+    }
+
+    /// The file that a flush brings to stable storage, if it is one.
+    pub(super) fn place_to_flush(&self) -> Option<Arc<File>> {
+        let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
+        match extents.as_slice() {
+            [extent] if !self.is_read_only() => Some(extent.file.clone()),
+            _ => None,
+        }
+    }
+
+    /// What was flushed can be found again.
+    pub(super) fn check_flushed(&self) -> Result<(), DiskError> {
+        let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(extents.iter().try_for_each(OpenExtent::check_name)?)
+    }
+
     /// Brings everything written before to stable storage.
     pub(super) fn flush(&self) -> Result<(), DiskError> {
         if self.is_read_only() {
@@ -280,6 +317,11 @@ impl OpenExtent {
     /// Brings what was written to the storage, under a name by which it can be found again.
     fn flush(&self) -> io::Result<()> {
         self.file.sync_data()?;
+        self.check_name()
+    }
+
+    /// A file without a name is gone with this process.
+    fn check_name(&self) -> io::Result<()> {
         if self.was_named && self.file.metadata()?.nlink() == 0 {
             return Err(io::Error::other("the disk's file was deleted"));
         }
@@ -340,7 +382,7 @@ fn open_extents(extents: &[Extent], access: DiskAccess) -> Result<Vec<OpenExtent
     let mut opened = Vec::with_capacity(extents.len());
     for extent in extents {
         let failed = |source| BindError::File { path: extent.path.display().to_string(), source };
-        let file = open_file(extent, access).map_err(failed)?;
+        let file = Arc::new(open_file(extent, access).map_err(failed)?);
         let was_named = file.metadata().map_err(failed)?.nlink() > 0;
         let length = extent.length_bytes;
         opened.push(OpenExtent { start, length, file, file_offset: extent.offset_bytes, was_named });

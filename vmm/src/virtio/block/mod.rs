@@ -1,29 +1,34 @@
-//! The block device (virtio 1.2, section 5.2): one queue, requests done one after the other on the device's thread.
+//! The block device (virtio 1.2, section 5.2): one queue, many requests under way at the same time.
 //!
+//! What a request says is [`request`], who does it is [`execution`], what lies behind the disk is [`backing`].
 //! Flush, discard and write-zeroes included; what the guest frees is freed on the host. A failed request is the
 //! guest's to handle (an I/O error); only a chain that cannot be answered breaks the device.
 
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use virtio_bindings::virtio_blk as bindings;
-use virtio_queue::Queue;
+use virtio_queue::{Queue, QueueT};
 
-use self::backing::DiskError;
-use self::request::{ID_BYTES, MAX_RANGES, Range, Request};
-use super::chain::{self, Chain};
+use self::execution::Execution;
+use self::request::{ID_BYTES, MAX_RANGES};
 use super::{Broken, DeviceKind, DeviceState, StateError, UsedQueues, VirtioDevice, copy_config, state};
 use crate::config::SECTOR_BYTES;
 use crate::memory::GuestMemoryMmap;
 
 mod backing;
+#[cfg(test)]
+mod concurrency_tests;
+mod execution;
 mod failures;
 mod request;
+mod ring;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::backing::{BindError, Disk};
 
+const QUEUE: usize = 0;
 const QUEUE_SIZE: u16 = 128;
 /// A request of this many data segments, a header and a status byte fills the queue.
 const MAX_DATA_SEGMENTS: u32 = QUEUE_SIZE as u32 - 2;
@@ -38,7 +43,7 @@ const CONFIG_BYTES: usize = 60;
 #[derive(Debug)]
 pub(crate) struct Block {
     disk: Arc<Disk>,
-    id: [u8; ID_BYTES],
+    execution: Execution,
     config: [u8; CONFIG_BYTES],
 }
 
@@ -49,91 +54,13 @@ impl Block {
         let name = format!("berth-{index}");
         id[..name.len()].copy_from_slice(name.as_bytes());
         let config = config_space(&disk);
-        Self { disk, id, config }
+        Self { execution: Execution::new(disk.clone(), id), disk, config }
     }
 
     /// What a snapshot says of the disk.
     fn state(&self) -> DeviceState {
         DeviceState::Block { capacity_bytes: self.disk.capacity_bytes(), read_only: self.disk.is_read_only() }
     }
-
-    /// Does one request and gives the number of data bytes written to the guest.
-    fn perform(&self, request: &Request, memory: &GuestMemoryMmap) -> Result<usize, DiskError> {
-        let count = |counter: &AtomicU64, by: u64| counter.fetch_add(by, Ordering::Relaxed);
-        let statistics = self.disk.statistics();
-        match request {
-            Request::Read { start, into } => {
-                self.disk.read(*start, into, memory)?;
-                count(&statistics.reads, 1);
-                count(&statistics.read_bytes, into.len() as u64);
-                return Ok(into.len());
-            }
-            Request::Write { start, from } => {
-                self.disk.write(*start, from, memory)?;
-                count(&statistics.writes, 1);
-                count(&statistics.written_bytes, from.len() as u64);
-            }
-            Request::Flush => {
-                self.disk.flush()?;
-                count(&statistics.flushes, 1);
-            }
-            Request::GetId { into } => {
-                into.write(memory, &self.id).map_err(|_| DiskError::Refused)?;
-                return Ok(ID_BYTES);
-            }
-            Request::Discard(ranges) => {
-                check_lengths(ranges)?;
-                for range in ranges {
-                    self.disk.punch_hole(range.start, range.length)?;
-                    count(&statistics.discarded_bytes, range.length);
-                }
-            }
-            Request::WriteZeroes(ranges) => {
-                check_lengths(ranges)?;
-                ranges.iter().try_for_each(|range| self.write_zeroes(range))?;
-            }
-            Request::Unsupported => return Err(DiskError::Unsupported),
-            Request::Malformed => return Err(DiskError::Refused),
-        }
-        Ok(0)
-    }
-
-    fn write_zeroes(&self, range: &Range) -> Result<(), DiskError> {
-        if range.may_unmap {
-            self.disk.punch_hole(range.start, range.length)
-        } else {
-            self.disk.zero(range.start, range.length)
-        }
-    }
-
-    /// Answers one chain; gives the number of bytes written to it.
-    fn answer(&self, chain: &Chain, memory: &GuestMemoryMmap) -> Result<usize, Broken> {
-        let request = request::parse(chain, memory)?;
-        let result = self.perform(&request, memory);
-        if let Err(error) = &result {
-            self.disk.statistics().errors.fetch_add(1, Ordering::Relaxed);
-            if let DiskError::Io(error) = error {
-                self.disk.failures().add(&request.describe(), error);
-            }
-        }
-        let status = match result {
-            Ok(_) => bindings::VIRTIO_BLK_S_OK,
-            Err(DiskError::Unsupported) => bindings::VIRTIO_BLK_S_UNSUPP,
-            Err(DiskError::Refused | DiskError::Io(_)) => bindings::VIRTIO_BLK_S_IOERR,
-        };
-        let status = u8::try_from(status).expect("the specification's statuses are 0 to 2");
-        chain.writable.range(chain.writable.len() - 1, 1).write(memory, &[status])?;
-        // The used length counts the bytes written from the front on; with the status at the very end, a failed
-        // or writing request has at least that one.
-        Ok(result.unwrap_or(0) + 1)
-    }
-}
-
-/// Lengths within what the configuration space allows, so that no request holds the device's thread for long.
-fn check_lengths(ranges: &[Range]) -> Result<(), DiskError> {
-    let limit = u64::from(MAX_RANGE_SECTORS) * SECTOR_BYTES;
-    let fits = ranges.iter().all(|range| range.length > 0 && range.length <= limit);
-    if fits { Ok(()) } else { Err(DiskError::Refused) }
 }
 
 /// `struct virtio_blk_config` (section 5.2.4).
@@ -184,7 +111,13 @@ impl VirtioDevice for Block {
 
     fn activate(&mut self, _features: u64) {}
 
-    fn reset(&mut self) {}
+    fn prepare(&mut self) {
+        self.execution.prepare();
+    }
+
+    fn reset(&mut self) {
+        self.execution.forget_all();
+    }
 
     fn queue_event(
         &mut self,
@@ -192,12 +125,31 @@ impl VirtioDevice for Block {
         memory: &GuestMemoryMmap,
         queues: &mut [&mut Queue],
     ) -> Result<UsedQueues, Broken> {
-        let mut used = UsedQueues::NONE;
-        let Some(queue) = queues.get_mut(index) else { return Ok(used) };
-        if chain::answer_all(queue, memory, |chain| self.answer(chain, memory))? {
-            used.add(index);
+        let Some(queue) = queues.get_mut(index) else { return Ok(UsedQueues::NONE) };
+        if !queue.ready() {
+            return Ok(UsedQueues::NONE);
         }
-        Ok(used)
+        Ok(used_if(self.execution.work(queue, memory)?))
+    }
+
+    fn host_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.execution.event()
+    }
+
+    fn host_event(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        queues: &mut [&mut Queue],
+    ) -> Result<UsedQueues, Broken> {
+        self.execution.acknowledge();
+        self.queue_event(QUEUE, memory, queues)
+    }
+
+    fn quiesce(&mut self, memory: &GuestMemoryMmap, queues: &mut [&mut Queue]) -> Result<UsedQueues, Broken> {
+        match queues.get_mut(QUEUE) {
+            Some(queue) => Ok(used_if(self.execution.complete_all(queue, memory)?)),
+            None => Ok(UsedQueues::NONE),
+        }
     }
 
     fn save(&self) -> Result<DeviceState, StateError> {
@@ -207,4 +159,12 @@ impl VirtioDevice for Block {
     fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
         state::expect_same(state, self.state())
     }
+}
+
+fn used_if(any: bool) -> UsedQueues {
+    let mut used = UsedQueues::NONE;
+    if any {
+        used.add(QUEUE);
+    }
+    used
 }

@@ -12,39 +12,42 @@ use crate::config::{DiskAccess, DiskConfig, Extent};
 use crate::console_log::ConsoleLog;
 use crate::virtio::test_driver::{self, Driver, INDIRECT, NEXT, WRITE};
 
-const READ: u32 = 0;
-const WRITE_SECTORS: u32 = 1;
-const FLUSH: u32 = 4;
+pub(super) const READ: u32 = 0;
+pub(super) const WRITE_SECTORS: u32 = 1;
+pub(super) const FLUSH: u32 = 4;
 const GET_ID: u32 = 8;
 const DISCARD: u32 = 11;
 const WRITE_ZEROES: u32 = 13;
-const OK: u8 = 0;
-const IO_ERROR: u8 = 1;
+pub(super) const OK: u8 = 0;
+pub(super) const IO_ERROR: u8 = 1;
 const UNSUPPORTED: u8 = 2;
 
 /// A disk, its device and its driver.
-struct Bench {
-    memory: GuestMemoryMmap,
-    driver: Driver,
-    queue: Queue,
-    disk: Arc<Disk>,
-    device: Block,
+pub(super) struct Bench {
+    pub(super) memory: GuestMemoryMmap,
+    pub(super) driver: Driver,
+    pub(super) queue: Queue,
+    pub(super) disk: Arc<Disk>,
+    pub(super) device: Block,
 }
 
 impl Bench {
-    fn new(capacity_bytes: u64, access: DiskAccess, extents: Vec<Extent>) -> Self {
+    pub(super) fn new(capacity_bytes: u64, access: DiskAccess, extents: Vec<Extent>) -> Self {
         let disk = Arc::new(Disk::open(&DiskConfig { capacity_bytes, access, extents }).unwrap());
         let memory = test_driver::memory(1);
         let (driver, queue) = Driver::new(&memory, 0);
         Self { memory, driver, queue, device: Block::new(disk.clone(), 0), disk }
     }
 
-    fn run(&mut self) -> Result<UsedQueues, Broken> {
-        self.device.queue_event(0, &self.memory, &mut [&mut self.queue])
+    /// Notifies the device, and waits until it has answered everything.
+    pub(super) fn run(&mut self) -> Result<UsedQueues, Broken> {
+        let at_once = self.device.queue_event(0, &self.memory, &mut [&mut self.queue])?;
+        let later = self.device.quiesce(&self.memory, &mut [&mut self.queue])?;
+        Ok(if later.contains(0) { later } else { at_once })
     }
 
     /// One request: the data that came back, and the status.
-    fn request(&mut self, kind: u32, sector: u64, data: &[u8], room: usize) -> (Vec<u8>, u8) {
+    pub(super) fn request(&mut self, kind: u32, sector: u64, data: &[u8], room: usize) -> (Vec<u8>, u8) {
         let offer = self.driver.offer(&[&header(kind, sector), data], &[room, 1]);
         assert!(self.run().unwrap().contains(0));
         let returned = self.driver.returned();
@@ -56,14 +59,14 @@ impl Bench {
         (bytes, status)
     }
 
-    fn read(&mut self, sector: u64, length: usize) -> Vec<u8> {
+    pub(super) fn read(&mut self, sector: u64, length: usize) -> Vec<u8> {
         let (bytes, status) = self.request(READ, sector, &[], length);
         assert_eq!(status, OK);
         bytes
     }
 }
 
-fn header(kind: u32, sector: u64) -> Vec<u8> {
+pub(super) fn header(kind: u32, sector: u64) -> Vec<u8> {
     [&kind.to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat()
 }
 
@@ -72,18 +75,18 @@ fn range(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
 }
 
 /// A file whose sectors are filled with their own number, from `first` on.
-fn numbered_file(first: u8, sectors: u8) -> NamedTempFile {
+pub(super) fn numbered_file(first: u8, sectors: u8) -> NamedTempFile {
     let mut file = NamedTempFile::new().unwrap();
     (0..sectors).for_each(|n| file.write_all(&[first + n; 512]).unwrap());
     file
 }
 
-fn extent(file: &NamedTempFile, first_sector: u64, sectors: u64) -> Extent {
+pub(super) fn extent(file: &NamedTempFile, first_sector: u64, sectors: u64) -> Extent {
     Extent { path: file.path().into(), offset_bytes: first_sector * 512, length_bytes: sectors * 512 }
 }
 
 /// A read-write disk of 64 KiB on one file.
-fn scratch() -> (Bench, NamedTempFile) {
+pub(super) fn scratch() -> (Bench, NamedTempFile) {
     let file = NamedTempFile::new().unwrap();
     file.as_file().write_all_at(&[0xaa; 65536], 0).unwrap();
     let bench = Bench::new(65536, DiskAccess::ReadWrite, vec![extent(&file, 0, 128)]);

@@ -67,6 +67,11 @@ impl MmioDevice {
         &self.notifiers
     }
 
+    /// To be called once by the thread that will call the next two.
+    pub(crate) fn prepare(&self) {
+        self.lock().prepare();
+    }
+
     /// The descriptor of queue `index` was written.
     pub(crate) fn notified(&self, index: usize) {
         let Some(notifier) = self.notifiers.get(index) else { return };

@@ -208,6 +208,10 @@ impl Transport {
         }
     }
 
+    pub(super) fn prepare(&mut self) {
+        self.device.prepare();
+    }
+
     fn reset(&mut self, interrupt: &Interrupt) {
         self.stop_watching();
         self.device.reset();
