@@ -88,6 +88,7 @@ impl EventLoop {
     /// Starts the thread. It runs until the result is dropped.
     pub(crate) fn start(self, kind: ThreadKind, exits: Sender<MachineExit>) -> io::Result<RunningLoop> {
         let name = kind.name();
+        self.devices.iter().for_each(|device| device.prepare());
         let stop = EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK)?;
         add(&self.epoll, stop.as_raw_fd(), Token::Stop)?;
         let body = move || {
@@ -99,7 +100,6 @@ impl EventLoop {
     }
 
     fn run(&self) -> io::Result<()> {
-        self.devices.iter().for_each(|device| device.prepare());
         while self.turn(FOREVER_MS)? != Turn::Stop {}
         Ok(())
     }

@@ -164,6 +164,7 @@ const CONTROL: &[Call] = &[
     call(libc::SYS_lseek),
     call(libc::SYS_mincore),
     call(libc::SYS_poll),
+    call(libc::SYS_ppoll),
     call(libc::SYS_preadv),
     call(libc::SYS_pwritev),
     call(libc::SYS_recvfrom),
@@ -221,6 +222,9 @@ const VCPU: &[Call] = &[
     call(libc::SYS_fallocate),
     call_if(libc::SYS_ioctl, 1, ALL_BITS, TAP_OFFLOADS),
     call_if(libc::SYS_ioctl, 1, ALL_BITS, TAP_HEADER_BYTES),
+    // A disk's reset waits for what its ring has under way.
+    call(libc::SYS_poll),
+    call(libc::SYS_ppoll),
     call(libc::SYS_recvmsg),
     call(libc::SYS_sendmsg),
     call(libc::SYS_shutdown),

@@ -98,8 +98,9 @@ impl KvmMachine {
         let vcpus = create_vcpus(&host, &machine, config.vcpus)?;
         enter(&vcpus, kernel)?;
         let statistics = vcpus.iter().map(Vcpu::statistics).collect();
-        let event_loops = start_loops(event_loops, exits)?;
+        // The guest first: until it has found its first device, the loops are there.
         let vcpus = start_vcpus(vcpus, &Arc::new(buses), exits)?;
+        let event_loops = start_loops(event_loops, exits)?;
         Ok(Self { vcpus, statistics, _event_loops: event_loops, _machine: machine })
     }
 

@@ -92,8 +92,8 @@ pub(crate) trait VirtioDevice: Send {
     /// The driver writes to the configuration space. What is not there, or not the driver's to write, stays as it is.
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
 
-    /// Called on the thread that serves the device, before it serves: for what needs more of the host than serving does,
-    /// and need not be there when the machine starts. A device that was not prepared works too.
+    /// Called once before the device is served, maybe when the guest runs already: for what needs more of the host than
+    /// serving does. A device that was not prepared works too.
     fn prepare(&mut self) {}
 
     /// The driver is ready: these features were negotiated, the queues may be used.

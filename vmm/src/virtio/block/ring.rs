@@ -62,7 +62,7 @@ impl<T> Ring<T> {
     /// # Errors
     /// The host has no such ring, or does not let us have one, or cannot restrict it.
     pub(super) fn open(event: Arc<OwnedFd>) -> io::Result<Self> {
-        let uring = IoUring::builder().setup_r_disabled().dontfork().build(MAX_TRANSFERS.into())?;
+        let uring = IoUring::builder().setup_r_disabled().build(MAX_TRANSFERS.into())?;
         if !uring.params().is_feature_submit_stable() || !uring.params().is_feature_nodrop() {
             return Err(io::ErrorKind::Unsupported.into());
         }

@@ -67,7 +67,7 @@ impl MmioDevice {
         &self.notifiers
     }
 
-    /// To be called once by the thread that will call the next two.
+    /// To be called once before the device is served.
     pub(crate) fn prepare(&self) {
         self.lock().prepare();
     }
@@ -83,6 +83,12 @@ impl MmioDevice {
     /// The device's host descriptor is readable.
     pub(crate) fn host_ready(&self) {
         self.lock().host_event(&self.interrupt);
+    }
+
+    /// Finishes every request that the device has taken.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn settle(&self) {
+        self.lock().settle(&self.interrupt);
     }
 
     fn lock(&self) -> MutexGuard<'_, Transport> {

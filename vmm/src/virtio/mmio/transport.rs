@@ -247,6 +247,13 @@ impl Transport {
         }
     }
 
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn settle(&mut self, interrupt: &Interrupt) {
+        if self.is_active() {
+            self.work(interrupt, |device, memory, queues| device.quiesce(memory, queues));
+        }
+    }
+
     /// The host has something for the device.
     pub(super) fn host_event(&mut self, interrupt: &Interrupt) {
         if self.is_active() {
