@@ -71,6 +71,9 @@ pub struct Counters {
     pub disks: Vec<DiskCounters>,
     pub vsock: VsockCounters,
     pub console_bytes: u64,
+    /// In guest order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network_cards: Vec<NetworkCounters>,
     /// `None` without a balloon.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub balloon: Option<BalloonCounters>,
@@ -120,6 +123,19 @@ pub struct VsockCounters {
     pub to_guest_bytes: u64,
     pub to_host_bytes: u64,
     pub refused_packets: u64,
+}
+
+/// Frames and their bytes, from the Ethernet header on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkCounters {
+    pub to_guest_frames: u64,
+    pub to_guest_bytes: u64,
+    /// Too long for the guest's buffers. What the interface itself drops, its own statistics say.
+    pub dropped_to_guest: u64,
+    pub to_network_frames: u64,
+    pub to_network_bytes: u64,
+    /// Malformed, or not to be sent now.
+    pub dropped_to_network: u64,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

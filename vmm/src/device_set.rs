@@ -4,11 +4,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{MachineConfig, files};
+use crate::config::{DiskConfig, MachineConfig, NetworkCardConfig, files};
 use crate::console_log::ConsoleLog;
 use crate::control::Counters;
 use crate::virtio::{
-    Balloon, BalloonHandle, BindError, Block, Console, Disk, Rng, VirtioDevice, Vsock, VsockStatistics,
+    Balloon, BalloonHandle, BindError, Block, Console, Disk, NetworkCard, NetworkStatistics, Rng, Tap,
+    TapError, VirtioDevice, Vsock, VsockStatistics,
 };
 
 /// Why a device could not be made.
@@ -18,6 +19,10 @@ pub(crate) enum DeviceError {
     Disk { index: usize, source: BindError },
     #[error("{file}")]
     File { file: &'static str, source: io::Error },
+    #[error("network card {index}")]
+    Tap { index: usize, source: TapError },
+    #[error("network card {index}")]
+    NetworkCard { index: usize, source: io::Error },
     #[error("the balloon")]
     Balloon(#[source] io::Error),
     #[error("{field}: this berth-vmm has no such device yet")]
@@ -31,6 +36,8 @@ pub(crate) struct DeviceSet {
     pub(crate) vsock: Box<dyn VirtioDevice>,
     pub(crate) rng: Box<dyn VirtioDevice>,
     pub(crate) console: Box<dyn VirtioDevice>,
+    /// In guest order.
+    pub(crate) network_cards: Vec<Box<dyn VirtioDevice>>,
     pub(crate) balloon: Option<Box<dyn VirtioDevice>>,
     /// Where the guest's words go that do not come through the console device.
     pub(crate) console_log: Arc<ConsoleLog>,
@@ -40,6 +47,7 @@ pub(crate) struct DeviceSet {
 #[derive(Debug)]
 pub(crate) struct DeviceHandles {
     pub(crate) disks: Vec<Arc<Disk>>,
+    network_cards: Vec<Arc<NetworkStatistics>>,
     pub(crate) balloon: Option<Arc<BalloonHandle>>,
     vsock: Arc<VsockStatistics>,
     console_log: Arc<ConsoleLog>,
@@ -51,6 +59,7 @@ impl DeviceHandles {
             disks: self.disks.iter().map(|disk| disk.counters()).collect(),
             vsock: self.vsock.counters(),
             console_bytes: self.console_log.printed_bytes(),
+            network_cards: self.network_cards.iter().map(|card| card.counters()).collect(),
             balloon: self.balloon.as_ref().map(|balloon| balloon.counters()),
             vcpus: Vec::new(),
         }
@@ -72,38 +81,53 @@ pub(crate) fn open(
     let console_log = Arc::new(console_log);
     let vsock =
         Vsock::listen(directory.join(files::VSOCK), config.guest_cid).map_err(failed(files::VSOCK))?;
-    let mut disks = Vec::with_capacity(config.disks.len());
-    for (index, disk) in config.disks.iter().enumerate() {
-        let disk = Arc::new(Disk::open(disk).map_err(|source| DeviceError::Disk { index, source })?);
-        disk.tell_failures(console_log.clone(), index);
-        disks.push(disk);
-    }
+    let cards = open_cards(&config.network_cards)?;
     let balloon = config.balloon.map(|balloon| Balloon::new(balloon, config.memory_mib));
     let balloon = balloon.transpose().map_err(DeviceError::Balloon)?;
     let handles = DeviceHandles {
+        network_cards: cards.iter().map(NetworkCard::statistics).collect(),
         balloon: balloon.as_ref().map(Balloon::handle),
         vsock: vsock.statistics(),
         console_log: console_log.clone(),
-        disks,
+        disks: open_disks(&config.disks, &console_log)?,
     };
-    let block = |(index, disk): (usize, &Arc<Disk>)| {
-        Box::new(Block::new(disk.clone(), index)) as Box<dyn VirtioDevice>
-    };
-    let blocks = handles.disks.iter().enumerate().map(block).collect();
+    let blocks = handles.disks.iter().enumerate().map(|(index, disk)| Block::new(disk.clone(), index));
     let devices = DeviceSet {
-        disks: blocks,
+        disks: blocks.map(boxed).collect(),
+        network_cards: cards.into_iter().map(boxed).collect(),
         vsock: Box::new(vsock),
         rng: Box::new(Rng),
         console: Box::new(Console::new(console_log.clone())),
-        balloon: balloon.map(|balloon| Box::new(balloon) as Box<dyn VirtioDevice>),
+        balloon: balloon.map(boxed),
         console_log,
     };
     Ok((devices, handles))
 }
 
+fn boxed(device: impl VirtioDevice + 'static) -> Box<dyn VirtioDevice> {
+    Box::new(device)
+}
+
+fn open_disks(disks: &[DiskConfig], console_log: &Arc<ConsoleLog>) -> Result<Vec<Arc<Disk>>, DeviceError> {
+    let open = |(index, disk)| {
+        let disk = Arc::new(Disk::open(disk).map_err(|source| DeviceError::Disk { index, source })?);
+        disk.tell_failures(console_log.clone(), index);
+        Ok(disk)
+    };
+    disks.iter().enumerate().map(open).collect()
+}
+
+fn open_cards(cards: &[NetworkCardConfig]) -> Result<Vec<NetworkCard>, DeviceError> {
+    let open = |(index, card): (usize, &NetworkCardConfig)| {
+        let tap = Tap::open(&card.tap).map_err(|source| DeviceError::Tap { index, source })?;
+        NetworkCard::new(tap, card.mac, card.mtu).map_err(|source| DeviceError::NetworkCard { index, source })
+    };
+    cards.iter().enumerate().map(open).collect()
+}
+
 /// What the configuration can say before the devices are there.
 fn refuse_unknown(config: &MachineConfig) -> Result<(), DeviceError> {
-    let fields = [("network_cards", !config.network_cards.is_empty()), ("shares", !config.shares.is_empty())];
+    let fields = [("shares", !config.shares.is_empty())];
     match fields.into_iter().find(|(_, is_set)| *is_set) {
         Some((field, _)) => Err(DeviceError::Unknown { field }),
         None => Ok(()),

@@ -71,6 +71,7 @@ impl KvmMachine {
     ) -> Result<Self, StartError> {
         let mut devices = set.disks;
         devices.extend([set.vsock, set.rng, set.console]);
+        devices.extend(set.network_cards);
         devices.extend(set.balloon);
         let log = set.console_log;
         Self::boot(config, devices, &(Arc::new(move |text: &[u8]| log.append(text)) as Console), exits)

@@ -73,6 +73,7 @@ fn a_machine_has_its_devices_in_guest_order() {
         vsock: Box::new(Vsock::listen(path("vsock"), 3).unwrap()),
         rng: Box::new(Rng),
         console: Box::new(Console::new(log.clone())),
+        network_cards: vec![],
         balloon: None,
         console_log: log,
     };

@@ -4,6 +4,7 @@
 #![expect(unsafe_code, reason = "the kernel is given pointers into guest memory")]
 
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use crate::memory::VolatileSlice;
@@ -18,6 +19,59 @@ fn io_vectors(slices: &[VolatileSlice<'_>]) -> Vec<libc::iovec> {
         iov_len: slice.len(),
     };
     slices.iter().take(MAX_SLICES).map(vector).collect()
+}
+
+/// Room for the kernel's form of a list of buffers, kept from call to call.
+#[derive(Debug, Default)]
+pub(crate) struct Vectors(Vec<libc::iovec>);
+
+// SAFETY: the pointers in it are never used again after the `BufferList` that put them there is gone, and that one is
+// not `Send`.
+unsafe impl Send for Vectors {}
+
+impl Vectors {
+    /// An empty list.
+    pub(crate) fn begin<'m>(&mut self) -> BufferList<'_, 'm> {
+        self.0.clear();
+        BufferList { vectors: &mut self.0, buffers: PhantomData }
+    }
+}
+
+/// Buffers for one system call: pieces of guest memory, and our own before or behind them.
+#[derive(Debug)]
+pub(crate) struct BufferList<'v, 'm> {
+    vectors: &'v mut Vec<libc::iovec>,
+    buffers: PhantomData<&'m mut [u8]>,
+}
+
+impl<'m> BufferList<'_, 'm> {
+    pub(crate) fn push(&mut self, slice: &VolatileSlice<'m>) {
+        let iov_base = slice.ptr_guard_mut().as_ptr().cast();
+        self.vectors.push(libc::iovec { iov_base, iov_len: slice.len() });
+    }
+
+    pub(crate) fn push_own(&mut self, bytes: &'m mut [u8]) {
+        self.vectors.push(libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() });
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.vectors.len()
+    }
+
+    /// readv(2).
+    pub(crate) fn read(self, file: BorrowedFd<'_>) -> io::Result<usize> {
+        let buffers = i32::try_from(self.vectors.len()).map_err(io::Error::other)?;
+        // SAFETY: each vector covers a slice of guest memory or a buffer that is borrowed for 'm, which has not ended.
+        // The guest may change its memory at the same time; it is only accessed through volatile or kernel accesses.
+        count(unsafe { libc::readv(file.as_raw_fd(), self.vectors.as_ptr(), buffers) })
+    }
+
+    /// writev(2).
+    pub(crate) fn write(self, file: BorrowedFd<'_>) -> io::Result<usize> {
+        let buffers = i32::try_from(self.vectors.len()).map_err(io::Error::other)?;
+        // SAFETY: as in `read`; the kernel only reads the memory.
+        count(unsafe { libc::writev(file.as_raw_fd(), self.vectors.as_ptr(), buffers) })
+    }
 }
 
 fn count(result: libc::ssize_t) -> io::Result<usize> {

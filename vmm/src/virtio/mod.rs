@@ -17,6 +17,7 @@ mod chain;
 mod console;
 mod guest_io;
 pub(crate) mod mmio;
+mod net;
 mod rng;
 mod state;
 #[cfg(test)]
@@ -27,6 +28,7 @@ mod vsock;
 pub(crate) use self::balloon::{Balloon, BalloonHandle};
 pub(crate) use self::block::{BindError, Block, Disk};
 pub(crate) use self::console::Console;
+pub(crate) use self::net::{NetworkCard, NetworkStatistics, Tap, TapError};
 pub(crate) use self::rng::Rng;
 pub(crate) use self::state::{DeviceState, StateError};
 pub(crate) use self::vsock::{Vsock, VsockStatistics};
@@ -35,6 +37,7 @@ pub(crate) use self::vsock::{Vsock, VsockStatistics};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum DeviceKind {
+    Network = 1,
     Block = 2,
     Console = 3,
     Rng = 4,
@@ -48,12 +51,14 @@ pub(crate) enum DeviceKind {
 pub(crate) struct Broken(pub(crate) String);
 
 /// Queues to which the device has added used buffers; the transport notifies the driver if it wants to hear of it.
-/// Says besides whether the configuration space has changed, of which the driver hears in any case.
+/// Says besides whether the configuration space has changed, of which the driver hears in any case, and whether the
+/// device found out by itself that the driver wants to hear of used buffers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UsedQueues(u64);
 
-/// In the place of a queue that no device has.
+/// In the places of queues that no device has.
 const CONFIGURATION: u32 = 63;
+const INTERRUPT: u32 = 62;
 
 impl UsedQueues {
     pub(crate) const NONE: Self = Self(0);
@@ -68,6 +73,14 @@ impl UsedQueues {
 
     pub(crate) fn add_configuration(&mut self) {
         self.0 |= 1 << CONFIGURATION;
+    }
+
+    pub(crate) fn add_interrupt(&mut self) {
+        self.0 |= 1 << INTERRUPT;
+    }
+
+    pub(crate) fn has_interrupt(self) -> bool {
+        self.0 >> INTERRUPT & 1 == 1
     }
 
     pub(crate) fn has_configuration(self) -> bool {

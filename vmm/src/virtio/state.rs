@@ -22,6 +22,10 @@ pub(crate) enum DeviceState {
         features: u64,
         actual_pages: u32,
     },
+    /// What was offered to the driver must be offered still; the address is the new machine's.
+    NetworkCard {
+        features: u64,
+    },
 }
 
 /// Why a device cannot be saved, or not go on from a state.

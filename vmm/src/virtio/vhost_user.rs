@@ -177,9 +177,11 @@ impl VhostUserBackend for Adapter {
         // QEMU has no use for the configuration of a device that has none, and says so on its standard error.
         let config = match self.served().device.kind() {
             DeviceKind::Rng => VhostUserProtocolFeatures::empty(),
-            DeviceKind::Block | DeviceKind::Console | DeviceKind::Vsock | DeviceKind::Balloon => {
-                VhostUserProtocolFeatures::CONFIG
-            }
+            DeviceKind::Block
+            | DeviceKind::Console
+            | DeviceKind::Vsock
+            | DeviceKind::Balloon
+            | DeviceKind::Network => VhostUserProtocolFeatures::CONFIG,
         };
         config | VhostUserProtocolFeatures::MQ
     }

@@ -286,7 +286,7 @@ impl Transport {
 
     /// Asks every queue that was `used`: each remembers how far it has asked.
     fn is_interrupt_wanted(&mut self, used: UsedQueues) -> Result<bool, Broken> {
-        let mut wanted = false;
+        let mut wanted = used.has_interrupt();
         for (index, queue) in self.queues.iter_mut().enumerate() {
             if used.contains(index) && queue.ready() {
                 wanted |= wants_interrupt(queue, &self.memory)?;

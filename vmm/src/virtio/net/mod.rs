@@ -1,0 +1,237 @@
+//! The network card (virtio 1.2, section 5.1): a queue each way, and a TAP interface of the host behind them.
+//!
+//! ```text
+//!   receive queue  <── [Receiver]    <── TAP interface <── bridge, routes, rules: the host's business
+//!   transmit queue ──> [Transmitter] ──>
+//! ```
+//!
+//! Checksums and segmentation are left to whoever is last to need them, as far as both sides can. What the guest sends
+//! is checked in `header.rs`; a frame that cannot go on is dropped and counted, and only chains that are no frames
+//! break the card. There is no control queue: what it would set, an interface of the host decides.
+
+mod header;
+mod offloads;
+mod receive;
+mod statistics;
+mod tap;
+#[cfg(test)]
+mod tests;
+mod transmit;
+mod watch;
+
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use virtio_bindings::virtio_net as bindings;
+use virtio_queue::Queue;
+
+use self::receive::{Pause, Receiver};
+pub(crate) use self::statistics::NetworkStatistics;
+pub(crate) use self::tap::{Tap, TapError};
+use self::transmit::Transmitter;
+use self::watch::Watch;
+use super::{
+    Broken, DeviceKind, DeviceState, StateError, UsedQueues, VirtioDevice, chain, copy_config, state,
+};
+use crate::config::MacAddress;
+use crate::memory::GuestMemoryMmap;
+
+const QUEUE_SIZE: u16 = 256;
+const RECEIVE: usize = 0;
+const TRANSMIT: usize = 1;
+
+const CONFIG_BYTES: usize = 12;
+/// The link is up (section 5.1.4).
+const LINK_UP: u16 = 1;
+
+/// A card.
+#[derive(Debug)]
+pub(crate) struct NetworkCard {
+    tap: Tap,
+    watch: Watch,
+    offered: u64,
+    config: [u8; CONFIG_BYTES],
+    statistics: Arc<NetworkStatistics>,
+    negotiated: u64,
+    receiver: Receiver,
+    transmitter: Transmitter,
+}
+
+impl NetworkCard {
+    /// # Errors
+    /// No more descriptors.
+    pub(crate) fn new(tap: Tap, mac: MacAddress, mtu: Option<u16>) -> io::Result<Self> {
+        let offered = 1 << bindings::VIRTIO_NET_F_MAC
+            | 1 << bindings::VIRTIO_NET_F_STATUS
+            | 1 << bindings::VIRTIO_NET_F_MRG_RXBUF
+            | u64::from(mtu.is_some()) << bindings::VIRTIO_NET_F_MTU
+            | offloads::features(tap.known_offloads());
+        Ok(Self {
+            watch: Watch::new()?,
+            tap,
+            offered,
+            config: config_space(mac, mtu),
+            statistics: Arc::default(),
+            negotiated: 0,
+            receiver: Receiver::new(),
+            transmitter: Transmitter::default(),
+        })
+    }
+
+    /// For the control thread.
+    pub(crate) fn statistics(&self) -> Arc<NetworkStatistics> {
+        self.statistics.clone()
+    }
+
+    /// Fills the guest's buffers as long as there are frames and buffers.
+    fn receive(
+        &mut self,
+        queue: &mut Queue,
+        memory: &GuestMemoryMmap,
+        used: &mut UsedQueues,
+    ) -> Result<(), Broken> {
+        let before = Receiver::used(queue);
+        let pause = self.receiver.receive(queue, memory, &self.tap, &self.statistics)?;
+        if Receiver::used(queue) != before {
+            used.add(RECEIVE);
+            if chain::is_interrupt_due(queue, memory, before)? {
+                used.add_interrupt();
+            }
+        }
+        let watched = match pause {
+            Pause::NoFrames => self.watch.watch(&self.tap),
+            Pause::NoBuffers => self.watch.ignore(&self.tap),
+        };
+        watched.map_err(|error| Broken(format!("its TAP interface cannot be watched: {error}")))
+    }
+
+    fn transmit(
+        &mut self,
+        queue: &mut Queue,
+        memory: &GuestMemoryMmap,
+        used: &mut UsedQueues,
+    ) -> Result<(), Broken> {
+        let sent = self.transmitter.transmit(queue, memory, &self.tap, self.negotiated, &self.statistics)?;
+        if sent.any {
+            used.add(TRANSMIT);
+        }
+        if sent.more {
+            self.watch.wake_up();
+        }
+        Ok(())
+    }
+}
+
+/// `struct virtio_net_config` (section 5.1.4).
+fn config_space(MacAddress(mac): MacAddress, mtu: Option<u16>) -> [u8; CONFIG_BYTES] {
+    let mut config = [0; CONFIG_BYTES];
+    config[..6].copy_from_slice(&mac);
+    config[6..8].copy_from_slice(&LINK_UP.to_le_bytes());
+    config[10..12].copy_from_slice(&mtu.unwrap_or_default().to_le_bytes());
+    config
+}
+
+/// The interface was removed under the running machine.
+fn is_gone(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EBADFD)
+}
+
+fn gone() -> Broken {
+    Broken("its TAP interface is gone".into())
+}
+
+impl VirtioDevice for NetworkCard {
+    fn kind(&self) -> DeviceKind {
+        DeviceKind::Network
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        &[QUEUE_SIZE; 2]
+    }
+
+    fn features(&self) -> u64 {
+        self.offered
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        copy_config(&self.config, offset, data);
+    }
+
+    fn activate(&mut self, features: u64) {
+        self.negotiated = features;
+        self.receiver.activate(features >> bindings::VIRTIO_NET_F_MRG_RXBUF & 1 == 1);
+        // They were tried when the interface was opened. It can only be gone, which shows at the first frame.
+        self.tap.set_offloads(offloads::for_guest(features)).ok();
+        // The driver may have offered buffers before it was ready.
+        self.watch.wake_up();
+    }
+
+    fn reset(&mut self) {
+        self.negotiated = 0;
+        self.receiver.reset();
+        self.transmitter = Transmitter::default();
+        // Frames wait in the interface for the next driver.
+        self.watch.ignore(&self.tap).ok();
+    }
+
+    fn queue_event(
+        &mut self,
+        index: usize,
+        memory: &GuestMemoryMmap,
+        queues: &mut [&mut Queue],
+    ) -> Result<UsedQueues, Broken> {
+        let mut used = UsedQueues::NONE;
+        match (index, queues.get_mut(index)) {
+            (RECEIVE, Some(queue)) => self.receive(queue, memory, &mut used)?,
+            (TRANSMIT, Some(queue)) => self.transmit(queue, memory, &mut used)?,
+            _ => {}
+        }
+        Ok(used)
+    }
+
+    fn host_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.watch.as_fd())
+    }
+
+    fn host_event(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        queues: &mut [&mut Queue],
+    ) -> Result<UsedQueues, Broken> {
+        let mut used = UsedQueues::NONE;
+        let [receive, transmit] = queues else { return Ok(used) };
+        if self.watch.was_woken_up() {
+            self.transmit(transmit, memory, &mut used)?;
+        }
+        self.receive(receive, memory, &mut used)?;
+        Ok(used)
+    }
+
+    fn quiesce(
+        &mut self,
+        _memory: &GuestMemoryMmap,
+        queues: &mut [&mut Queue],
+    ) -> Result<UsedQueues, Broken> {
+        if let Some(queue) = queues.get_mut(RECEIVE) {
+            self.receiver.give_back(queue, &self.statistics);
+            // The buffers are looked for again, in this machine or in the next.
+            self.watch.wake_up();
+        }
+        Ok(UsedQueues::NONE)
+    }
+
+    fn save(&self) -> Result<DeviceState, StateError> {
+        Ok(DeviceState::NetworkCard { features: self.offered })
+    }
+
+    /// The address is the new machine's.
+    fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
+        state::expect_same(state, self.save()?)
+    }
+
+    fn resume(&mut self, memory: &GuestMemoryMmap, queues: &mut [&mut Queue]) -> Result<UsedQueues, Broken> {
+        self.watch.wake_up();
+        self.host_event(memory, queues)
+    }
+}

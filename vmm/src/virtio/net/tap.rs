@@ -1,0 +1,132 @@
+//! A TAP interface of the host: one frame a system call, each behind a virtio header (see `header.rs`).
+//!
+//! The interface exists before and after the machine; whoever made it decides who may use it.
+
+#![expect(unsafe_code, reason = "TAP interfaces are set up by ioctls")]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+
+use super::header::HEADER_BYTES;
+use crate::config::MAX_TAP_NAME_BYTES;
+
+/// Where all TAP interfaces are.
+const DEVICE: &str = "/dev/net/tun";
+
+/// Ethernet frames without packet information, with virtio headers.
+const MODE: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TapError {
+    #[error("there is no interface {0}: make it with `ip tuntap add {0} mode tap`")]
+    Missing(String),
+    #[error("interface {0} is in use by another process")]
+    Busy(String),
+    #[error("interface {name}: cannot {step}: {source}")]
+    Call { name: String, step: &'static str, source: io::Error },
+}
+
+#[derive(Debug)]
+pub(crate) struct Tap {
+    file: File,
+    /// `TUN_F_` bits that this host knows.
+    known_offloads: u32,
+}
+
+impl Tap {
+    /// Attaches to the interface of that name, which must exist in this process's network namespace.
+    ///
+    /// # Errors
+    /// Names the interface, and the fix where there is one.
+    pub(crate) fn open(name: &str) -> Result<Self, TapError> {
+        let failed = |step| move |source| TapError::Call { name: name.to_owned(), step, source };
+        check_exists(name)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK)
+            .open(DEVICE)
+            .map_err(failed("open /dev/net/tun"))?;
+        attach(&file, name).map_err(|source| match source.raw_os_error() {
+            Some(libc::EBUSY) => TapError::Busy(name.to_owned()),
+            _ => failed("attach to it as a TAP interface")(source),
+        })?;
+        let header_bytes = libc::c_int::try_from(HEADER_BYTES).expect("a few bytes");
+        set(&file, libc::TUNSETVNETHDRSZ, &header_bytes).map_err(failed("set its header's size"))?;
+        let known_offloads = known_offloads(&file);
+        Ok(Self { file, known_offloads })
+    }
+
+    pub(super) fn known_offloads(&self) -> u32 {
+        self.known_offloads
+    }
+
+    /// From now on frames for the guest may be as these `TUN_F_` bits say: without checksums, longer than the MTU.
+    pub(super) fn set_offloads(&self, offloads: u32) -> io::Result<()> {
+        set_offloads(&self.file, offloads)
+    }
+}
+
+impl AsFd for Tap {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Attaching would make the interface if it were missing: one that leads nowhere, for as long as we live.
+fn check_exists(name: &str) -> Result<(), TapError> {
+    let found = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
+        .and_then(|socket| netdevice::name_to_index(&socket, name));
+    match found {
+        Ok(_) => Ok(()),
+        Err(rustix::io::Errno::NODEV) => Err(TapError::Missing(name.to_owned())),
+        Err(error) => Err(TapError::Call { name: name.to_owned(), step: "look it up", source: error.into() }),
+    }
+}
+
+fn attach(file: &File, name: &str) -> io::Result<()> {
+    if name.len() > MAX_TAP_NAME_BYTES {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: all-zero bytes are a valid request: an empty name and no flags.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *place = byte.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = libc::c_short::try_from(MODE).expect("flags have 16 bits");
+    set(file, libc::TUNSETIFF, &request)
+}
+
+/// What this host's kernel knows of: the sets it may take, newest last.
+fn known_offloads(file: &File) -> u32 {
+    let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+    let udp_fragments = libc::TUN_F_UFO;
+    let udp_segments = libc::TUN_F_USO4 | libc::TUN_F_USO6;
+    let mut known = 0;
+    for more in [libc::TUN_F_CSUM, tcp, udp_fragments, udp_segments] {
+        if set_offloads(file, known | more).is_ok() {
+            known |= more;
+        }
+    }
+    // None is what it begins with.
+    set_offloads(file, 0).ok();
+    known
+}
+
+fn set_offloads(file: &File, offloads: u32) -> io::Result<()> {
+    // SAFETY: this request takes its argument by value.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, libc::c_ulong::from(offloads)) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// For requests that read a structure and change nothing of ours.
+fn set<T>(file: &File, request: libc::Ioctl, argument: &T) -> io::Result<()> {
+    // SAFETY: the callers pair the request with the structure it reads, which lives until the call returns. TUNSETIFF
+    // writes the interface's name back, into memory that nobody reads afterwards.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), request, std::ptr::from_ref(argument)) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
