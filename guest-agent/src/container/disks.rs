@@ -3,6 +3,7 @@
 //! Mounts in the agent's own mount namespace, so that they end when the agent says so and not when the container's last
 //! process happens to. Everything here blocks on devices and runs on a blocking thread.
 
+use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,10 @@ use crate::sys;
 
 /// The state of running containers, on a tmpfs: nothing here outlives the machine.
 pub(crate) const CONTAINERS: &str = "/run/containers";
+
+/// What the container frees comes back to the host. The block bitmaps are read when they are needed, not all at once
+/// while the container starts: most of a scratch disk is never used.
+const SCRATCH_OPTIONS: &CStr = c"discard,no_prefetch_block_bitmaps";
 
 /// The kernel lets go of a file system a moment after the last process that could see it.
 const RELEASE_ATTEMPTS: u32 = 200;
@@ -114,7 +119,7 @@ impl Disks {
 /// remember.
 fn mount_device(device: &Path, target: &Path, kind: &str, flags: MountFlags) -> Result<(), Failure> {
     let step = || format!("mount {} as {kind}", device.display());
-    let options = if kind == "ext4" { Some(c"discard") } else { None };
+    let options = (kind == "ext4").then_some(SCRATCH_OPTIONS);
     File::open(device).and_then(sys::drop_block_cache).during(ErrorCode::MountFailed, step)?;
     mount(device, target, kind, flags, options).during(ErrorCode::MountFailed, step)
 }
