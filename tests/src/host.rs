@@ -1,6 +1,7 @@
 //! A container host of a test's own: a daemon below a temporary directory, with the demo images.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,15 +10,21 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::Client;
 use crate::environment::{Environment, program, skip};
-use crate::patience::eventually;
+use crate::patience::{DEADLINE, eventually};
 
 /// A running daemon and its world.
 #[derive(Debug)]
 pub struct Host {
     root: tempfile::TempDir,
     environment: Environment,
+    /// Flags of the daemon's beyond those that every host has.
+    flags: &'static [&'static str],
     daemon: Option<Child>,
 }
+
+/// A machine that boots in bearable time where its kernel is interpreted.
+const SMALL_ON_KVM: &[&str] =
+    &["--accelerator", "kvm", "--machine-memory", "128m", "--machine-cpus", "1", "--scratch-size", "1g"];
 
 /// Boots no further than the kernel's search for a first process.
 const NO_INITRAMFS: &[u8] = b"this is no archive";
@@ -36,12 +43,37 @@ impl Host {
         Some(host)
     }
 
+    /// A daemon whose machines are small and run on `/dev/kvm`, whatever kind of KVM that is, with the image busybox.
+    /// `None`, said aloud, where there is none.
+    ///
+    /// # Panics
+    /// As [`Host::start`].
+    #[must_use]
+    pub fn on_kvm() -> Option<Self> {
+        if let Err(error) = fs::File::options().read(true).write(true).open("/dev/kvm") {
+            skip(&format!("/dev/kvm: {error}"));
+            return None;
+        }
+        let host = Self::with_daemon(SMALL_ON_KVM)?;
+        eprintln!("accelerator: kvm, for one whole story");
+        host.berth().run(["load", "--quiet", "--input", &host.image_archive("busybox")]).exits_with(0);
+        Some(host)
+    }
+
     /// As [`Host::start`], without images.
     ///
     /// # Panics
     /// As [`Host::start`].
     #[must_use]
     pub fn empty() -> Option<Self> {
+        if program("qemu-system-x86_64").is_none() {
+            skip("qemu-system-x86_64 is not installed, and this host's KVM is not relied on");
+            return None;
+        }
+        Self::with_daemon(&[])
+    }
+
+    fn with_daemon(flags: &'static [&'static str]) -> Option<Self> {
         let environment = match Environment::from_variables() {
             Ok(environment) => environment,
             Err(reason) => {
@@ -49,15 +81,11 @@ impl Host {
                 return None;
             }
         };
-        if program("qemu-system-x86_64").is_none() {
-            skip("qemu-system-x86_64 is not installed, and this host's KVM is not relied on");
-            return None;
-        }
         // Short, because it holds unix sockets.
         let root =
             tempfile::Builder::new().prefix("berth-").tempdir().expect("a temporary directory can be made");
         fs::create_dir(root.path().join("home")).expect("a directory can be made");
-        let mut host = Self { root, environment, daemon: None };
+        let mut host = Self { root, environment, flags, daemon: None };
         host.start_daemon();
         Some(host)
     }
@@ -96,6 +124,7 @@ impl Host {
             .arg(&self.environment.kernel)
             .arg("--initramfs")
             .arg(&self.environment.initramfs)
+            .args(self.flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)
@@ -200,6 +229,22 @@ impl Host {
         let monitors: Vec<_> = processes.iter().filter(|(_pid, program)| program == "berth-vmm").collect();
         let [(pid, _)] = monitors[..] else { panic!("not one machine: {processes:?}") };
         kill_process(pid_of(*pid), Signal::KILL).expect("the machine's process is ours");
+    }
+
+    /// Asks the monitor of the only machine, over its control socket.
+    ///
+    /// # Panics
+    /// If there is not exactly one, or it does not answer in JSON.
+    #[must_use]
+    pub fn ask_the_machine(&self, request: &str) -> serde_json::Value {
+        let mut machines = fs::read_dir(self.path("run/machines")).expect("the daemon runs").flatten();
+        let (Some(machine), None) = (machines.next(), machines.next()) else { panic!("not one machine") };
+        let socket = UnixStream::connect(machine.path().join("control.sock")).expect("a monitor listens");
+        socket.set_read_timeout(Some(DEADLINE)).expect("a deadline that is not zero");
+        writeln!(&socket, "{{\"request\": \"{request}\"}}").expect("a monitor reads requests");
+        let mut reply = String::new();
+        BufReader::new(&socket).read_line(&mut reply).expect("a monitor answers");
+        serde_json::from_str(&reply).unwrap_or_else(|error| panic!("{error} in {reply:?}"))
     }
 
     /// What all machines together take of the host's memory: the sum of their processes' proportional shares.

@@ -4,6 +4,7 @@ mod daemon;
 mod exec;
 mod failures;
 mod images;
+mod kvm;
 mod lifecycle;
 mod load;
 mod logs;

@@ -1,0 +1,55 @@
+//! One container's whole life in a machine on `/dev/kvm`, also where that is software KVM and takes a minute.
+//!
+//! One machine for everything, because there its boot is most of the time.
+
+use std::thread::sleep;
+use std::time::{Duration, SystemTime};
+
+use berth_tests::{Host, eventually};
+
+/// Ends when asked to; one process, for each takes its time.
+const OBEDIENT: &str = "trap 'exit 7' TERM; echo ready; sleep 100000 & wait";
+
+#[test]
+fn a_container_lives_and_ends_in_a_machine_on_kvm() {
+    let Some(host) = Host::on_kvm() else { return };
+    let client = host.berth();
+    client.run(["run", "-d", "--name", "box", "busybox", "sh", "-c", OBEDIENT]).exits_with(0);
+    eventually("the container speaks", || client.run(["logs", "box"]).stdout.contains("ready"));
+    assert!(client.run(["inspect", "box"]).json()[0].to_string().contains("\"Accelerator\":\"kvm\""));
+
+    let write_and_read = "echo kept > /file; read line < /file; echo $line; exit 11";
+    client.run(["exec", "box", "sh", "-c", write_and_read]).exits_with(11).prints_exactly("kept");
+
+    a_paused_machine_does_nothing(&host);
+    let asked = unix_time_s();
+    let clock: u64 = client.run(["exec", "box", "date", "+%s"]).exits_with(0).text().parse().unwrap();
+    assert!((asked..=unix_time_s()).contains(&clock), "the machine's clock says {clock}, asked at {asked}");
+
+    client.run(["stop", "-t", "100", "box"]).exits_with(0);
+    assert_eq!(client.run(["inspect", "--format", "{{.State.ExitCode}}", "box"]).text(), "7");
+    client.run(["rm", "box"]).exits_with(0);
+    host.has_nothing_left_of_machines();
+}
+
+fn a_paused_machine_does_nothing(host: &Host) {
+    assert_eq!(host.ask_the_machine("pause")["reply"], "done");
+    assert_eq!(host.ask_the_machine("status")["state"], "paused");
+    let before = vcpu_counters(host);
+    sleep(Duration::from_secs(1));
+    assert_eq!(vcpu_counters(host), before, "it was paused");
+    assert_eq!(host.ask_the_machine("resume")["reply"], "done");
+    // Its clock ticks, if nothing else.
+    eventually("it goes on", || vcpu_counters(host) != before);
+}
+
+fn vcpu_counters(host: &Host) -> serde_json::Value {
+    let mut counters = host.ask_the_machine("counters");
+    let vcpus = counters["vcpus"].take();
+    assert!(vcpus[0]["exits"].is_u64(), "this KVM counts nothing: {vcpus}");
+    vcpus
+}
+
+fn unix_time_s() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs()
+}
