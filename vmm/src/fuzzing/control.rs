@@ -1,13 +1,16 @@
 //! The control socket's lines, in front of a machine that has not started: each is answered, whatever it says.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use tempfile::TempDir;
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
+use super::input::Input;
 use super::simple_devices;
 use crate::config::{MachineConfig, files};
 use crate::control::Reply;
@@ -23,13 +26,20 @@ const MACHINE: &str = r#"{
     ]
 }"#;
 
-/// One connection: the lines it sends, and the replies it gets.
+/// Replies to more lines than these may not fit the buffer of a socket that nobody reads meanwhile.
+const MAX_LINES: usize = 128;
+
+/// One connection: the lines it sends with descriptors nobody asked for, and the replies it gets.
 pub(super) fn control(input: &[u8]) {
     thread_local! {
         static DIRECTORY: TempDir = simple_devices::directory();
     }
+    let mut input = Input::new(input);
+    let descriptors = input.below(20);
+    let input = input.bytes(usize::MAX);
     // Requests may name files; these are not to be the fuzzer's host's.
-    if input.contains(&b'/') || input.windows(2).any(|pair| pair == br"\u") {
+    let names_files = input.contains(&b'/') || input.windows(2).any(|pair| pair == br"\u");
+    if names_files || lines(input).len() > MAX_LINES {
         return;
     }
     let path = DIRECTORY.with(|directory| directory.path().to_owned());
@@ -37,8 +47,10 @@ pub(super) fn control(input: &[u8]) {
     let (_devices, handles) = device_set::open(&path, &config).expect("a few small files");
     let (sender, exits) = channel();
     let controlled = Controlled::new(Instant::now(), handles, sender);
-    let (mut client, server) = UnixStream::pair().expect("the host has descriptors");
-    client.write_all(input).expect("inputs are shorter than a socket's buffer");
+    let (client, server) = UnixStream::pair().expect("the host has descriptors");
+    let descriptors = vec![server.as_raw_fd(); descriptors];
+    let sent = client.send_with_fds(&[input], &descriptors).expect("it fits the socket's buffer");
+    assert_eq!(sent, input.len(), "inputs are shorter than a socket's buffer");
     client.shutdown(Shutdown::Write).expect("it is open");
     converse(&server, &controlled).expect("replies to a short input fit the socket's buffer");
     drop(server);

@@ -34,6 +34,7 @@ pub(super) trait Subject {
 
 /// Plays the whole input, then checks that nothing was harmed and that a reset heals the device.
 pub(super) fn play(bench: &mut Bench, subject: &mut dyn Subject, input: &[u8]) {
+    bench.watch_notes(input.len().is_multiple_of(4));
     let mut input = Input::new(input);
     bench.start(feature_mask(&mut input));
     for _ in 0..MAX_STEPS {
