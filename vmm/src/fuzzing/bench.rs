@@ -216,7 +216,7 @@ impl Bench {
         }
         let mut turns = (0..MAX_TURNS).map(|_| self.event_loop.turn(0).expect("epoll works"));
         assert!(turns.any(|turn| turn == Turn::Idle), "the device never comes to rest");
-// What it goes on with by itself is part of its work too.
+        // What it goes on with by itself is part of its work too.
         self.device.settle();
         if self.watches_notes {
             self.space.end_work();

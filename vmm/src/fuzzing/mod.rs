@@ -10,6 +10,7 @@ mod files;
 mod guest_space;
 mod input;
 mod mmio;
+mod net;
 mod script;
 mod simple_devices;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("kvm_statistics", files::kvm_statistics),
     ("machine_json", files::machine_json),
     ("mmio", mmio::registers),
+    ("net", net::net),
     ("rng", simple_devices::rng),
     ("vsock", vsock::vsock),
 ];

@@ -61,6 +61,12 @@ impl Tap {
         Ok(Self { file, known_offloads })
     }
 
+    /// A socket that keeps messages apart in the place of an interface, for fuzzing.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn of_socket(socket: std::os::fd::OwnedFd, known_offloads: u32) -> Self {
+        Self { file: socket.into(), known_offloads }
+    }
+
     pub(super) fn known_offloads(&self) -> u32 {
         self.known_offloads
     }
