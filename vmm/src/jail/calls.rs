@@ -108,6 +108,8 @@ pub(super) const EVERY_THREAD: &[Call] = &[
     call(libc::SYS_close),
     call(libc::SYS_exit),
     call(libc::SYS_exit_group),
+    // Debug builds look at a descriptor before they close it.
+    call_if(libc::SYS_fcntl, 1, ALL_BITS, libc::F_GETFD.cast_unsigned()),
     call(libc::SYS_futex),
     call(libc::SYS_getpid),
     call(libc::SYS_getrandom),
