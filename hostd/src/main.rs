@@ -9,7 +9,7 @@ use berthd::accelerator::{self, Choice};
 use berthd::api::{Api, Daemon, Listeners};
 use berthd::config::{Flags, LogLevel, Settings};
 use berthd::database::Database;
-use berthd::engine::Engine;
+use berthd::engine::{Engine, EngineInfo};
 use berthd::image::ImageStore;
 use berthd::roots::Roots;
 use clap::Parser;
@@ -47,7 +47,7 @@ async fn run(settings: Settings, accelerator: Choice) -> anyhow::Result<()> {
     let roots = Roots::claim(&settings.data_root, &settings.exec_root, &settings.pidfile)?;
     let engine = open_engine(&settings, accelerator).await?;
     let listeners = Listeners::bind(&settings.hosts).await?;
-    announce(&settings, accelerator);
+    announce(&settings, accelerator, &engine.info());
     let daemon = Daemon::new(engine, settings, accelerator);
     listeners.serve(Api::new(Arc::new(daemon)), stop).await;
     tracing::info!("stopped; containers go on running");
@@ -98,9 +98,12 @@ fn stop_on_signals() -> anyhow::Result<CancellationToken> {
     Ok(stop)
 }
 
-fn announce(settings: &Settings, accelerator: Choice) {
+fn announce(settings: &Settings, accelerator: Choice, engine: &EngineInfo) {
     let name = accelerator::name(accelerator.accelerator);
-    tracing::info!(accelerator = name, reason = accelerator.reason, "machines");
+    tracing::info!(accelerator = name, reason = accelerator.reason, jail = engine.jail.name(), "machines");
+    for warning in &engine.jail_warnings {
+        tracing::warn!("{warning}");
+    }
     if let Some(warning) = accelerator::warning(accelerator.accelerator) {
         tracing::warn!("{}", warning.trim_start_matches("WARNING: "));
     }

@@ -163,15 +163,19 @@ fn memory_bytes() -> Option<u64> {
 
 fn machines(daemon: &Daemon) -> Value {
     let engine = daemon.engine.info();
-    let warnings: Vec<&str> = accelerator::warning(daemon.accelerator.accelerator)
+    let jail = engine.jail.name();
+    let warnings: Vec<String> = accelerator::warning(daemon.accelerator.accelerator)
         .into_iter()
         .chain(["WARNING: containers have no network but loopback yet"])
+        .map(str::to_owned)
+        .chain(engine.jail_warnings.iter().map(|warning| format!("WARNING: {warning}")))
         .collect();
     json!({
         "Warnings": warnings,
         "Berth": {
             "Accelerator": accelerator::name(daemon.accelerator.accelerator),
             "AcceleratorReason": daemon.accelerator.reason,
+            "Jail": jail,
             "Kernel": engine.kernel,
             "MachineMemoryMiB": engine.machine_memory_mib,
             "MachineCpus": engine.machine_vcpus,
@@ -195,7 +199,8 @@ fn machines(daemon: &Daemon) -> Value {
         "Runtimes": { "berth": { "path": daemon.settings.vmm } },
         "DefaultRuntime": "berth",
         "InitBinary": "berth-agent",
-        "SecurityOptions": [],
+        // Docker's clients print the name and, under it, the rest.
+        "SecurityOptions": [format!("name=jail,profile={jail}")],
     })
 }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::flags::{Flags, LogLevel};
 use super::{ConfigError, invalid};
 use crate::accelerator::Request;
+use crate::engine::UserRange;
 
 /// Settings are a few lines; anything longer is the wrong file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -29,6 +30,8 @@ pub(super) struct FileSettings {
     pub(super) qemu: Option<PathBuf>,
     pub(super) machine_memory: Option<String>,
     pub(super) machine_cpus: Option<u8>,
+    pub(super) machine_users: Option<UserRange>,
+    pub(super) no_jail: Option<bool>,
     pub(super) scratch_size: Option<String>,
 }
 
@@ -46,6 +49,7 @@ impl FileSettings {
     pub(super) fn merge(self, flags: Flags) -> Result<Self, ConfigError> {
         let mut twice = Vec::new();
         let debug = flags.debug.then_some(true);
+        let no_jail = flags.no_jail.then_some(true);
         let merged = Self {
             hosts: list("hosts", self.hosts, flags.hosts, &mut twice),
             data_root: one("data-root", self.data_root, flags.data_root, &mut twice),
@@ -72,6 +76,8 @@ impl FileSettings {
             qemu: one("qemu", self.qemu, flags.qemu, &mut twice),
             machine_memory: one("machine-memory", self.machine_memory, flags.machine_memory, &mut twice),
             machine_cpus: one("machine-cpus", self.machine_cpus, flags.machine_cpus, &mut twice),
+            machine_users: one("machine-users", self.machine_users, flags.machine_users, &mut twice),
+            no_jail: one("no-jail", self.no_jail, no_jail, &mut twice),
             scratch_size: one("scratch-size", self.scratch_size, flags.scratch_size, &mut twice),
         };
         if twice.is_empty() { Ok(merged) } else { Err(ConfigError::Twice(twice)) }

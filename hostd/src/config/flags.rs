@@ -8,6 +8,7 @@ use clap::{Parser, ValueEnum};
 use serde::Deserialize;
 
 use crate::accelerator::Request;
+use crate::engine::UserRange;
 
 /// Runs containers, each in its own machine, and answers the Docker Engine API for them.
 #[derive(Clone, Debug, Default, Parser)]
@@ -64,6 +65,12 @@ pub struct Flags {
     /// Least CPUs of a machine [default: the host's with kvm, 1 with tcg]
     #[arg(long, value_name = "COUNT")]
     pub machine_cpus: Option<u8>,
+    /// Users, and groups of the same numbers, that machines get one each of [default: 1879048192-1879113727]
+    #[arg(long, value_name = "FIRST-LAST", value_parser = UserRange::parse)]
+    pub machine_users: Option<UserRange>,
+    /// Start machines without a jail, for debugging only: a guest that breaks out has the daemon's rights
+    #[arg(long)]
+    pub no_jail: bool,
     /// What a container may write outside volumes [default: 16g]
     #[arg(long, value_name = "SIZE")]
     pub scratch_size: Option<String>,

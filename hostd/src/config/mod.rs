@@ -18,7 +18,7 @@ use self::file::FileSettings;
 pub use self::flags::{Flags, LogLevel};
 pub use self::host::Host;
 use crate::accelerator::{Choice, Request};
-use crate::engine::{EngineSettings, MachineSettings, Pace};
+use crate::engine::{EngineSettings, JailSettings, MachineSettings, Pace, UserRange};
 
 /// Enough for the kernel, the agent and an ordinary program; `--memory` asks for more.
 const DEFAULT_MACHINE_MEMORY_MIB: u64 = 512;
@@ -47,6 +47,8 @@ pub struct Settings {
     pub vmm: PathBuf,
     /// Looked up in PATH if it is a bare name.
     pub qemu: PathBuf,
+    /// `None`: machines are not jailed.
+    pub jail: Option<JailSettings>,
     pub machine_memory_mib: u32,
     /// If not asked for, the accelerator decides.
     pub machine_vcpus: Option<u8>,
@@ -103,6 +105,7 @@ impl Settings {
             initramfs: artifacts.initramfs,
             vmm: artifacts.vmm,
             qemu: given.qemu.unwrap_or_else(|| "qemu-system-x86_64".into()),
+            jail: jail(given.no_jail, given.machine_users)?,
             machine_memory_mib: machine_memory_mib(given.machine_memory.as_deref())?,
             machine_vcpus: given.machine_cpus.map(machine_vcpus).transpose()?,
             scratch_disk_bytes: scratch_disk_bytes(given.scratch_size.as_deref())?,
@@ -124,12 +127,23 @@ impl Settings {
                 initramfs: self.initramfs.clone(),
                 vmm: self.vmm.clone(),
                 qemu: self.qemu.clone(),
+                jail: self.jail,
             },
             machine_memory_mib: self.machine_memory_mib,
             machine_vcpus: self.machine_vcpus.unwrap_or_else(|| default_vcpus(choice)),
             scratch_disk_bytes: self.scratch_disk_bytes,
         }
     }
+}
+
+fn jail(none: Option<bool>, users: Option<UserRange>) -> Result<Option<JailSettings>, ConfigError> {
+    if !none.unwrap_or(false) {
+        return Ok(Some(JailSettings { users: users.unwrap_or_default() }));
+    }
+    if users.is_some() {
+        return Err(invalid("machine-users", "machines without a jail (no-jail) have the daemon's user"));
+    }
+    Ok(None)
 }
 
 /// All of the host's, but one where each further one costs boot time, and under emulation a thread.

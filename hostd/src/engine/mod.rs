@@ -54,7 +54,7 @@ pub use view::{ContainerView, EngineInfo};
 pub use wait::{Wait, WaitCondition, WaitResult};
 
 pub use crate::logs::{LogQuery, LogRecord, OutputStream};
-pub use crate::machine::{MachineSettings, Pace};
+pub use crate::machine::{JailSettings, MachineSettings, Pace, Profile, UserRange};
 
 use crate::database::Database;
 use crate::image::ImageStore;

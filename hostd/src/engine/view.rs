@@ -15,6 +15,7 @@ use super::spec::ContainerSpec;
 use super::state::ContainerState;
 use super::timeline::Timeline;
 use crate::image::ImageId;
+use crate::machine::Profile;
 
 /// A container at one moment.
 #[derive(Clone, Debug)]
@@ -42,6 +43,9 @@ pub struct EngineInfo {
     pub machine_vcpus: u8,
     pub scratch_disk_bytes: u64,
     pub kernel: PathBuf,
+    pub jail: Profile,
+    /// What is missing of a whole jail, a sentence each.
+    pub jail_warnings: Vec<String>,
     pub running: usize,
     pub stopped: usize,
 }
@@ -93,6 +97,8 @@ impl Engine {
             machine_vcpus: settings.machine_vcpus,
             scratch_disk_bytes: settings.scratch_disk_bytes,
             kernel: settings.machine.kernel.clone(),
+            jail: self.shared.machines.jails().profile(),
+            jail_warnings: self.shared.machines.jails().warnings(),
             running,
             stopped: containers.len() - running,
         }

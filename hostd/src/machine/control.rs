@@ -18,15 +18,19 @@ pub(super) struct ControlClient {
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     waiting: Waiting,
     open: watch::Receiver<()>,
+    /// The process that listens, as the kernel says; it cannot say another.
+    peer: Option<i32>,
 }
 
 impl ControlClient {
     pub(super) async fn connect(path: &Path) -> io::Result<Self> {
-        let (reader, writer) = UnixStream::connect(path).await?.into_split();
+        let stream = UnixStream::connect(path).await?;
+        let peer = stream.peer_cred()?.pid();
+        let (reader, writer) = stream.into_split();
         let waiting = Waiting::default();
         let (alive, open) = watch::channel(());
         tokio::spawn(read_replies(reader, Arc::clone(&waiting), alive));
-        Ok(Self { writer: tokio::sync::Mutex::new(writer), waiting, open })
+        Ok(Self { writer: tokio::sync::Mutex::new(writer), waiting, open, peer })
     }
 
     /// The reply, or `None` if the machine is gone.
@@ -41,6 +45,11 @@ impl ControlClient {
             writer.write_all(&line).await.ok()?;
         }
         reply.await.ok()
+    }
+
+    /// The other end's process id.
+    pub(super) fn peer(&self) -> Option<i32> {
+        self.peer
     }
 
     /// Completes when the other end is gone.

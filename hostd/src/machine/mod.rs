@@ -5,12 +5,14 @@
 //! agent's business ([`crate::agent_client`]).
 
 mod control;
+mod jail;
 mod pace;
 mod process;
 mod ready;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_protocol::agent::Ready;
@@ -22,6 +24,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use control::ControlClient;
+use jail::{Cell, Jails};
+pub use jail::{JailSettings, Profile, UserRange};
 pub use pace::Pace;
 use process::VmmProcess;
 use ready::ReadyListener;
@@ -57,6 +61,8 @@ pub struct MachineSettings {
     /// The `berth-vmm` program.
     pub vmm: PathBuf,
     pub qemu: PathBuf,
+    /// `None` for debugging only: machines then have all the daemon's rights.
+    pub jail: Option<JailSettings>,
 }
 
 /// What one machine is started with.
@@ -92,19 +98,26 @@ pub(crate) enum MachineError {
 pub(crate) struct Machines {
     root: PathBuf,
     settings: MachineSettings,
+    jails: Arc<Jails>,
 }
 
 impl Machines {
     pub(crate) fn open(exec_root: &Path, settings: MachineSettings) -> Result<Self, MachineError> {
         let root = exec_root.join("machines");
-        let longest = root.join("0123456789abcdef").join(format!("{}_{}", files::VSOCK, u32::MAX));
+        let longest =
+            root.join("0123456789abcdef").join(files::ROOT).join(format!("{}_{}", files::VSOCK, u32::MAX));
         if longest.as_os_str().len() > MAX_SOCKET_PATH_BYTES {
             return Err(MachineError::PathTooLong(root));
         }
         let error =
             |source| MachineError::Io { id: String::new(), step: "make the machines' directory", source };
         std::fs::create_dir_all(&root).map_err(error)?;
-        Ok(Self { root, settings })
+        let jails = Arc::new(Jails::open(settings.jail, settings.accelerator, &root));
+        Ok(Self { root, settings, jails })
+    }
+
+    pub(crate) fn jails(&self) -> &Jails {
+        &self.jails
     }
 
     /// The ids of all machines that have a state directory, alive or dead.
@@ -127,20 +140,20 @@ impl Machines {
         disks: Vec<Disk>,
     ) -> Result<StartingMachine, MachineError> {
         let directory = self.directory(id);
-        self.prepare_directory(id, &directory, &self.config(id, &size, disks))?;
-        let ready = ReadyListener::bind(&directory).map_err(io_error(id, "listen for the agent"))?;
-        let mut process = VmmProcess::spawn(&self.settings.vmm, &directory)
-            .map_err(|source| process::spawn_error(id, &self.settings.vmm, &source))?;
+        let config = self.config(id, &size, disks);
+        self.prepare_directory(id, &directory, &config)?;
+        let cell = self.jails.prepare(id, &directory).map_err(io_error(id, "prepare its jail"))?;
+        let ways_out = Cell::ways_out(&config, &directory, cell.as_ref());
+        let user = cell.as_ref().and_then(Cell::user);
+        let ready = ReadyListener::bind(&ways_out, user).map_err(io_error(id, "listen for the agent"))?;
+        let mut process = self.spawn(&config, &directory, cell.as_ref()).await?;
         let listening = timeout(LISTEN_DEADLINE, process.listening()).await;
-        let dead = |directory: &Path| MachineError::Ended {
-            id: id.into(),
-            reason: process::end_reason(directory, None),
-        };
         match listening {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => {
-                process.reaped().await;
-                return Err(dead(&directory));
+                let status = process.reaped().await;
+                let reason = process::end_reason(&directory, status);
+                return Err(MachineError::Ended { id: id.into(), reason });
             }
             Ok(Err(source)) => return Err(io_error(id, "read from berth-vmm")(source)),
             Err(_elapsed) => return Err(deadline(id, "berth-vmm to listen", LISTEN_DEADLINE, &directory)),
@@ -148,9 +161,28 @@ impl Machines {
         let control = ControlClient::connect(&directory.join(files::CONTROL))
             .await
             .map_err(io_error(id, "connect to its control socket"))?;
-        let pace = self.settings.pace;
-        let machine = Machine { id: id.into(), directory, control, process: Some(process), pace };
+        let (pace, jails) = (self.settings.pace, Arc::clone(&self.jails));
+        let process = Some(process);
+        let machine = Machine { id: id.into(), directory, control, process, pace, jails };
         Ok(StartingMachine { machine, ready })
+    }
+
+    async fn spawn(
+        &self,
+        config: &MachineConfig,
+        directory: &Path,
+        cell: Option<&Cell>,
+    ) -> Result<VmmProcess, MachineError> {
+        let vmm = &self.settings.vmm;
+        let spawned = match cell {
+            None => VmmProcess::spawn(vmm, directory),
+            Some(cell) => {
+                let (files, orders) =
+                    cell.handover(config).map_err(io_error(&config.id, "open what it is made of"))?;
+                VmmProcess::spawn_jailed(vmm, directory, files, orders).await
+            }
+        };
+        spawned.map_err(|source| process::spawn_error(&config.id, vmm, &source))
     }
 
     fn config(&self, id: &str, size: &MachineSize, disks: Vec<Disk>) -> MachineConfig {
@@ -196,11 +228,11 @@ impl Machines {
     pub(crate) async fn find(&self, id: &str) -> Option<Machine> {
         let directory = self.directory(id);
         let control = ControlClient::connect(&directory.join(files::CONTROL)).await.ok()?;
-        let pace = self.settings.pace;
-        let mut machine = Machine { id: id.into(), directory, control, process: None, pace };
-        let status = machine.request(Request::Status).await.ok()?;
-        let Reply::Status(status) = status else { return None };
-        machine.process = Some(VmmProcess::adopt(status.pid)?);
+        let process = VmmProcess::adopt(control.peer()?)?;
+        let (pace, jails) = (self.settings.pace, Arc::clone(&self.jails));
+        let process = Some(process);
+        let machine = Machine { id: id.into(), directory, control, process, pace, jails };
+        let Reply::Status(_) = machine.request(Request::Status).await.ok()? else { return None };
         Some(machine)
     }
 
@@ -211,6 +243,7 @@ impl Machines {
             process.kill();
             process.wait_until_gone(END_DEADLINE);
         }
+        self.jails.take_back(id, &directory);
         match std::fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
@@ -256,6 +289,7 @@ pub(crate) struct Machine {
     control: ControlClient,
     process: Option<VmmProcess>,
     pace: Pace,
+    jails: Arc<Jails>,
 }
 
 impl Machine {
@@ -334,9 +368,14 @@ impl Machine {
         if let Some(process) = &mut self.process {
             process.reaped().await;
         }
-        if let Err(error) = tokio::fs::remove_dir_all(&self.directory).await {
-            tracing::warn!(machine = %self.id, %error, "cannot remove the machine's directory");
-        }
+        let (jails, id, directory) = (Arc::clone(&self.jails), self.id.clone(), self.directory.clone());
+        let removing = tokio::task::spawn_blocking(move || {
+            jails.take_back(&id, &directory);
+            if let Err(error) = std::fs::remove_dir_all(&directory) {
+                tracing::warn!(machine = id, %error, "cannot remove the machine's directory");
+            }
+        });
+        let _panicked = removing.await;
     }
 }
 

@@ -2,22 +2,30 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use berth_vmm::config::files;
 use berth_vmm::control::MachineExit;
+use berth_vmm::handover::{self, Orders};
+use nix::sched::{CloneFlags, unshare};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, PidfdFlags, Signal};
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, ChildStdout, Command};
 
-use super::{CONSOLE_TAIL_BYTES, CONSOLE_TAIL_LINES, MachineError, describe_exit};
+use super::{CONSOLE_TAIL_BYTES, CONSOLE_TAIL_LINES, END_DEADLINE, MachineError, describe_exit};
 
 /// Where `berth-vmm` complains before it has a better place.
 const STDERR: &str = "stderr.log";
+
+/// SIGSYS: what a system call that its filter forbids ends a process with.
+const SECCOMP_SIGNAL: i32 = 31;
+const SECCOMP_REASON: &str = "berth-vmm was killed by its seccomp filter, for a system call that no machine needs: \
+     either its guest has taken it over, or the filter lacks one (the kernel's log names it, type=1326)";
 
 /// A process that cannot be mistaken for another one that got its number later.
 #[derive(Debug)]
@@ -29,15 +37,32 @@ pub(super) struct VmmProcess {
 }
 
 impl VmmProcess {
+    /// Starts `berth-vmm` without a jail.
     pub(super) fn spawn(vmm: &Path, directory: &Path) -> io::Result<Self> {
-        let stderr = File::create(directory.join(STDERR))?;
-        let mut child = Command::new(vmm)
-            .arg("--state-dir")
-            .arg(directory)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(stderr)
-            .spawn()?;
+        Self::new(command(vmm, directory)?.stdin(Stdio::null()).spawn()?)
+    }
+
+    /// Starts `berth-vmm` and hands it what it goes to jail with.
+    pub(super) async fn spawn_jailed(
+        vmm: &Path,
+        directory: &Path,
+        files: Vec<(PathBuf, OwnedFd)>,
+        orders: Orders,
+    ) -> io::Result<Self> {
+        let mut command = command(vmm, directory)?;
+        command.arg("--jail");
+        let runtime = tokio::runtime::Handle::current();
+        let (sender, born) = tokio::sync::oneshot::channel();
+        let birth = move || {
+            let _runtime = runtime.enter();
+            // If nobody waits any more, the state directory is all that knows of it.
+            let _unwanted: Result<(), _> = sender.send(bear(command, &files, &orders));
+        };
+        std::thread::Builder::new().name("birth".into()).spawn(birth)?;
+        Self::new(born.await.map_err(io::Error::other)??)
+    }
+
+    fn new(mut child: Child) -> io::Result<Self> {
         let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         let pid = pid.ok_or(io::ErrorKind::NotFound)?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
@@ -46,8 +71,8 @@ impl VmmProcess {
     }
 
     /// The process of that id, which an earlier daemon started.
-    pub(super) fn adopt(pid: u32) -> Option<Self> {
-        let pid = Pid::from_raw(i32::try_from(pid).ok()?)?;
+    pub(super) fn adopt(pid: i32) -> Option<Self> {
+        let pid = Pid::from_raw(pid)?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
         Some(Self { pidfd, child: None, stdout: None })
     }
@@ -68,8 +93,39 @@ impl VmmProcess {
 
     /// Waits until it is gone; its status if it was our child.
     pub(super) async fn reaped(&mut self) -> Option<ExitStatus> {
-        self.child.as_mut()?.wait().await.ok()
+        match &mut self.child {
+            Some(child) => child.wait().await.ok(),
+            None => {
+                let pidfd = self.pidfd.try_clone().ok()?;
+                let waiting = tokio::task::spawn_blocking(move || wait_until_gone(&pidfd, END_DEADLINE));
+                let _panicked = waiting.await;
+                None
+            }
+        }
     }
+}
+
+fn command(vmm: &Path, directory: &Path) -> io::Result<Command> {
+    let stderr = File::create(directory.join(STDERR))?;
+    let mut command = Command::new(vmm);
+    command.arg("--state-dir").arg(directory).stdout(Stdio::piped()).stderr(stderr);
+    Ok(command)
+}
+
+/// Starts a process in a process namespace of its own, and hands it its files. To be called on a thread that does nothing
+/// else: its children are born into the namespace, and a thread makes one only once.
+fn bear(mut command: Command, files: &[(PathBuf, OwnedFd)], orders: &Orders) -> io::Result<Child> {
+    // Without the right to it the machine sees the daemon's processes, and may do nothing to them.
+    let _without: nix::Result<()> = unshare(CloneFlags::CLONE_NEWPID);
+    let flags = SocketFlags::CLOEXEC;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let child = command.stdin(theirs).spawn()?;
+    // It has the only other end, so that its death ends the handover.
+    drop(command);
+    let files: Vec<_> = files.iter().map(|(path, file)| (path.as_path(), file.as_fd())).collect();
+    // A process that ended before it took everything says why on its standard error.
+    let _ended: io::Result<()> = handover::send(&ours, &files, orders);
+    Ok(child)
 }
 
 pub(super) fn spawn_error(id: &str, vmm: &Path, source: &io::Error) -> MachineError {
@@ -86,10 +142,14 @@ impl LockHolder {
     }
 
     pub(super) fn wait_until_gone(&self, deadline: Duration) {
-        let mut fds = [rustix::event::PollFd::new(&self.0, rustix::event::PollFlags::IN)];
-        let deadline = rustix::event::Timespec { tv_sec: deadline.as_secs().cast_signed(), tv_nsec: 0 };
-        let _ready: rustix::io::Result<usize> = rustix::event::poll(&mut fds, Some(&deadline));
+        wait_until_gone(&self.0, deadline);
     }
+}
+
+fn wait_until_gone(process: &OwnedFd, deadline: Duration) {
+    let mut fds = [rustix::event::PollFd::new(process, rustix::event::PollFlags::IN)];
+    let deadline = rustix::event::Timespec { tv_sec: deadline.as_secs().cast_signed(), tv_nsec: 0 };
+    let _ready: rustix::io::Result<usize> = rustix::event::poll(&mut fds, Some(&deadline));
 }
 
 /// Whoever holds the lock of that directory, if somebody does.
@@ -105,10 +165,11 @@ pub(super) fn holder_of_lock(directory: &Path) -> Option<LockHolder> {
 
 /// One sentence on why the machine of that directory ended, and its console's last lines.
 pub(super) fn end_reason(directory: &Path, status: Option<ExitStatus>) -> String {
-    let told = fs::read(directory.join(files::EXIT)).ok();
+    let told = last_bytes(&directory.join(files::EXIT)).ok();
     let exit = told.and_then(|json| serde_json::from_slice::<MachineExit>(&json).ok());
     let sentence = match (exit, status.and_then(|status| status.signal())) {
         (Some(exit), _) => describe_exit(&exit),
+        (None, Some(SECCOMP_SIGNAL)) => SECCOMP_REASON.into(),
         (None, Some(signal)) => format!("berth-vmm was killed by signal {signal}"),
         (None, None) => match tail(&directory.join(STDERR)) {
             complaint if complaint.is_empty() => "berth-vmm was killed".into(),
@@ -168,6 +229,14 @@ mod tests {
             end_reason(directory.path(), Some(ExitStatus::from_raw(9))),
             "berth-vmm was killed by signal 9"
         );
+    }
+
+    #[test]
+    fn a_machine_that_did_what_it_may_not_says_so() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join(files::EXIT), "").unwrap();
+        let reason = end_reason(directory.path(), Some(ExitStatus::from_raw(SECCOMP_SIGNAL)));
+        assert!(reason.contains("seccomp filter"), "{reason}");
     }
 
     #[test]

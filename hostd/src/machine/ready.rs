@@ -7,6 +7,7 @@ use berth_protocol::agent::Ready;
 use berth_protocol::frame;
 use berth_protocol::ports::READY_PORT;
 use berth_vmm::config::files;
+use rustix::fs::{Gid, Uid};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixListener;
 
@@ -16,10 +17,14 @@ pub(super) struct ReadyListener {
 }
 
 impl ReadyListener {
-    /// Binds in the machine's directory; must exist before the machine starts.
-    pub(super) fn bind(directory: &Path) -> io::Result<Self> {
+    /// Binds in `directory`, for `user` to connect to; must exist before the machine starts.
+    pub(super) fn bind(directory: &Path, user: Option<u32>) -> io::Result<Self> {
         let path = directory.join(format!("{}_{READY_PORT}", files::VSOCK));
-        Ok(Self { listener: UnixListener::bind(path)? })
+        let listener = UnixListener::bind(&path)?;
+        if let Some(user) = user {
+            rustix::fs::chown(&path, Some(Uid::from_raw(user)), Some(Gid::from_raw(user)))?;
+        }
+        Ok(Self { listener })
     }
 
     /// The first well-formed word of the agent.

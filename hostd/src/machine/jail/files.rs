@@ -1,0 +1,44 @@
+//! Opens what a machine's configuration names, with no more access than the machine has.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use berth_vmm::config::{Accelerator, DiskAccess, MachineConfig};
+
+const KVM: &str = "/dev/kvm";
+
+/// Every file of the configuration, once. An emulated machine gets none: QEMU finds its files by itself.
+pub(super) fn open_for(config: &MachineConfig) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
+    if config.accelerator == Accelerator::Tcg {
+        return Ok(Vec::new());
+    }
+    let opened = accesses(config).into_iter().map(|(path, writable)| {
+        let file = OpenOptions::new().read(true).write(writable).open(path).map_err(named(path))?;
+        Ok((path.to_owned(), file.into()))
+    });
+    opened.collect()
+}
+
+/// Which files are needed, and whether to write them.
+fn accesses(config: &MachineConfig) -> BTreeMap<&Path, bool> {
+    let mut accesses = BTreeMap::from([(Path::new(KVM), true), (config.kernel.as_path(), false)]);
+    accesses.extend(config.initramfs.as_deref().map(|path| (path, false)));
+    for disk in &config.disks {
+        for extent in &disk.extents {
+            let writable = accesses.entry(&extent.path).or_default();
+            *writable |= disk.access == DiskAccess::ReadWrite;
+        }
+    }
+    accesses
+}
+
+pub(super) fn open_to_write(path: &Path) -> io::Result<OwnedFd> {
+    Ok(OpenOptions::new().write(true).open(path).map_err(named(path))?.into())
+}
+
+fn named(path: &Path) -> impl FnOnce(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
