@@ -4,15 +4,17 @@
 
 #![expect(unsafe_code, reason = "TAP interfaces are set up by ioctls")]
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
+use rustix::fs::{OFlags, fcntl_setfl};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 
 use super::header::HEADER_BYTES;
 use crate::config::MAX_TAP_NAME_BYTES;
+use crate::host_files::{Access, HOST_FILES};
 
 /// Where all TAP interfaces are.
 const DEVICE: &str = "/dev/net/tun";
@@ -38,23 +40,21 @@ pub(crate) struct Tap {
 }
 
 impl Tap {
-    /// Attaches to the interface of that name, which must exist in this process's network namespace.
+    /// Attaches to the interface of that name, which must exist in this process's network namespace; or takes what was
+    /// handed over under that name, attached by whoever did.
     ///
     /// # Errors
     /// Names the interface, and the fix where there is one.
     pub(crate) fn open(name: &str) -> Result<Self, TapError> {
         let failed = |step| move |source| TapError::Call { name: name.to_owned(), step, source };
-        check_exists(name)?;
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(DEVICE)
-            .map_err(failed("open /dev/net/tun"))?;
-        attach(&file, name).map_err(|source| match source.raw_os_error() {
-            Some(libc::EBUSY) => TapError::Busy(name.to_owned()),
-            _ => failed("attach to it as a TAP interface")(source),
-        })?;
+        let handed = HOST_FILES.descriptor(Path::new(name)).map_err(failed("take its descriptor"))?;
+        let file = match handed {
+            Some(descriptor) => descriptor.into(),
+            None => open_attached(name)?,
+        };
+        check_mode(&file).map_err(failed("use it as a TAP interface with virtio headers"))?;
+        fcntl_setfl(&file, OFlags::NONBLOCK)
+            .map_err(|error| failed("use it without waiting")(error.into()))?;
         let header_bytes = libc::c_int::try_from(HEADER_BYTES).expect("a few bytes");
         set(&file, libc::TUNSETVNETHDRSZ, &header_bytes).map_err(failed("set its header's size"))?;
         let known_offloads = known_offloads(&file);
@@ -83,6 +83,17 @@ impl AsFd for Tap {
     }
 }
 
+fn open_attached(name: &str) -> Result<File, TapError> {
+    let failed = |step| move |source| TapError::Call { name: name.to_owned(), step, source };
+    check_exists(name)?;
+    let file = HOST_FILES.open(Path::new(DEVICE), Access::ReadWrite).map_err(failed("open /dev/net/tun"))?;
+    attach(&file, name).map_err(|source| match source.raw_os_error() {
+        Some(libc::EBUSY) => TapError::Busy(name.to_owned()),
+        _ => failed("attach to it as a TAP interface")(source),
+    })?;
+    Ok(file)
+}
+
 /// Attaching would make the interface if it were missing: one that leads nowhere, for as long as we live.
 fn check_exists(name: &str) -> Result<(), TapError> {
     let found = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
@@ -98,13 +109,30 @@ fn attach(file: &File, name: &str) -> io::Result<()> {
     if name.len() > MAX_TAP_NAME_BYTES {
         return Err(io::ErrorKind::InvalidInput.into());
     }
-    // SAFETY: all-zero bytes are a valid request: an empty name and no flags.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    let mut request = no_request();
     for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *place = byte.cast_signed();
     }
     request.ifr_ifru.ifru_flags = libc::c_short::try_from(MODE).expect("flags have 16 bits");
     set(file, libc::TUNSETIFF, &request)
+}
+
+fn no_request() -> libc::ifreq {
+    // SAFETY: all-zero bytes are a valid request: an empty name and no flags.
+    unsafe { std::mem::zeroed() }
+}
+
+/// A descriptor that somebody else made may be anything.
+fn check_mode(file: &File) -> io::Result<()> {
+    let mut answer = no_request();
+    // SAFETY: this request writes the structure it is given, which lives until the call returns.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNGETIFF, &raw mut answer) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: this request answers with flags; any bits are valid ones.
+    let flags = unsafe { answer.ifr_ifru.ifru_flags };
+    if libc::c_int::from(flags) & MODE == MODE { Ok(()) } else { Err(io::ErrorKind::InvalidInput.into()) }
 }
 
 /// What this host's kernel knows of: the sets it may take, newest last.
