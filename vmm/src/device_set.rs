@@ -4,12 +4,12 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{DiskConfig, MachineConfig, NetworkCardConfig, files};
+use crate::config::{DiskConfig, MachineConfig, NetworkCardConfig, ShareConfig, files};
 use crate::console_log::ConsoleLog;
 use crate::control::Counters;
 use crate::virtio::{
-    Balloon, BalloonHandle, BindError, Block, Console, Disk, NetworkCard, NetworkStatistics, Rng, Tap,
-    TapError, VirtioDevice, Vsock, VsockStatistics,
+    Balloon, BalloonHandle, BindError, Block, Console, Disk, NetworkCard, NetworkStatistics, Rng, Share,
+    ShareError, Tap, TapError, VirtioDevice, Vsock, VsockStatistics,
 };
 
 /// Why a device could not be made.
@@ -25,8 +25,8 @@ pub(crate) enum DeviceError {
     NetworkCard { index: usize, source: io::Error },
     #[error("the balloon")]
     Balloon(#[source] io::Error),
-    #[error("{field}: this berth-vmm has no such device yet")]
-    Unknown { field: &'static str },
+    #[error("share {tag}")]
+    Share { tag: String, source: ShareError },
 }
 
 /// What an accelerator is given to run a machine with.
@@ -39,6 +39,7 @@ pub(crate) struct DeviceSet {
     /// In guest order.
     pub(crate) network_cards: Vec<Box<dyn VirtioDevice>>,
     pub(crate) balloon: Option<Box<dyn VirtioDevice>>,
+    pub(crate) shares: Vec<Box<dyn VirtioDevice>>,
     /// Where the guest's words go that do not come through the console device.
     pub(crate) console_log: Arc<ConsoleLog>,
 }
@@ -74,7 +75,6 @@ pub(crate) fn open(
     directory: &Path,
     config: &MachineConfig,
 ) -> Result<(DeviceSet, DeviceHandles), DeviceError> {
-    refuse_unknown(config)?;
     let failed = |file| move |source| DeviceError::File { file, source };
     let console_log = ConsoleLog::create(&directory.join(files::CONSOLE), config.console_limit_bytes)
         .map_err(failed(files::CONSOLE))?;
@@ -99,6 +99,7 @@ pub(crate) fn open(
         rng: Box::new(Rng),
         console: Box::new(Console::new(console_log.clone())),
         balloon: balloon.map(boxed),
+        shares: connect_shares(&config.shares)?.into_iter().map(boxed).collect(),
         console_log,
     };
     Ok((devices, handles))
@@ -125,11 +126,10 @@ fn open_cards(cards: &[NetworkCardConfig]) -> Result<Vec<NetworkCard>, DeviceErr
     cards.iter().enumerate().map(open).collect()
 }
 
-/// What the configuration can say before the devices are there.
-fn refuse_unknown(config: &MachineConfig) -> Result<(), DeviceError> {
-    let fields = [("shares", !config.shares.is_empty())];
-    match fields.into_iter().find(|(_, is_set)| *is_set) {
-        Some((field, _)) => Err(DeviceError::Unknown { field }),
-        None => Ok(()),
-    }
+fn connect_shares(shares: &[ShareConfig]) -> Result<Vec<Share>, DeviceError> {
+    let connect = |share: &ShareConfig| {
+        let failed = |source| DeviceError::Share { tag: share.tag.clone(), source };
+        Share::connect(&share.tag, &share.socket).map_err(failed)
+    };
+    shares.iter().map(connect).collect()
 }

@@ -74,7 +74,8 @@ impl EventLoop {
 
     /// From now on the device's notifications arrive here.
     pub(crate) fn add(&mut self, device: Arc<MmioDevice>) -> io::Result<()> {
-        for (queue, notifier) in (0..).zip(device.notifiers()) {
+        let notifiers = if device.is_served_elsewhere() { &[] } else { device.notifiers() };
+        for (queue, notifier) in (0..).zip(notifiers) {
             add(&self.epoll, notifier.as_raw_fd(), Token::Queue { device: self.next_device(), queue })?;
         }
         self.devices.push(device);

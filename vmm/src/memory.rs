@@ -4,12 +4,15 @@
 
 #![expect(unsafe_code, reason = "madvise and hand-aligned mappings have no safe form")]
 
+use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
+use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, ftruncate, memfd_create};
 use rustix::mm::{Advice, madvise};
 use vm_memory::bitmap::BS;
 use vm_memory::mmap::MmapRegionError;
-use vm_memory::{GuestAddress, GuestRegionCollectionError};
+use vm_memory::{FileOffset, GuestAddress, GuestRegionCollectionError};
 
 use crate::dirty_pages::DirtyPages;
 use crate::layout;
@@ -28,6 +31,8 @@ const HUGE_PAGE_BYTES: usize = 2 << 20;
 pub(crate) enum MemoryError {
     #[error("cannot reserve {bytes} bytes of address space for guest memory")]
     Map { bytes: u64, source: MmapRegionError },
+    #[error("cannot make a file for guest memory: {0}")]
+    File(io::Error),
     #[error("cannot prepare guest memory for huge pages: {0}")]
     Advise(io::Error),
     #[error("guest memory at {start:#x}")]
@@ -59,6 +64,37 @@ pub(crate) fn allocate(memory_bytes: u64) -> Result<GuestMemoryMmap, MemoryError
             memory.insert_region(region.into()).map_err(|source| MemoryError::Place { start, source })?;
     }
     Ok(memory)
+}
+
+/// As [`allocate`], of a file in memory, which other processes can map as well once they are given it.
+///
+/// # Errors
+/// The host has no more descriptors, or no address space.
+pub(crate) fn allocate_shareable(memory_bytes: u64) -> Result<GuestMemoryMmap, MemoryError> {
+    let file = Arc::new(memory_file(memory_bytes).map_err(MemoryError::File)?);
+    let mut memory = GuestMemoryMmap::new();
+    let mut offset = 0;
+    for (start, bytes) in ram_ranges(memory_bytes) {
+        let length = usize::try_from(bytes).expect("x86-64 addresses fit usize");
+        let mapping = MmapRegion::from_file(FileOffset::from_arc(file.clone(), offset), length)
+            .map_err(|source| MemoryError::Map { bytes, source })?;
+        advise_huge_pages(&mapping).map_err(MemoryError::Advise)?;
+        let region = GuestRegionMmap::new(mapping, GuestAddress(start))
+            .expect("a range ends below 2^64: the configuration bounds memory");
+        memory =
+            memory.insert_region(region.into()).map_err(|source| MemoryError::Place { start, source })?;
+        offset += bytes;
+    }
+    Ok(memory)
+}
+
+/// A file in memory whose size is fixed: whoever maps it too could otherwise cut it short, and our next access would
+/// end us.
+fn memory_file(bytes: u64) -> io::Result<File> {
+    let file = memfd_create("guest-memory", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    ftruncate(&file, bytes)?;
+    fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    Ok(file.into())
 }
 
 /// Maps `bytes` at an address that is a multiple of [`HUGE_PAGE_BYTES`]. Linux does so by itself from 6.7 on.
@@ -119,6 +155,19 @@ mod tests {
             mapping.get_ref(offset).unwrap().store(7u64);
             assert_eq!(mapping.get_ref::<u64>(offset).unwrap().load(), 7);
         }
+    }
+
+    #[test]
+    fn shareable_memory_is_one_file_that_nobody_can_cut() {
+        let memory = allocate_shareable(3 * GIB + (16 << 20)).unwrap();
+        let starts: Vec<u64> = memory.iter().map(|region| region.file_offset().unwrap().start()).collect();
+        assert_eq!(starts, [0, 3 * GIB]);
+        memory.write_obj(7u64, GuestAddress(4 * GIB + 8)).unwrap();
+        let file = memory.iter().next().unwrap().file_offset().unwrap().file();
+        let mut bytes = [0; 8];
+        std::os::unix::fs::FileExt::read_exact_at(file, &mut bytes, 3 * GIB + 8).unwrap();
+        assert_eq!(bytes, 7u64.to_le_bytes());
+        assert!(file.set_len(0).is_err() && file.set_len(8 * GIB).is_err());
     }
 
     #[test]

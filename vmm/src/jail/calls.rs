@@ -269,6 +269,8 @@ pub(super) const SETUP: &[Call] = &[
     call(libc::SYS_dup2),
     call(libc::SYS_dup3),
     call(libc::SYS_epoll_create1),
+    // The seals of guest memory that others may map.
+    call(libc::SYS_fcntl),
     call(libc::SYS_io_uring_register),
     call(libc::SYS_io_uring_setup),
     call(libc::SYS_ioctl),

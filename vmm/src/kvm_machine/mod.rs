@@ -73,6 +73,7 @@ impl KvmMachine {
         devices.extend([set.vsock, set.rng, set.console]);
         devices.extend(set.network_cards);
         devices.extend(set.balloon);
+        devices.extend(set.shares);
         let log = set.console_log;
         Self::boot(config, devices, &(Arc::new(move |text: &[u8]| log.append(text)) as Console), exits)
     }
@@ -91,7 +92,7 @@ impl KvmMachine {
         if let Some(advice) = host.check_vcpus(config.vcpus)? {
             console(format!("berth-vmm: {advice}\n").as_bytes());
         }
-        let memory = memory::allocate(u64::from(config.memory_mib) << 20)?;
+        let memory = allocate_memory(config)?;
         let machine = host.create_machine(&memory)?;
         let kernel = load_kernel(config, &memory, number_of(&devices)?)?;
         let mut buses = Buses { ports: pc_devices(&machine, console, exits)?, mmio: Bus::default() };
@@ -142,6 +143,12 @@ fn number_of(devices: &[Box<dyn VirtioDevice>]) -> Result<u32, StartError> {
         Ok(number) if number <= layout::MAX_VIRTIO_DEVICES => Ok(number),
         _ => Err(StartError::TooManyDevices { count }),
     }
+}
+
+/// Servers of shares map the guest's memory, too.
+fn allocate_memory(config: &MachineConfig) -> Result<GuestMemoryMmap, MemoryError> {
+    let bytes = u64::from(config.memory_mib) << 20;
+    if config.shares.is_empty() { memory::allocate(bytes) } else { memory::allocate_shareable(bytes) }
 }
 
 fn load_kernel(

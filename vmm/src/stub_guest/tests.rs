@@ -75,6 +75,7 @@ fn a_machine_has_its_devices_in_guest_order() {
         console: Box::new(Console::new(log.clone())),
         network_cards: vec![],
         balloon: None,
+        shares: vec![],
         console_log: log,
     };
     let (sender, exits) = channel();

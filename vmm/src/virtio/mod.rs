@@ -8,6 +8,7 @@
 use std::os::fd::BorrowedFd;
 
 use virtio_queue::Queue;
+use vmm_sys_util::eventfd::EventFd;
 
 use crate::memory::GuestMemoryMmap;
 
@@ -15,6 +16,7 @@ mod balloon;
 mod block;
 mod chain;
 mod console;
+mod fs;
 mod guest_io;
 pub(crate) mod mmio;
 mod net;
@@ -28,6 +30,7 @@ mod vsock;
 pub(crate) use self::balloon::{Balloon, BalloonHandle};
 pub(crate) use self::block::{BindError, Block, Disk};
 pub(crate) use self::console::Console;
+pub(crate) use self::fs::{Share, ShareError};
 pub(crate) use self::net::{NetworkCard, NetworkStatistics, Tap, TapError};
 pub(crate) use self::rng::Rng;
 pub(crate) use self::state::{DeviceState, StateError};
@@ -43,6 +46,7 @@ pub(crate) enum DeviceKind {
     Rng = 4,
     Balloon = 5,
     Vsock = 19,
+    FileSystem = 26,
 }
 
 /// The device cannot go on: the guest's driver broke the rules, or the host failed it.
@@ -88,6 +92,17 @@ impl UsedQueues {
     }
 }
 
+/// How the driver and a device that another process serves reach each other: past us.
+pub(crate) struct Wires<'w> {
+    pub(crate) memory: &'w GuestMemoryMmap,
+    /// Each set up and checked by the transport, or not ready.
+    pub(crate) queues: &'w [Queue],
+    /// Written when the driver notifies the device, by queue. Nobody here reads them.
+    pub(crate) kicks: &'w [EventFd],
+    /// To be written when the driver is to be interrupted.
+    pub(crate) call: &'w EventFd,
+}
+
 #[cfg_attr(not(test), expect(dead_code, reason = "snapshots, which come next, use the last methods"))]
 /// A device. All calls come from one thread at a time; queues are indexed as in its section of the specification.
 pub(crate) trait VirtioDevice: Send {
@@ -98,6 +113,25 @@ pub(crate) trait VirtioDevice: Send {
 
     /// Device feature bits; the transport adds the ring's and `VIRTIO_F_VERSION_1`.
     fn features(&self) -> u64;
+
+    /// Which features of rings whoever serves the queues understands, of those that the transport has.
+    fn ring_features(&self) -> u64 {
+        u64::MAX
+    }
+
+    /// Whether another process serves the queues: [`Self::hand_over`] follows [`Self::activate`], and there are no
+    /// queue events.
+    fn is_served_elsewhere(&self) -> bool {
+        false
+    }
+
+    /// Tells the process that serves the queues where they are.
+    ///
+    /// # Errors
+    /// The process is gone, or does not do what it should.
+    fn hand_over(&mut self, _wires: &Wires<'_>) -> Result<(), Broken> {
+        Ok(())
+    }
 
     /// Reads the device's configuration space; bytes beyond its end are zeros.
     fn read_config(&self, offset: u64, data: &mut [u8]);

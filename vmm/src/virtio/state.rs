@@ -31,7 +31,6 @@ pub(crate) enum DeviceState {
 /// Why a device cannot be saved, or not go on from a state.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub(crate) enum StateError {
-    #[cfg_attr(not(test), expect(dead_code, reason = "devices with a helper process refuse like this"))]
     #[error("{0} cannot be part of a snapshot")]
     NotSavable(&'static str),
     #[error("it was another device: {saved:?} instead of {own:?}")]

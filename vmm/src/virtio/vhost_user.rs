@@ -181,7 +181,8 @@ impl VhostUserBackend for Adapter {
             | DeviceKind::Console
             | DeviceKind::Vsock
             | DeviceKind::Balloon
-            | DeviceKind::Network => VhostUserProtocolFeatures::CONFIG,
+            | DeviceKind::Network
+            | DeviceKind::FileSystem => VhostUserProtocolFeatures::CONFIG,
         };
         config | VhostUserProtocolFeatures::MQ
     }

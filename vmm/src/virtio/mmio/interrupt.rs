@@ -12,13 +12,17 @@ const CONFIGURATION_CHANGED: u32 = 1 << 1;
 
 pub(super) struct Interrupt {
     status: AtomicU32,
+    /// Always set.
+    always: u32,
     line: EventFd,
 }
 
 impl Interrupt {
-    /// `line` pulses the guest's interrupt line when it is written.
-    pub(super) fn new(line: EventFd) -> Self {
-        Self { status: AtomicU32::new(0), line }
+    /// `line` pulses the guest's interrupt line when it is written. If another process may write it too, there could be
+    /// used buffers at any time: the status says so, and drivers look.
+    pub(super) fn new(line: EventFd, has_other_writers: bool) -> Self {
+        let always = if has_other_writers { USED_BUFFERS } else { 0 };
+        Self { status: AtomicU32::new(0), always, line }
     }
 
     pub(super) fn used_buffers(&self) {
@@ -36,7 +40,7 @@ impl Interrupt {
     }
 
     pub(super) fn status(&self) -> u32 {
-        self.status.load(Ordering::SeqCst)
+        self.status.load(Ordering::SeqCst) | self.always
     }
 
     pub(super) fn acknowledge(&self, reasons: u32) {

@@ -22,7 +22,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use self::interrupt::Interrupt;
 pub(crate) use self::registers::QUEUE_NOTIFY;
-use self::transport::Transport;
+use self::transport::{Bypass, Transport};
 use super::{Broken, DeviceKind, VirtioDevice};
 use crate::bus::BusDevice;
 use crate::event_loop::HostWatch;
@@ -44,17 +44,23 @@ pub(crate) type OnBroken = Box<dyn Fn(DeviceKind, &Broken) + Send>;
 pub(crate) struct MmioDevice {
     interrupt: Interrupt,
     notifiers: Vec<EventFd>,
+    is_served_elsewhere: bool,
     transport: Mutex<Transport>,
 }
 
 impl MmioDevice {
     pub(crate) fn new(device: Box<dyn VirtioDevice>, connections: Connections) -> io::Result<Self> {
         let notifiers = device.queue_sizes().iter().map(|_| EventFd::new(EFD_CLOEXEC | EFD_NONBLOCK));
+        let notifiers: Vec<EventFd> = notifiers.collect::<io::Result<_>>()?;
+        let is_served_elsewhere = device.is_served_elsewhere();
+        let bypass = is_served_elsewhere.then(|| Bypass::new(&notifiers, &connections.interrupt));
         Ok(Self {
-            notifiers: notifiers.collect::<io::Result<_>>()?,
-            interrupt: Interrupt::new(connections.interrupt),
+            notifiers,
+            is_served_elsewhere,
+            interrupt: Interrupt::new(connections.interrupt, is_served_elsewhere),
             transport: Mutex::new(Transport::new(
                 device,
+                bypass.transpose()?,
                 connections.memory,
                 connections.host_watch,
                 connections.on_broken,
@@ -65,6 +71,11 @@ impl MmioDevice {
     /// One descriptor for each queue, written when the driver notifies the device of new buffers.
     pub(crate) fn notifiers(&self) -> &[EventFd] {
         &self.notifiers
+    }
+
+    /// Another process waits for the notifications; here nobody must.
+    pub(crate) fn is_served_elsewhere(&self) -> bool {
+        self.is_served_elsewhere
     }
 
     /// To be called once before the device is served.

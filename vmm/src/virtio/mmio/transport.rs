@@ -8,19 +8,22 @@
 //!
 //! Each register can be written in its phase only (virtio 1.2, section 3.1.1); elsewhere a write changes nothing.
 
+use std::io;
+
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ring::{
     VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, VRING_AVAIL_F_NO_INTERRUPT,
 };
 use virtio_queue::{Error as QueueError, Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress};
+use vmm_sys_util::eventfd::EventFd;
 
 use super::OnBroken;
 use super::interrupt::Interrupt;
 use super::registers::{self, status};
 use crate::event_loop::HostWatch;
 use crate::memory::GuestMemoryMmap;
-use crate::virtio::{Broken, UsedQueues, VirtioDevice};
+use crate::virtio::{Broken, UsedQueues, VirtioDevice, Wires};
 
 /// What the ring and the transport offer, whatever the device.
 const RING_FEATURES: u64 =
@@ -37,8 +40,22 @@ const STATUS_ORDER: [(u32, u32); 4] = [
     (status::DRIVER_OK, status::FEATURES_OK),
 ];
 
+/// What goes to the process that serves a device in our place.
+pub(super) struct Bypass {
+    kicks: Vec<EventFd>,
+    call: EventFd,
+}
+
+impl Bypass {
+    pub(super) fn new(notifiers: &[EventFd], interrupt: &EventFd) -> io::Result<Self> {
+        let kicks = notifiers.iter().map(EventFd::try_clone).collect::<io::Result<_>>()?;
+        Ok(Self { kicks, call: interrupt.try_clone()? })
+    }
+}
+
 pub(super) struct Transport {
     device: Box<dyn VirtioDevice>,
+    bypass: Option<Bypass>,
     memory: GuestMemoryMmap,
     queues: Vec<Queue>,
     host_watch: HostWatch,
@@ -54,6 +71,7 @@ pub(super) struct Transport {
 impl Transport {
     pub(super) fn new(
         device: Box<dyn VirtioDevice>,
+        bypass: Option<Bypass>,
         memory: GuestMemoryMmap,
         host_watch: HostWatch,
         on_broken: OnBroken,
@@ -65,6 +83,7 @@ impl Transport {
         Self {
             queues: queues.collect(),
             device,
+            bypass,
             memory,
             host_watch,
             on_broken,
@@ -118,7 +137,7 @@ impl Transport {
     }
 
     fn offered_features(&self) -> u64 {
-        self.device.features() | RING_FEATURES
+        self.device.features() | RING_FEATURES & (self.device.ring_features() | 1 << VIRTIO_F_VERSION_1)
     }
 
     fn choose_features(&mut self, value: u32) {
@@ -201,11 +220,19 @@ impl Transport {
             queue.set_event_idx(self.driver_features >> VIRTIO_RING_F_EVENT_IDX & 1 == 1);
         }
         self.device.activate(self.driver_features);
+        if let Err(broken) = self.hand_over() {
+            return self.fail(&broken, interrupt);
+        }
         if let Some(fd) = self.device.host_fd()
             && let Err(error) = self.host_watch.start(fd)
         {
             self.fail(&Broken(format!("cannot watch its host side: {error}")), interrupt);
         }
+    }
+
+    fn hand_over(&mut self) -> Result<(), Broken> {
+        let Some(Bypass { kicks, call }) = &self.bypass else { return Ok(()) };
+        self.device.hand_over(&Wires { memory: &self.memory, queues: &self.queues, kicks, call })
     }
 
     pub(super) fn prepare(&mut self) {
