@@ -12,7 +12,7 @@ pub(crate) mod shutdown;
 
 pub(crate) mod cgroup;
 
-pub(crate) mod network_files;
+pub(crate) mod identity_files;
 
 mod disks;
 mod launch;

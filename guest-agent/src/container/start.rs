@@ -8,7 +8,7 @@ use tokio::sync::RwLock;
 use super::cgroup::Cgroup;
 use super::disks::Disks;
 use super::launch::{Launch, Place, launch};
-use super::{Container, network_files, remove, request};
+use super::{Container, identity_files, remove, request};
 use crate::agent::Agent;
 use crate::failure::{During, Failure};
 use crate::processes::Process;
@@ -52,8 +52,8 @@ async fn bring_up(
     let disks = container.disks.clone();
     let mounted = tokio::task::spawn_blocking(move || disks.mount()).await;
     mounted.during(ErrorCode::Internal, || "mount the disks")??;
-    network_files::write(container.disks.directory(), &request)
-        .during(ErrorCode::Internal, || "write the network files")?;
+    identity_files::write(container.disks.directory(), &request)
+        .during(ErrorCode::Internal, || "write the files of its identity")?;
     container.cgroup.create(&request.resources.unwrap_or_default())?;
     let stage = Launch {
         container_id: &container.id,

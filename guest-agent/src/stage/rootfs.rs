@@ -14,14 +14,14 @@ use rustix::mount::{
 };
 
 use super::{devices, mounts, paths, sysctls};
-use crate::container::network_files;
+use crate::container::identity_files;
 use crate::failure::{During, Failure};
 
 /// Makes the container's root this process's root, with the standard and the requested file systems mounted.
 pub(super) fn enter(container: &StartContainer, directory: &str) -> Result<(), Failure> {
     let directory = Path::new(directory);
     keep_mounts_private()?;
-    let network_files = open_network_files(&directory.join(network_files::DIRECTORY))?;
+    let identity_files = open_identity_files(&directory.join(identity_files::DIRECTORY))?;
     change_root(&directory.join("root")).during(ErrorCode::MountFailed, || "enter the container's root")?;
     mounts::mount_standard(container.shm_size_bytes)?;
     devices::create()?;
@@ -29,7 +29,7 @@ pub(super) fn enter(container: &StartContainer, directory: &str) -> Result<(), F
     for requested in &container.mounts {
         mounts::mount_requested(requested)?;
     }
-    attach_network_files(&network_files, container.readonly_rootfs)
+    attach_identity_files(&identity_files, container.readonly_rootfs)
 }
 
 /// What has to wait until the terminal is there: the working directory, then no more changes.
@@ -58,16 +58,16 @@ fn change_root(root: &Path) -> rustix::io::Result<()> {
     rustix::process::chdir("/")
 }
 
-fn open_network_files(directory: &Path) -> Result<Vec<(&'static str, OwnedFd)>, Failure> {
+fn open_identity_files(directory: &Path) -> Result<Vec<(&'static str, OwnedFd)>, Failure> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let open = |name: &'static str| {
         let tree = open_tree(CWD, directory.join(name), flags);
         Ok((name, tree.during(ErrorCode::MountFailed, || format!("open {name}"))?))
     };
-    network_files::NAMES.into_iter().map(open).collect()
+    identity_files::NAMES.into_iter().map(open).collect()
 }
 
-fn attach_network_files(files: &[(&'static str, OwnedFd)], read_only: bool) -> Result<(), Failure> {
+fn attach_identity_files(files: &[(&'static str, OwnedFd)], read_only: bool) -> Result<(), Failure> {
     for (name, tree) in files {
         let target = Path::new("/etc").join(name);
         let step = || format!("mount {}", target.display());
