@@ -1,5 +1,7 @@
 //! The agent's state: one value that every task of the one thread shares.
 
+use std::cell::{Cell, RefCell};
+
 use berth_protocol::PROTOCOL_VERSION;
 use berth_protocol::agent::Ready;
 
@@ -13,8 +15,10 @@ pub(crate) struct Agent {
     pub(crate) containers: Containers,
     pub(crate) processes: Processes,
     pub(crate) reaper: Reaper,
+    /// Given to containers that start, where a snapshot's machine has been told its own.
+    pub(crate) machine_id: RefCell<Option<String>>,
     started_us: u64,
-    ready_us: std::cell::Cell<u64>,
+    ready_us: Cell<u64>,
 }
 
 impl Agent {
@@ -24,8 +28,9 @@ impl Agent {
             containers: Containers::default(),
             processes: Processes::default(),
             reaper: Reaper::default(),
+            machine_id: RefCell::default(),
             started_us,
-            ready_us: std::cell::Cell::new(0),
+            ready_us: Cell::new(0),
         }
     }
 

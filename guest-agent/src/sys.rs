@@ -31,6 +31,8 @@ const CLONE_PIDFD: u64 = 0x1000;
 const BLKFLSBUF: libc::Ioctl = 0x1261;
 /// `_IOW('R', 3, int[2])` of `linux/random.h`.
 const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
+/// `_IO('R', 7)` of `linux/random.h`.
+const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
 
 /// The bytes of one call to [`credit_entropy`].
 pub(crate) const MAX_ENTROPY_BYTES: usize = 512;
@@ -235,6 +237,16 @@ pub(crate) fn register(descriptor: OwnedFd, interest: Interest) -> io::Result<As
 pub(crate) fn drop_block_cache(disk: impl AsFd) -> io::Result<()> {
     // SAFETY: BLKFLSBUF takes no argument.
     let result = unsafe { libc::ioctl(disk.as_fd().as_raw_fd(), BLKFLSBUF, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Makes the kernel's generator start anew from its pool, now and not when a minute has passed.
+///
+/// # Errors
+/// What the ioctl returned: also if the pool has never been filled.
+pub(crate) fn reseed_generator(random_device: impl AsFd) -> io::Result<()> {
+    // SAFETY: RNDRESEEDCRNG takes no argument.
+    let result = unsafe { libc::ioctl(random_device.as_fd().as_raw_fd(), RNDRESEEDCRNG, 0) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -1,4 +1,5 @@
-//! The files in a container's /etc that say who it is on the network: hostname, hosts, resolv.conf.
+//! The files in a container's /etc that say who it is: hostname, hosts, resolv.conf, and machine-id where its machine
+//! has been told one.
 //!
 //! They are made per start, outside the container's layers, and bound over whatever its root file system has there.
 
@@ -11,8 +12,9 @@ use berth_protocol::agent::StartContainer;
 /// The directory of these files within a container's directory of state.
 pub(crate) const DIRECTORY: &str = "etc";
 
-/// The names of the files, which are those in /etc.
-pub(crate) const NAMES: [&str; 3] = ["hostname", "hosts", "resolv.conf"];
+/// The names of the files, which are those in /etc. The last one exists only where the machine has an id.
+pub(crate) const NAMES: [&str; 4] = ["hostname", "hosts", "resolv.conf", MACHINE_ID];
+const MACHINE_ID: &str = "machine-id";
 
 const STANDARD_HOSTS: &str = "127.0.0.1\tlocalhost\n\
      ::1\tlocalhost ip6-localhost ip6-loopback\n\
@@ -25,11 +27,18 @@ const STANDARD_HOSTS: &str = "127.0.0.1\tlocalhost\n\
 ///
 /// # Errors
 /// What writing a file returned.
-pub(crate) fn write(container_directory: &Path, request: &StartContainer) -> io::Result<()> {
+pub(crate) fn write(
+    container_directory: &Path,
+    request: &StartContainer,
+    machine_id: Option<&str>,
+) -> io::Result<()> {
     let directory = container_directory.join(DIRECTORY);
     fs::create_dir_all(&directory)?;
     fs::write(directory.join("hostname"), format!("{}\n", request.hostname))?;
     fs::write(directory.join("hosts"), hosts(&request.extra_hosts))?;
+    if let Some(machine_id) = machine_id {
+        fs::write(directory.join(MACHINE_ID), format!("{machine_id}\n"))?;
+    }
     // Without a network there is no name server to ask; a file of the root's own must not suggest one.
     fs::write(directory.join("resolv.conf"), "")
 }
@@ -65,10 +74,15 @@ mod tests {
     #[test]
     fn every_file_is_written() {
         let directory = tempfile::tempdir().unwrap();
-        write(directory.path(), &StartContainer { hostname: "web".into(), ..Default::default() }).unwrap();
+        let request = StartContainer { hostname: "web".into(), ..Default::default() };
+        let path = |name| directory.path().join(DIRECTORY).join(name);
+        write(directory.path(), &request, None).unwrap();
+        assert!(!path(MACHINE_ID).exists(), "the one of the root stays");
+        write(directory.path(), &request, Some("0123456789abcdef0123456789abcdef")).unwrap();
         for name in NAMES {
-            assert!(directory.path().join(DIRECTORY).join(name).is_file(), "{name}");
+            assert!(path(name).is_file(), "{name}");
         }
-        assert_eq!(fs::read_to_string(directory.path().join("etc/hostname")).unwrap(), "web\n");
+        assert_eq!(fs::read_to_string(path("hostname")).unwrap(), "web\n");
+        assert_eq!(fs::read_to_string(path(MACHINE_ID)).unwrap(), "0123456789abcdef0123456789abcdef\n");
     }
 }

@@ -16,7 +16,7 @@ pub(crate) mod identity_files;
 
 mod disks;
 mod launch;
-mod request;
+pub(crate) mod request;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

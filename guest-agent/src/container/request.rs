@@ -6,7 +6,7 @@ use crate::failure::Failure;
 
 const MAX_ID_BYTES: usize = 128;
 /// `HOST_NAME_MAX` of Linux.
-const MAX_HOSTNAME_BYTES: usize = 64;
+pub(crate) const MAX_HOSTNAME_BYTES: usize = 64;
 const MAX_MOUNTS: usize = 1024;
 
 /// # Errors
@@ -63,7 +63,7 @@ fn check_id(field: &str, id: &str) -> Result<(), Failure> {
 }
 
 /// `vda`, `vdb` …
-fn check_disk(field: &str, name: &str) -> Result<(), Failure> {
+pub(crate) fn check_disk(field: &str, name: &str) -> Result<(), Failure> {
     match name.strip_prefix("vd") {
         Some(letters) if matches!(letters.as_bytes(), [b'a'..=b'z']) => Ok(()),
         _ => Err(Failure::invalid(format!("{field} {name:?} is no virtio disk"))),

@@ -52,7 +52,8 @@ async fn bring_up(
     let disks = container.disks.clone();
     let mounted = tokio::task::spawn_blocking(move || disks.mount()).await;
     mounted.during(ErrorCode::Internal, || "mount the disks")??;
-    identity_files::write(container.disks.directory(), &request)
+    let machine_id = agent.machine_id.borrow().clone();
+    identity_files::write(container.disks.directory(), &request, machine_id.as_deref())
         .during(ErrorCode::Internal, || "write the files of its identity")?;
     container.cgroup.create(&request.resources.unwrap_or_default())?;
     let stage = Launch {

@@ -16,7 +16,7 @@ use super::frames;
 use crate::agent::Agent;
 use crate::container::{exec, remove, shutdown, start};
 use crate::failure::{During, Failure};
-use crate::{clock, sys};
+use crate::{clock, entropy, identity};
 
 /// Requests of one connection that are being worked on: one wait for every process a machine may have, and some.
 const MAX_IN_FLIGHT: usize = 8192;
@@ -126,6 +126,7 @@ async fn perform(agent: &Rc<Agent>, operation: Option<Operation>) -> Result<repl
             Ok(reply::Result::ProcessList(ProcessList { processes }))
         }
         Some(Operation::RemoveContainer(request)) => remove::remove(agent, request).await.map(done),
+        Some(Operation::AssumeIdentity(request)) => identity::assume(agent, &request).map(done),
         Some(Operation::Shutdown(_)) => shutdown::shut_down(agent).await.map(done),
     }
 }
@@ -136,9 +137,7 @@ fn configure(request: &Configure) -> Result<(), Failure> {
         clock::set_unix_time(request.unix_time_ns).during(ErrorCode::InvalidRequest, || "set the clock")?;
     }
     if !request.entropy.is_empty() {
-        let device = std::fs::File::options().write(true).open("/dev/urandom");
-        let credited = device.and_then(|device| sys::credit_entropy(device, &request.entropy));
-        credited.during(ErrorCode::InvalidRequest, || "add entropy")?;
+        entropy::reseed(&request.entropy).during(ErrorCode::InvalidRequest, || "add entropy")?;
     }
     Ok(())
 }

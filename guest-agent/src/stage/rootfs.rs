@@ -8,6 +8,7 @@ use std::path::Path;
 
 use berth_protocol::agent::{ErrorCode, StartContainer};
 use rustix::fs::CWD;
+use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change,
     mount_remount, move_mount, open_tree, unmount,
@@ -60,11 +61,14 @@ fn change_root(root: &Path) -> rustix::io::Result<()> {
 
 fn open_identity_files(directory: &Path) -> Result<Vec<(&'static str, OwnedFd)>, Failure> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    let open = |name: &'static str| {
-        let tree = open_tree(CWD, directory.join(name), flags);
-        Ok((name, tree.during(ErrorCode::MountFailed, || format!("open {name}"))?))
+    let open = |name: &'static str| match open_tree(CWD, directory.join(name), flags) {
+        Err(Errno::NOENT) => None,
+        tree => {
+            let tree = tree.during(ErrorCode::MountFailed, || format!("open {name}"));
+            Some(tree.map(|tree| (name, tree)))
+        }
     };
-    identity_files::NAMES.into_iter().map(open).collect()
+    identity_files::NAMES.into_iter().filter_map(open).collect()
 }
 
 fn attach_identity_files(files: &[(&'static str, OwnedFd)], read_only: bool) -> Result<(), Failure> {

@@ -16,6 +16,7 @@ mod disks;
 mod exec;
 mod failures;
 mod hostility;
+mod identity;
 mod isolation;
 mod lifecycle;
 mod limits;
