@@ -204,13 +204,13 @@ impl Bench {
 
     /// Tells the device of a queue's buffers, and lets it work until it is done.
     pub(super) fn notify(&mut self, queue: u32) {
-        self.allow_what_is_offered();
         self.write(registers::QUEUE_NOTIFY, queue);
         self.run();
     }
 
     /// Lets the device work on what happened.
     pub(super) fn run(&mut self) {
+        self.allow_what_is_offered();
         if self.watches_notes {
             self.space.begin_work();
         }
@@ -224,7 +224,7 @@ impl Bench {
     }
 
     /// Every writable descriptor in the tables is one that the device may be using.
-    pub(super) fn allow_what_is_offered(&mut self) {
+    fn allow_what_is_offered(&mut self) {
         let mut tables: Vec<(u64, u64)> = Vec::new();
         let mut looked_at = 0;
         for queue in self.queues.clone() {

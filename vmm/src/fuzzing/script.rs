@@ -74,7 +74,6 @@ fn step(bench: &mut Bench, subject: &mut dyn Subject, input: &mut Input<'_>) {
         }
         8 => register(bench, input),
         _ => {
-            bench.allow_what_is_offered();
             subject.host_step(input);
             bench.run();
         }
