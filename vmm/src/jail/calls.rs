@@ -92,6 +92,15 @@ const KICK: u32 = 34;
 const ABORT: u32 = libc::SIGABRT.cast_unsigned();
 const NAME_THREAD: u32 = libc::PR_SET_NAME.cast_unsigned();
 const NO_NEW_PRIVILEGES: u32 = libc::PR_SET_NO_NEW_PRIVS.cast_unsigned();
+const NEW_THREAD: u32 = libc::CLONE_THREAD.cast_unsigned();
+const NEW_NAMESPACES: u32 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET)
+    .cast_unsigned();
 /// The C library names the memory it maps, on kernels that show the names.
 const NAME_MEMORY: u32 = libc::PR_SET_VMA.cast_unsigned();
 const UNIX: u32 = libc::AF_UNIX.cast_unsigned();
@@ -137,9 +146,13 @@ pub(super) const EVERY_THREAD: &[Call] = &[
     call(libc::SYS_pwrite64),
 ];
 
+/// Calls that the kernel is to seem to lack, so that the C library makes older ones whose arguments a filter can see.
+pub(super) const WITHOUT_FLAGS_IN_SIGHT: &[Call] = &[call(libc::SYS_clone3)];
+
 /// A new thread runs with its creator's table until it has its own.
 const STARTING_THREADS: &[Call] = &[
-    call(libc::SYS_clone),
+    call_if(libc::SYS_clone, 0, NEW_THREAD | NEW_NAMESPACES, NEW_THREAD),
+    // Its flags are out of a filter's sight: see `WITHOUT_FLAGS_IN_SIGHT`.
     call(libc::SYS_clone3),
     call_if(libc::SYS_prctl, 0, ALL_BITS, NO_NEW_PRIVILEGES),
     call(libc::SYS_rseq),
@@ -263,7 +276,7 @@ const KVM_OF_VCPU: &[Call] = &[
     kvm(0xcf), // KVM_GET_XSAVE2
 ];
 
-/// What starting a machine takes beyond all of the above. No guest runs yet.
+/// What starting a machine takes beyond all of the above. Its guest has run for moments at most.
 pub(super) const SETUP: &[Call] = &[
     call(libc::SYS_dup),
     call(libc::SYS_dup2),

@@ -1,6 +1,7 @@
 //! Makes system call filters of the tables, and puts them on threads.
 //!
-//! Two filters apply to a thread: the process's, which has everything that any thread may do and is there before the
+//! Everything that is in no table ends the process: a thread that does what it never does is no longer ours. Two filters
+//! apply to a thread: the process's, which has everything that any thread may do and is there before the
 //! first thread is, and the thread's own.
 
 use std::collections::BTreeMap;
@@ -8,11 +9,11 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
 };
 
-use super::calls::{Call, EVERY_THREAD, SETUP, ThreadKind};
+use super::calls::{Call, EVERY_THREAD, SETUP, ThreadKind, WITHOUT_FLAGS_IN_SIGHT};
 use super::{JailError, step};
 
 /// Set once, while there is one thread.
@@ -22,8 +23,8 @@ static CLOSED: AtomicBool = AtomicBool::new(false);
 pub(super) fn close() -> Result<(), JailError> {
     let all = ThreadKind::ALL.into_iter().flat_map(ThreadKind::own_calls);
     let tables: Vec<&[Call]> = all.copied().chain([EVERY_THREAD, SETUP]).collect();
-    let failed = step("filter its system calls");
-    apply(&tables).map_err(failed)?;
+    hide(WITHOUT_FLAGS_IN_SIGHT).map_err(step("hide system calls"))?;
+    apply(&tables).map_err(step("filter its system calls"))?;
     CLOSED.store(true, Ordering::Release);
     Ok(())
 }
@@ -41,26 +42,32 @@ pub(crate) fn enter_thread(kind: ThreadKind) -> io::Result<()> {
 }
 
 fn apply(tables: &[&[Call]]) -> io::Result<()> {
-    let program = compile(tables).map_err(io::Error::other)?;
-    seccompiler::apply_filter(&program).map_err(|error| match error {
+    install(compile(tables, SeccompAction::KillProcess, SeccompAction::Allow))
+}
+
+/// Makes calls fail as if the kernel did not have them.
+fn hide(table: &[Call]) -> io::Result<()> {
+    install(compile(&[table], SeccompAction::Allow, SeccompAction::Errno(libc::ENOSYS.cast_unsigned())))
+}
+
+fn install(program: Result<BpfProgram, BackendError>) -> io::Result<()> {
+    seccompiler::apply_filter(&program.map_err(io::Error::other)?).map_err(|error| match error {
         seccompiler::Error::Prctl(source) | seccompiler::Error::Seccomp(source) => source,
         other => io::Error::other(other),
     })
 }
 
-/// Everything else ends the process: a thread that does what it never does is no longer ours.
-fn compile(tables: &[&[Call]]) -> Result<BpfProgram, seccompiler::BackendError> {
-    let filter = SeccompFilter::new(
-        rules(tables)?,
-        SeccompAction::KillProcess,
-        SeccompAction::Allow,
-        TargetArch::x86_64,
-    )?;
-    filter.try_into()
+/// Calls of the tables are `matching`, all others `otherwise`.
+fn compile(
+    tables: &[&[Call]],
+    otherwise: SeccompAction,
+    matching: SeccompAction,
+) -> Result<BpfProgram, BackendError> {
+    SeccompFilter::new(rules(tables)?, otherwise, matching, TargetArch::x86_64)?.try_into()
 }
 
 /// By call, its rules: any one of them suffices, and a call without rules is always allowed.
-fn rules(tables: &[&[Call]]) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::BackendError> {
+fn rules(tables: &[&[Call]]) -> Result<BTreeMap<i64, Vec<SeccompRule>>, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     let calls = || tables.iter().copied().flatten();
     for call in calls() {
@@ -88,7 +95,6 @@ mod tests {
         let process = rules(&[all.as_slice(), &[EVERY_THREAD, SETUP]].concat()).unwrap();
         for kind in ThreadKind::ALL {
             let tables = [kind.own_calls(), &[EVERY_THREAD]].concat();
-            compile(&tables).unwrap();
             assert!(rules(&tables).unwrap().keys().all(|number| process.contains_key(number)), "{kind:?}");
         }
     }

@@ -38,6 +38,11 @@ impl Limits {
         Self { file_bytes }
     }
 
+    #[cfg(test)]
+    pub(super) fn unlimited_files() -> Self {
+        Self { file_bytes: u64::MAX }
+    }
+
     pub(super) fn set(&self) -> Result<(), JailError> {
         no_core_dumps()?;
         at_most(Resource::Nofile, OPEN_FILES)?;

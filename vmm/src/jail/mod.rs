@@ -12,6 +12,8 @@ mod filter;
 mod identity;
 mod limits;
 mod root;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 
