@@ -5,8 +5,10 @@
 
 #![expect(unsafe_code, reason = "guest memory is unmapped by its host address")]
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::io;
+use std::ops::Range;
 
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous};
 use vm_memory::bitmap::Bitmap;
@@ -17,6 +19,10 @@ use crate::memory::{GuestMemoryMmap, GuestRegionMmap};
 
 /// Zeros for pages that cannot be unmapped.
 static ZEROS: [u8; 4096] = [0; 4096];
+
+/// A guest that gives back every other page of a file's mapping would make more mappings than a process may have
+/// (vm.max_map_count, 65530 by default), and then no thread could be started any more. This many are far from it.
+const MAX_EDGES: usize = 16 << 10;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReclaimError {
@@ -51,68 +57,141 @@ impl Backing {
     }
 }
 
-/// Gives whole pages of guest memory back to the host.
-///
-/// # Errors
-/// The range is not all RAM, or not made of whole pages: nothing happened. Or the host refuses.
-pub(crate) fn take_back(
-    memory: &GuestMemoryMmap,
-    start: GuestAddress,
-    bytes: u64,
-) -> Result<(), ReclaimError> {
-    let not_memory = || ReclaimError::NotMemory { start: start.0, bytes };
-    let whole = start.0.is_multiple_of(PAGE_BYTES) && bytes.is_multiple_of(PAGE_BYTES);
-    let length = usize::try_from(bytes).ok().filter(|length| whole && memory.check_range(start, *length));
-    let (mut address, mut left) = (start, length.ok_or_else(not_memory)?);
-    while left > 0 {
-        let (region, offset) = memory.to_region_addr(address).ok_or_else(not_memory)?;
-        let rest = usize::try_from(region.len() - offset.raw_value()).map_err(|_| not_memory())?;
-        let part = rest.min(left);
-        take_back_part(region, offset, part).map_err(|source| ReclaimError::Host {
-            start: address.0,
-            bytes: part as u64,
-            source,
-        })?;
-        left -= part;
-        address = address.unchecked_add(part as u64);
-    }
-    Ok(())
+/// Takes back the memory of one machine.
+#[derive(Debug, Default)]
+pub(crate) struct Reclaimer {
+    /// By the start of a region that is a private mapping of a file.
+    replaced: BTreeMap<u64, Replaced>,
 }
 
-fn take_back_part(region: &GuestRegionMmap, offset: MemoryRegionAddress, length: usize) -> io::Result<()> {
-    let start: *mut c_void = region.get_host_address(offset).map_err(io::Error::other)?.cast();
-    let advise = |advice| {
-        // SAFETY: the range lies in one mapping of guest memory, in whole pages. Nothing in this process holds a
-        // reference into that memory; pages that disappear are replaced by zeros when they are touched.
-        unsafe { madvise(start, length, advice) }
-    };
-    match Backing::of(region) {
-        Backing::Anonymous => advise(Advice::LinuxDontNeed)?,
-        Backing::Shared => advise(Advice::LinuxRemove)?,
-        Backing::PrivateFile => replace(region, offset, start, length)?,
+impl Reclaimer {
+    /// Gives whole pages of guest memory back to the host.
+    ///
+    /// # Errors
+    /// The range is not all RAM, or not made of whole pages: nothing happened. Or the host refuses.
+    pub(crate) fn take_back(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        start: GuestAddress,
+        bytes: u64,
+    ) -> Result<(), ReclaimError> {
+        let not_memory = || ReclaimError::NotMemory { start: start.0, bytes };
+        let whole = start.0.is_multiple_of(PAGE_BYTES) && bytes.is_multiple_of(PAGE_BYTES);
+        let length = usize::try_from(bytes).ok().filter(|length| whole && memory.check_range(start, *length));
+        let (mut address, mut left) = (start, length.ok_or_else(not_memory)?);
+        while left > 0 {
+            let (region, offset) = memory.to_region_addr(address).ok_or_else(not_memory)?;
+            let rest = usize::try_from(region.len() - offset.raw_value()).map_err(|_| not_memory())?;
+            let part = rest.min(left);
+            self.take_back_part(region, offset, part).map_err(|source| ReclaimError::Host {
+                start: address.0,
+                bytes: part as u64,
+                source,
+            })?;
+            left -= part;
+            address = address.unchecked_add(part as u64);
+        }
+        Ok(())
     }
-    // The next snapshot must know that the page is not what the last one saved.
-    if let Ok(offset) = usize::try_from(offset.raw_value()) {
-        region.bitmap().mark_dirty(offset, length);
+
+    fn take_back_part(
+        &mut self,
+        region: &GuestRegionMmap,
+        offset: MemoryRegionAddress,
+        length: usize,
+    ) -> io::Result<()> {
+        match Backing::of(region) {
+            Backing::Anonymous => advise(region, offset, length, Advice::LinuxDontNeed)?,
+            Backing::Shared => advise(region, offset, length, Advice::LinuxRemove)?,
+            Backing::PrivateFile => self.replace(region, offset, length)?,
+        }
+        // The next snapshot must know that the page is not what the last one saved.
+        if let Ok(offset) = usize::try_from(offset.raw_value()) {
+            region.bitmap().mark_dirty(offset, length);
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Sees to it that there is fresh anonymous memory in the place of a file's.
+    fn replace(
+        &mut self,
+        region: &GuestRegionMmap,
+        offset: MemoryRegionAddress,
+        length: usize,
+    ) -> io::Result<()> {
+        let page = |bytes: u64| usize::try_from(bytes / PAGE_BYTES).map_err(io::Error::other);
+        let first = page(offset.raw_value())?;
+        let pages = first..first + page(length as u64)?;
+        let replaced = self
+            .replaced
+            .entry(region.start_addr().0)
+            .or_insert_with(|| Replaced::of(region.len() / PAGE_BYTES));
+        if pages.clone().all(|page| replaced.contains(page)) {
+            return advise(region, offset, length, Advice::LinuxDontNeed);
+        }
+        // What would take too many mappings can still be emptied.
+        if replaced.edges_with(&pages) > MAX_EDGES || !map_anonymous(region, offset, length)? {
+            return fill_with_zeros(region, offset, length);
+        }
+        replaced.add(&pages);
+        Ok(())
+    }
 }
 
-/// Maps anonymous memory in the place of a file's.
-fn replace(
+/// The pages of a region that are anonymous memory instead of a file's.
+#[derive(Debug)]
+struct Replaced {
+    /// A bit each.
+    pages: Vec<u64>,
+    /// How often, from a page to the next, one kind follows the other: each time a mapping ends.
+    edges: usize,
+}
+
+impl Replaced {
+    fn of(pages: u64) -> Self {
+        let words = usize::try_from(pages.div_ceil(64)).expect("x86-64 addresses fit usize");
+        Self { pages: vec![0; words], edges: 0 }
+    }
+
+    fn contains(&self, page: usize) -> bool {
+        self.pages.get(page / 64).is_some_and(|word| word >> (page % 64) & 1 == 1)
+    }
+
+    /// The edges there were if these pages were replaced, too.
+    fn edges_with(&self, added: &Range<usize>) -> usize {
+        let before = |page: usize| page.checked_sub(1).is_some_and(|page| self.contains(page));
+        let gone = (added.start..=added.end).filter(|page| before(*page) != self.contains(*page)).count();
+        let come = usize::from(!before(added.start)) + usize::from(!self.contains(added.end));
+        self.edges - gone + come
+    }
+
+    fn add(&mut self, added: &Range<usize>) {
+        self.edges = self.edges_with(added);
+        added.clone().for_each(|page| self.pages[page / 64] |= 1 << (page % 64));
+    }
+}
+
+fn advise(
     region: &GuestRegionMmap,
     offset: MemoryRegionAddress,
-    start: *mut c_void,
     length: usize,
+    advice: Advice,
 ) -> io::Result<()> {
+    let start: *mut c_void = region.get_host_address(offset).map_err(io::Error::other)?.cast();
+    // SAFETY: the range lies in one mapping of guest memory, in whole pages. Nothing in this process holds a reference
+    // into that memory; pages that disappear are replaced by zeros when they are touched.
+    Ok(unsafe { madvise(start, length, advice) }?)
+}
+
+/// Maps anonymous memory in the place of a file's. Says whether there was room for the mapping.
+fn map_anonymous(region: &GuestRegionMmap, offset: MemoryRegionAddress, length: usize) -> io::Result<bool> {
+    let start: *mut c_void = region.get_host_address(offset).map_err(io::Error::other)?.cast();
     let protection = ProtFlags::READ | ProtFlags::WRITE;
     let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
-    // SAFETY: as in `take_back_part`; the new mapping has the old one's place, size and protection.
+    // SAFETY: as in `advise`; the new mapping has the old one's place, size and protection.
     match unsafe { mmap_anonymous(start, length, protection, flags) } {
-        Ok(_) => Ok(()),
-        // A guest that gives back every other page makes more mappings than a process may have. What cannot be
-        // unmapped can still be emptied.
-        Err(rustix::io::Errno::NOMEM) => fill_with_zeros(region, offset, length),
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::NOMEM) => Ok(false),
         Err(error) => Err(error.into()),
     }
 }
@@ -173,7 +252,7 @@ mod tests {
         memory.write_slice(&vec![1; 2 * half], GuestAddress(0)).unwrap();
         let before = resident_kib(memory);
         (**memory.iter().next().unwrap()).bitmap().start();
-        take_back(memory, GuestAddress(BYTES / 4), BYTES / 2).unwrap();
+        Reclaimer::default().take_back(memory, GuestAddress(BYTES / 4), BYTES / 2).unwrap();
         let after = resident_kib(memory);
         assert!(before >= BYTES >> 10 && after <= before / 2 + 512, "{before} KiB, then {after} KiB");
         let mut bytes = vec![9; half];
@@ -217,6 +296,43 @@ mod tests {
     }
 
     #[test]
+    fn pages_that_are_anonymous_already_go_back_without_another_mapping() {
+        let memory = memory(Some(sevens(tempfile::tempfile().unwrap())), libc::MAP_PRIVATE);
+        let mut reclaimer = Reclaimer::default();
+        for _ in 0..3 {
+            for page in [1, 2, 4] {
+                memory.write_obj(9u8, GuestAddress(page * PAGE_BYTES)).unwrap();
+                reclaimer.take_back(&memory, GuestAddress(page * PAGE_BYTES), PAGE_BYTES).unwrap();
+                assert_eq!(memory.read_obj::<u8>(GuestAddress(page * PAGE_BYTES)).unwrap(), 0);
+            }
+            assert_eq!(reclaimer.replaced[&0].edges, 4, "pages 1 and 2, and page 4");
+        }
+        reclaimer.take_back(&memory, GuestAddress(0), 8 * PAGE_BYTES).unwrap();
+        assert_eq!(reclaimer.replaced[&0].edges, 2, "as counted: what is before page 0 is no page of ours");
+        assert_eq!(memory.read_obj::<u8>(GuestAddress(8 * PAGE_BYTES)).unwrap(), 7);
+    }
+
+    #[test]
+    fn a_guest_that_gives_back_every_other_page_does_not_use_up_the_mappings() {
+        let bytes = (MAX_EDGES as u64 + 200) * PAGE_BYTES;
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(bytes).unwrap();
+        let (protection, length) = (libc::PROT_READ | libc::PROT_WRITE, usize::try_from(bytes).unwrap());
+        let mapping =
+            MmapRegion::build(Some(FileOffset::new(file, 0)), length, protection, libc::MAP_PRIVATE).unwrap();
+        let region = GuestRegionMmap::new(mapping, GuestAddress(0)).unwrap();
+        let memory = GuestMemoryMmap::new().insert_region(region.into()).unwrap();
+        let mut reclaimer = Reclaimer::default();
+        for page in (0..bytes / PAGE_BYTES).step_by(2) {
+            let start = GuestAddress(page * PAGE_BYTES);
+            memory.write_obj(9u8, start).unwrap();
+            reclaimer.take_back(&memory, start, PAGE_BYTES).unwrap();
+            assert_eq!(memory.read_obj::<u8>(start).unwrap(), 0);
+        }
+        assert!(reclaimer.replaced[&0].edges <= MAX_EDGES);
+    }
+
+    #[test]
     fn what_is_no_memory_is_not_taken() {
         let memory = crate::memory::allocate(DEVICE_GAP_START + BYTES).unwrap();
         for (start, bytes) in [
@@ -229,9 +345,9 @@ mod tests {
             (0, 1),
             (0, u64::MAX),
         ] {
-            let result = take_back(&memory, GuestAddress(start), bytes);
+            let result = Reclaimer::default().take_back(&memory, GuestAddress(start), bytes);
             assert!(matches!(result, Err(ReclaimError::NotMemory { .. })), "{start:#x}, {bytes:#x}");
         }
-        take_back(&memory, GuestAddress(DEVICE_GAP_END), BYTES).unwrap();
+        Reclaimer::default().take_back(&memory, GuestAddress(DEVICE_GAP_END), BYTES).unwrap();
     }
 }

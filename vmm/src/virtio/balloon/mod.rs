@@ -28,7 +28,7 @@ use super::{Broken, DeviceKind, DeviceState, StateError, UsedQueues, VirtioDevic
 use crate::config::BalloonConfig;
 use crate::layout::PAGE_BYTES;
 use crate::memory::GuestMemoryMmap;
-use crate::reclaim;
+use crate::reclaim::Reclaimer;
 
 /// Feature bits (section 5.5.3).
 const STATISTICS: u32 = 1;
@@ -62,6 +62,7 @@ pub(crate) struct Balloon {
     reporting_queue: Option<usize>,
     /// The driver's buffer, kept until the host wants to know more.
     statistics_chain: Option<Chain>,
+    reclaimer: Reclaimer,
     /// Of the chain at hand; kept for its room.
     pages: Vec<u32>,
 }
@@ -82,6 +83,7 @@ impl Balloon {
             statistics_queue: None,
             reporting_queue: None,
             statistics_chain: None,
+            reclaimer: Reclaimer::default(),
             pages: Vec::new(),
         })
     }
@@ -114,18 +116,20 @@ impl Balloon {
         // Pages that lie beside each other go in one call.
         for run in self.pages.chunk_by(|page, next| page + 1 == *next) {
             let start = GuestAddress(u64::from(run[0]) << PAGE_SHIFT);
-            take_back(memory, start, (run.len() as u64) << PAGE_SHIFT, &self.handle.inflated_bytes)?;
+            let bytes = (run.len() as u64) << PAGE_SHIFT;
+            take_back(&mut self.reclaimer, memory, start, bytes, &self.handle.inflated_bytes)?;
         }
         Ok(())
     }
 
     /// Takes back the memory that a chain consists of.
-    fn take_reported(&self, chain: &Chain, memory: &GuestMemoryMmap) -> Result<(), Broken> {
+    fn take_reported(&mut self, chain: &Chain, memory: &GuestMemoryMmap) -> Result<(), Broken> {
         for (start, length) in chain.writable.ranges() {
             let end = (start.0 + length as u64) & !(PAGE_BYTES - 1);
             let start = start.0.next_multiple_of(PAGE_BYTES);
             if start < end {
-                take_back(memory, GuestAddress(start), end - start, &self.handle.reported_bytes)?;
+                let (start, bytes) = (GuestAddress(start), end - start);
+                take_back(&mut self.reclaimer, memory, start, bytes, &self.handle.reported_bytes)?;
             }
         }
         Ok(())
@@ -157,12 +161,13 @@ fn next(queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<Option<Chain>, Br
 }
 
 fn take_back(
+    reclaimer: &mut Reclaimer,
     memory: &GuestMemoryMmap,
     start: GuestAddress,
     bytes: u64,
     counter: &AtomicU64,
 ) -> Result<(), Broken> {
-    reclaim::take_back(memory, start, bytes).map_err(|error| Broken(error.to_string()))?;
+    reclaimer.take_back(memory, start, bytes).map_err(|error| Broken(error.to_string()))?;
     counter.fetch_add(bytes, Ordering::SeqCst);
     Ok(())
 }
