@@ -7,6 +7,7 @@ mod balloon;
 mod bench;
 mod control;
 mod files;
+mod fs;
 mod guest_space;
 mod input;
 mod mmio;
@@ -26,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("block", simple_devices::block),
     ("console", simple_devices::console),
     ("control", control::control),
+    ("fs", fs::fs),
     ("kernel", files::kernel),
     ("kvm_statistics", files::kvm_statistics),
     ("machine_json", files::machine_json),

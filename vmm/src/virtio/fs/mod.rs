@@ -70,7 +70,16 @@ impl Share {
     /// Nobody is there, or not one who speaks the protocol.
     pub(crate) fn connect(tag: &str, socket: &Path) -> Result<Self, ShareError> {
         let failed = |source| ShareError::Connect { socket: socket.display().to_string(), source };
-        let server = Server::connect(socket).map_err(failed)?;
+        Self::greet(tag, Server::connect(socket).map_err(failed)?)
+    }
+
+    /// With a server that is connected already, for fuzzing.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(crate) fn over(tag: &str, connection: std::os::unix::net::UnixStream) -> Result<Self, ShareError> {
+        Self::greet(tag, Server::over(connection).map_err(ServerError::from)?)
+    }
+
+    fn greet(tag: &str, server: Server) -> Result<Self, ShareError> {
         server.tell(Request::SetOwner, &[], &[])?;
         let offered = server.ask(Request::GetFeatures, &[])?;
         if offered >> VIRTIO_F_VERSION_1 & 1 == 0 {

@@ -72,6 +72,10 @@ impl Server {
             Some(connected) => UnixStream::from(connected),
             None => UnixStream::connect(socket)?,
         };
+        Self::over(stream)
+    }
+
+    pub(super) fn over(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(false)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Self(stream))
