@@ -108,6 +108,7 @@ const UNIX: u32 = libc::AF_UNIX.cast_unsigned();
 const TAP_OFFLOADS: u32 = 0x4004_54d0;
 const TAP_HEADER_BYTES: u32 = 0x4004_54d8;
 const NONBLOCKING: u32 = 0x5421;
+const SEND_BUFFER: u32 = libc::SO_SNDBUF.cast_unsigned();
 
 /// Memory, locks, time, signals' ends and the thread's own: what the language and the C library need anywhere.
 pub(super) const EVERY_THREAD: &[Call] = &[
@@ -226,6 +227,8 @@ const DEVICES: &[Call] = &[
     call(libc::SYS_recvmsg),
     call(libc::SYS_sendmsg),
     call(libc::SYS_sendto),
+    // A connection's buffer is as large as what the guest may have under way.
+    call_if(libc::SYS_setsockopt, 2, ALL_BITS, SEND_BUFFER),
     call(libc::SYS_shutdown),
     call_if(libc::SYS_socket, 0, ALL_BITS, UNIX),
     call(libc::SYS_writev),

@@ -142,7 +142,9 @@ impl Guest {
         self.work();
         while self.forwarded != self.sent {
             self.wait();
-            self.send_header(CREDIT_REQUEST, 0);
+            if !self.free.is_empty() {
+                self.send_header(CREDIT_REQUEST, 0);
+            }
             self.work();
         }
     }
@@ -175,6 +177,10 @@ impl Guest {
     fn work(&mut self) {
         let [receive, transmit, events] = &mut self.queues;
         self.device.queue_event(1, &self.memory, &mut [receive, transmit, events]).unwrap();
+        self.take_in();
+    }
+
+    fn take_in(&mut self) {
         self.free.extend(self.transmit.returned().into_iter().map(|(head, _)| head / 2));
         for (head, _length) in self.receive.returned() {
             let packet = buffer(self.receive_buffers, head);
@@ -187,6 +193,9 @@ impl Guest {
     fn wait(&mut self) {
         let fd = self.device.host_fd().unwrap();
         assert_eq!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&DEADLINE)).unwrap(), 1);
+        let [receive, transmit, events] = &mut self.queues;
+        self.device.host_event(&self.memory, &mut [receive, transmit, events]).unwrap();
+        self.take_in();
     }
 }
 

@@ -8,11 +8,13 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, connect, recv,
     send, shutdown, socket_with,
 };
 
+use super::connection::BUFFER_BYTES;
 use crate::memory::{GuestMemoryMmap, VolatileSlice};
 use crate::virtio::chain::Segments;
 use crate::virtio::guest_io;
@@ -43,6 +45,9 @@ pub(super) enum Received {
 
 impl HostSocket {
     pub(super) fn new(socket: OwnedFd) -> Self {
+        // All that the guest may have under way then fits, and needs no copy of ours. A host that allows less costs
+        // that copy.
+        set_socket_send_buffer_size(&socket, BUFFER_BYTES as usize).ok();
         Self { socket, untaken: VecDeque::new(), readable: true, ended: false, hung_up: false }
     }
 

@@ -61,15 +61,22 @@ impl Vsock {
         self.switchboard.statistics()
     }
 
-    /// Moves what can be moved, in both directions, until there is nothing left or it is others' turn.
-    fn process(&mut self, memory: &GuestMemoryMmap, queues: &mut [&mut Queue]) -> Result<UsedQueues, Broken> {
+    /// Moves what can be moved, in both directions, until there is nothing left or it is others' turn. Asks for news of
+    /// host sockets only if there are some: whoever calls is told of them by [`VirtioDevice::host_fd`].
+    fn process(
+        &mut self,
+        has_news: bool,
+        memory: &GuestMemoryMmap,
+        queues: &mut [&mut Queue],
+    ) -> Result<UsedQueues, Broken> {
         let mut used = UsedQueues::NONE;
         let [receive, transmit, ..] = queues else { return Ok(used) };
         for _ in 0..ROUNDS {
             chain::silence(transmit, memory)?;
             chain::silence(receive, memory)?;
             let taken = self.take_packets(transmit, memory)?;
-            let news = self.switchboard.poll().map_err(|e| Broken(format!("host sockets: {e}")))?;
+            let news =
+                has_news && self.switchboard.poll().map_err(|e| Broken(format!("host sockets: {e}")))?;
             let given = self.give_turns(receive, memory)?;
             if taken {
                 used.add(TRANSMIT_QUEUE);
@@ -227,7 +234,7 @@ impl VirtioDevice for Vsock {
         memory: &GuestMemoryMmap,
         queues: &mut [&mut Queue],
     ) -> Result<UsedQueues, Broken> {
-        self.process(memory, queues)
+        self.process(false, memory, queues)
     }
 
     fn host_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -239,7 +246,7 @@ impl VirtioDevice for Vsock {
         memory: &GuestMemoryMmap,
         queues: &mut [&mut Queue],
     ) -> Result<UsedQueues, Broken> {
-        self.process(memory, queues)
+        self.process(true, memory, queues)
     }
 
     fn save(&self) -> Result<DeviceState, StateError> {

@@ -68,7 +68,13 @@ impl Bench {
 
     pub(super) fn run(&mut self) -> Result<UsedQueues, Broken> {
         let queues = &mut [&mut self.receive_queue, &mut self.transmit_queue];
-        self.device.queue_event(TRANSMIT_QUEUE, &self.memory, queues)
+        let mut used = self.device.queue_event(TRANSMIT_QUEUE, &self.memory, queues)?;
+        let later = self.device.host_event(&self.memory, queues)?;
+        [RECEIVE_QUEUE, TRANSMIT_QUEUE]
+            .into_iter()
+            .filter(|queue| later.contains(*queue))
+            .for_each(|queue| used.add(queue));
+        Ok(used)
     }
 
     /// The guest sends a packet; the device works.
