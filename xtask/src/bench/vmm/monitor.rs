@@ -1,9 +1,10 @@
 //! One machine of either side, from spawning the monitor to its first byte and its end.
 //!
 //! The clock is the same for both: it starts before the monitor is spawned, and stops when the byte that the guest
-//! wrote to its serial port can be read from a pipe that the monitor writes to.
+//! wrote to its serial port is in the file that the monitor keeps its console in, of which inotify tells us.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
 use serde_json::json;
 
 /// A guest kernel that is interpreted needs a second for its first words on a busy host.
@@ -55,7 +57,6 @@ pub(super) struct Machine {
     child: Child,
     /// Ours only.
     state: Option<PathBuf>,
-    _console: File,
     pub(super) first_byte_after: Duration,
 }
 
@@ -82,22 +83,17 @@ impl Host {
         let directory = self.new_directory()?;
         let kernel = self.guest_file(guest)?;
         let words = if guest == Guest::Kernel { EARLY_CONSOLE } else { "" };
-        let console_path = directory.join("console.log");
-        // A pipe with a name: opened for both directions it never ends, whoever else closes it.
-        rustix::fs::mkfifoat(rustix::fs::CWD, &console_path, 0o600.into()).context("cannot make a pipe")?;
-        let console = OpenOptions::new().read(true).write(true).open(&console_path)?;
+        let console = Console::watch(directory.join("console.log"))?;
+        let mut command = Command::new(&self.monitor);
         match side {
             Side::Ours => {
                 write_configuration(&directory, kernel, words)?;
-                let mut command = Command::new(&self.monitor);
                 command.arg("--state-dir").arg(&directory);
-                Ok(Prepared { command, output: Stdio::null(), console, state: Some(directory) })
             }
-            Side::Peer => {
-                let output = OpenOptions::new().write(true).open(&console_path)?.into();
-                Ok(Prepared { command: qemu(kernel, words), output, console, state: None })
-            }
+            Side::Peer => command = qemu(kernel, words, &console.path),
         }
+        let state = (side == Side::Ours).then_some(directory);
+        Ok(Prepared { command, console, state })
     }
 
     fn new_directory(&self) -> anyhow::Result<PathBuf> {
@@ -111,8 +107,7 @@ impl Host {
 /// A machine that only has to be started.
 pub(super) struct Prepared {
     command: Command,
-    output: Stdio,
-    console: File,
+    console: Console,
     state: Option<PathBuf>,
 }
 
@@ -128,19 +123,45 @@ impl Prepared {
 
     /// From spawning to the first byte.
     pub(super) fn start(mut self) -> anyhow::Result<Machine> {
-        let command = self.command.stdin(Stdio::null()).stdout(self.output).stderr(Stdio::null());
+        let command = self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // Cargo sets it for us; every directory in it is searched for every library.
         command.env_remove("LD_LIBRARY_PATH");
         let begun = Instant::now();
         let child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
-        let mut ready = [PollFd::new(&self.console, PollFlags::IN)];
-        let found = poll(&mut ready, Some(&BYTE_DEADLINE)).context("cannot wait for the guest")?;
-        let first_byte_after = begun.elapsed();
-        let mut machine = Machine { child, state: self.state, _console: self.console, first_byte_after };
-        if found == 0 {
+        let mut machine = Machine { child, state: self.state, first_byte_after: Duration::ZERO };
+        if !self.console.wait()? {
             bail!("no byte of the guest's: {}", machine.why_it_ended());
         }
+        machine.first_byte_after = begun.elapsed();
         Ok(machine)
+    }
+}
+
+/// The file that a monitor keeps its console in.
+struct Console {
+    path: PathBuf,
+    changes: OwnedFd,
+}
+
+impl Console {
+    fn watch(path: PathBuf) -> anyhow::Result<Self> {
+        File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let changes = inotify::init(inotify::CreateFlags::CLOEXEC).context("no inotify")?;
+        inotify::add_watch(&changes, &path, inotify::WatchFlags::MODIFY).context("no inotify")?;
+        Ok(Self { path, changes })
+    }
+
+    /// Waits until something is in it; whether there ever was is the result.
+    fn wait(&self) -> anyhow::Result<bool> {
+        while fs::metadata(&self.path)?.len() == 0 {
+            let mut ready = [PollFd::new(&self.changes, PollFlags::IN)];
+            if poll(&mut ready, Some(&BYTE_DEADLINE)).context("cannot wait for the guest")? == 0 {
+                return Ok(false);
+            }
+            // The monitor empties the file when it begins, which is a change too.
+            rustix::io::read(&self.changes, &mut [0; 4096])?;
+        }
+        Ok(true)
     }
 }
 
@@ -183,14 +204,15 @@ impl Drop for Machine {
 const QEMU: &str = "qemu-system-x86_64";
 
 /// QEMU's smallest machine with its quickest firmware, and nothing in it but a serial port.
-fn qemu(kernel: &Path, words: &str) -> Command {
+fn qemu(kernel: &Path, words: &str, console: &Path) -> Command {
     const MACHINE: &str =
         "microvm,acpi=off,pit=off,pic=off,rtc=off,pcie=off,usb=off,isa-serial=on,x-option-roms=off";
     let mut command = Command::new(QEMU);
     command.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
     command.args(["-machine", MACHINE, "-accel", "kvm", "-cpu", "host", "-bios", "qboot.rom"]);
     command.args(["-m", &MEMORY_MIB.to_string()]);
-    command.args(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+    command.arg("-chardev").arg(format!("file,id=console,path={}", console.display()));
+    command.args(["-serial", "chardev:console"]);
     command.arg("-kernel").arg(kernel).args(["-append", words]);
     command
 }
