@@ -4,6 +4,8 @@
 //! speaks through the serial port and ends by pulling the reset line. Where `/dev/kvm` does not open, a test says
 //! so and why, and does nothing.
 
+mod device_program;
+mod device_tests;
 mod elf;
 mod program;
 mod tests;

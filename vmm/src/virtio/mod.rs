@@ -16,10 +16,10 @@ mod balloon;
 mod block;
 mod chain;
 mod console;
-mod fs;
+pub(crate) mod fs;
 mod guest_io;
 pub(crate) mod mmio;
-mod net;
+pub(crate) mod net;
 mod rng;
 mod state;
 #[cfg(test)]

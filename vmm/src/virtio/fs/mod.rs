@@ -12,7 +12,7 @@
 
 mod server;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -59,9 +59,14 @@ impl RealServer {
         self.directory.path().join("socket")
     }
 
-    pub(crate) fn kill(&mut self) {
+    /// Ends the server of `share`. A child of its own goes on for a moment.
+    pub(crate) fn kill(&mut self, share: &Share) {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+        let deadline = Timespec::try_from(DEADLINE).unwrap();
+        let fd = share.host_fd().unwrap();
+        assert_eq!(poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&deadline)).unwrap(), 1);
     }
 }
 
@@ -181,7 +186,7 @@ fn a_server_that_dies_breaks_the_device_and_nothing_else() {
     let mut bench = Bench::new(Share::connect("data", &server.socket()).unwrap());
     bench.start().unwrap();
     assert_eq!(bench.read_file(), RealServer::TEXT);
-    server.kill();
+    server.kill(&bench.share);
     let broken = bench.share.host_event(&bench.memory, &mut []).unwrap_err();
     assert!(broken.0.contains("server is gone"), "{broken}");
     assert!(bench.share.host_fd().is_none());

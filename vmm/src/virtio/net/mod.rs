@@ -15,7 +15,7 @@ mod receive;
 mod statistics;
 mod tap;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transmit;
 mod watch;
 

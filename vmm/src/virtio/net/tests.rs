@@ -16,7 +16,7 @@ use super::header::{HEADER_BYTES, MAX_FRAME_BYTES};
 use super::*;
 use crate::virtio::test_driver::{self, Driver, Offer};
 
-const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
+pub(crate) const MAC: MacAddress = MacAddress([2, 0, 0, 0, 0, 1]);
 const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 2];
 /// For experiments (IEEE 802): tells our frames from what the host's kernel says on a bridge.
 const ETHER_TYPE: [u8; 2] = [0x88, 0xb5];
@@ -28,15 +28,15 @@ const OFFLOADS: u64 = 1 << bindings::VIRTIO_NET_F_CSUM
 const MERGEABLE: u64 = 1 << bindings::VIRTIO_NET_F_MRG_RXBUF;
 
 /// The network of one test's thread; it ends with the thread.
-struct Network {
+pub(crate) struct Network {
     other: Tap,
     /// The interface under test, until it is taken.
-    card: Option<Tap>,
+    pub(crate) card: Option<Tap>,
 }
 
 impl Network {
     /// `None`, and said so, where that is not possible.
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let skip = |reason: String| crate::stub_guest::skip(&reason);
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
             skip(format!("cannot make a network namespace: {error}"));
@@ -65,7 +65,7 @@ impl Network {
     }
 
     /// A frame that is already whole, from the other end.
-    fn send(&self, frame: &[u8]) {
+    pub(crate) fn send(&self, frame: &[u8]) {
         self.send_with(&[0; HEADER_BYTES], frame);
     }
 
@@ -74,8 +74,19 @@ impl Network {
         assert_eq!(rustix::io::write(self.other.as_fd(), &bytes).unwrap(), bytes.len());
     }
 
+    /// The next frame of ours that comes out of the other end and is not our own that the bridge did not know where
+    /// to send.
+    pub(crate) fn receive_from_guest(&self) -> Vec<u8> {
+        loop {
+            let (_, frame) = self.receive();
+            if frame[6..12] == MAC.0 {
+                return frame;
+            }
+        }
+    }
+
     /// The next frame of ours that comes out of the other end, with its header.
-    fn receive(&self) -> (Vec<u8>, Vec<u8>) {
+    pub(crate) fn receive(&self) -> (Vec<u8>, Vec<u8>) {
         let end = Instant::now() + PATIENCE;
         let mut bytes = vec![0; HEADER_BYTES + MAX_FRAME_BYTES];
         loop {
@@ -109,11 +120,11 @@ fn frame(to: [u8; 6], from: [u8; 6], number: u8, bytes: usize) -> Vec<u8> {
     frame
 }
 
-fn to_guest(number: u8, bytes: usize) -> Vec<u8> {
+pub(crate) fn to_guest(number: u8, bytes: usize) -> Vec<u8> {
     frame(MAC.0, OTHER, number, bytes)
 }
 
-fn from_guest(number: u8, bytes: usize) -> Vec<u8> {
+pub(crate) fn from_guest(number: u8, bytes: usize) -> Vec<u8> {
     frame(OTHER, MAC.0, number, bytes)
 }
 

@@ -1,0 +1,103 @@
+//! Balloon, network card and share on `/dev/kvm`, each driven by a guest with real notifications and interrupts.
+
+use std::time::{Duration, Instant};
+
+use super::{DEADLINE, Stub, config, device_program, elf, needs_kvm};
+use crate::config::{BalloonConfig, MachineConfig, ShareConfig};
+use crate::control::MachineExit;
+use crate::virtio::fs::tests::RealServer;
+use crate::virtio::net::tests::{MAC, Network, from_guest, to_guest};
+use crate::virtio::{Balloon, NetworkCard, Rng, Share, VirtioDevice};
+
+/// KiB of a mapping of this size that are in the host's RAM. No other test has memory of that size.
+fn resident_kib(mapping_kib: u64) -> u64 {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let field = |line: &str, name| {
+        line.strip_prefix(name).map(|value| value.trim().trim_end_matches(" kB").parse::<u64>().unwrap())
+    };
+    let mut lines = maps.lines().skip_while(|line| field(line, "Size:") != Some(mapping_kib));
+    lines.find_map(|line| field(line, "Rss:")).unwrap()
+}
+
+#[test]
+fn a_guest_gives_memory_back_and_the_host_has_it() {
+    needs_kvm!();
+    const MEMORY_MIB: u32 = 45;
+    let directory = tempfile::tempdir().unwrap();
+    let kernel = directory.path().join("kernel");
+    std::fs::write(&kernel, elf::wrap(device_program::balloon())).unwrap();
+    let balloon = BalloonConfig { target_mib: 0, deflate_on_oom: false, report_free_pages: true };
+    let balloon = Balloon::new(balloon, MEMORY_MIB).unwrap();
+    let handle = balloon.handle();
+    // As the twentieth device it shares the first one's interrupt line.
+    let mut devices: Vec<Box<dyn VirtioDevice>> = Vec::new();
+    devices.resize_with(19, || Box::new(Rng));
+    devices.push(Box::new(balloon));
+    let config = MachineConfig { memory_mib: MEMORY_MIB, ..config(kernel, 2) };
+    let stub = Stub::start(&config, devices).unwrap();
+
+    stub.prints("full ");
+    let full_kib = resident_kib(u64::from(MEMORY_MIB) << 10);
+    handle.set_target(1).unwrap();
+    stub.prints("gave ");
+    let after_kib = resident_kib(u64::from(MEMORY_MIB) << 10);
+    assert!(full_kib >= 16 << 10, "{full_kib} KiB");
+    // The guest has looked at the first of the pages since, which brought it back, with its neighbours if pages are huge.
+    assert_eq!((handle.counters().actual_mib, handle.counters().inflated_bytes), (1, 1 << 20));
+    assert!(after_kib < full_kib, "{after_kib} KiB are left of {full_kib}");
+    handle.set_target(0).unwrap();
+    assert_eq!(stub.exit(), MachineExit::GuestReset);
+}
+
+#[test]
+fn frames_reach_a_guest_and_come_back() {
+    needs_kvm!();
+    let Some(mut network) = Network::new() else { return };
+    let card = NetworkCard::new(network.card.take().unwrap(), MAC, None).unwrap();
+    let statistics = card.statistics();
+    let stub = Stub::boot(device_program::frame_echo(), 2, vec![Box::new(card)]);
+    for number in 1..20 {
+        network.send(&to_guest(number, 1000));
+        assert_eq!(network.receive_from_guest(), from_guest(number, 1000));
+    }
+    network.send(&to_guest(b'q', 60));
+    assert_eq!(network.receive_from_guest(), from_guest(b'q', 60));
+    stub.prints("over");
+    assert_eq!(stub.exit(), MachineExit::GuestReset);
+    assert_eq!((statistics.counters().to_network_frames, statistics.counters().dropped_to_network), (20, 0));
+}
+
+#[test]
+fn a_guest_reads_a_file_of_the_host_without_us() {
+    needs_kvm!();
+    let Some(server) = RealServer::start() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let kernel = directory.path().join("kernel");
+    std::fs::write(&kernel, elf::wrap(device_program::read_file())).unwrap();
+    let share = ShareConfig { tag: "data".into(), socket: server.socket() };
+    let device = Share::connect(&share.tag, &share.socket).unwrap();
+    let config = MachineConfig { shares: vec![share], ..config(kernel, 2) };
+    let stub = Stub::start(&config, vec![Box::new(device)]).unwrap();
+    assert_eq!(stub.exit(), MachineExit::GuestReset);
+    assert_eq!(stub.printed(), RealServer::TEXT);
+}
+
+#[test]
+fn a_machine_goes_on_when_its_shares_server_dies() {
+    needs_kvm!();
+    let Some(mut server) = RealServer::start() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let kernel = directory.path().join("kernel");
+    // Its driver starts, and then waits for an answer that never comes.
+    std::fs::write(&kernel, elf::wrap(device_program::read_file())).unwrap();
+    let share = ShareConfig { tag: "data".into(), socket: server.socket() };
+    let device = Share::connect(&share.tag, &share.socket).unwrap();
+    server.kill(&device);
+    let config = MachineConfig { shares: vec![share], ..config(kernel, 1) };
+    let stub = Stub::start(&config, vec![Box::new(device)]).unwrap();
+    stub.prints("virtio device 0 (FileSystem) stopped: its server is gone");
+    let begun = Instant::now();
+    stub.machine.pause();
+    stub.machine.resume();
+    assert!(begun.elapsed() < DEADLINE.min(Duration::from_secs(10)), "and its processor obeys");
+}
