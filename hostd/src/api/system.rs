@@ -122,6 +122,7 @@ fn driver_status(daemon: &Daemon) -> Vec<[String; 2]> {
     let name = accelerator::name(daemon.accelerator.accelerator);
     vec![
         ["Accelerator".to_owned(), format!("{name} ({})", daemon.accelerator.reason)],
+        ["Jail".to_owned(), engine.jail.name().to_owned()],
         ["Guest Kernel".to_owned(), engine.kernel.display().to_string()],
         ["Machine Memory".to_owned(), format!("{} MiB", engine.machine_memory_mib)],
         ["Machine CPUs".to_owned(), engine.machine_vcpus.to_string()],

@@ -80,6 +80,22 @@ fn an_emulated_or_interpreted_machine_has_one_cpu_unless_more_are_asked_for() {
 }
 
 #[test]
+fn machines_are_jailed_unless_asked_not_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let jail = |more: &[&str]| Settings::resolve(flags(directory.path(), more)).map(|settings| settings.jail);
+    assert_eq!(jail(&[]).unwrap(), Some(JailSettings { users: UserRange::default() }));
+    let users = UserRange::parse("70000-70100").unwrap();
+    assert_eq!(jail(&["--machine-users=70000-70100"]).unwrap(), Some(JailSettings { users }));
+    assert_eq!(jail(&["--no-jail"]).unwrap(), None);
+    let error = jail(&["--no-jail", "--machine-users=70000-70100"]).unwrap_err().to_string();
+    assert!(error.starts_with("machine-users"), "{error}");
+    let settings = with_file(r#"{"no-jail": false, "machine-users": "70000-70100"}"#, &[]).unwrap();
+    assert_eq!(settings.jail, Some(JailSettings { users }));
+    let error = with_file(r#"{"machine-users": "0-5"}"#, &[]).unwrap_err().to_string();
+    assert!(error.contains("0-5"), "{error}");
+}
+
+#[test]
 fn machines_outside_the_monitors_bounds_are_refused() {
     for (flag, named) in [
         ("--machine-memory=8", "machine-memory"),

@@ -239,6 +239,25 @@ mod tests {
         assert!(reason.contains("seccomp filter"), "{reason}");
     }
 
+    #[tokio::test]
+    async fn a_machine_is_born_into_a_process_namespace_of_its_own() {
+        if !rustix::process::geteuid().is_root() {
+            let test = "a_machine_is_born_into_a_process_namespace_of_its_own";
+            eprintln!("skipped: {test}: making a process namespace takes root");
+            return;
+        }
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$"]).stdout(Stdio::piped());
+        let orders = Orders { user: None, cgroups: Vec::new() };
+        let runtime = tokio::runtime::Handle::current();
+        let birth = std::thread::spawn(move || {
+            let _runtime = runtime.enter();
+            bear(command, &[], &orders)
+        });
+        let child = birth.join().unwrap().unwrap();
+        assert_eq!(child.wait_with_output().await.unwrap().stdout, b"1\n");
+    }
+
     #[test]
     fn only_the_newest_console_lines_are_kept() {
         let directory = tempfile::tempdir().unwrap();

@@ -2,6 +2,7 @@
 //!
 //! One machine for everything, because there its boot is most of the time.
 
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +19,8 @@ fn a_container_lives_and_ends_in_a_machine_on_kvm() {
     eventually("the container speaks", || client.run(["logs", "box"]).stdout.contains("ready"));
     assert!(client.run(["inspect", "box"]).json()[0].to_string().contains("\"Accelerator\":\"kvm\""));
 
+    let groups = the_machine_is_jailed(&host);
+
     let write_and_read = "echo kept > /file; read line < /file; echo $line; exit 11";
     client.run(["exec", "box", "sh", "-c", write_and_read]).exits_with(11).prints_exactly("kept");
 
@@ -30,6 +33,27 @@ fn a_container_lives_and_ends_in_a_machine_on_kvm() {
     assert_eq!(client.run(["inspect", "--format", "{{.State.ExitCode}}", "box"]).text(), "7");
     client.run(["rm", "box"]).exits_with(0);
     host.has_nothing_left_of_machines();
+    assert!(!groups.iter().any(|group| Path::new(group).exists()), "control groups are left: {groups:?}");
+}
+
+/// Looked at from outside; gives the directories of its control groups.
+fn the_machine_is_jailed(host: &Host) -> Vec<String> {
+    assert!(host.berth().run(["info"]).stdout.contains("Jail: full"));
+    let [(pid, _program)] = host.machine_processes()[..] else { panic!("more than one process") };
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        line.unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(field("NSpid"), format!("{pid} 1"), "it is alone in its process namespace");
+    assert_ne!(field("Uid").split(' ').next(), Some("0"));
+    assert_eq!((field("CapEff").as_str(), field("Seccomp").as_str()), ("0000000000000000", "2"));
+    let memberships = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
+    assert!(memberships.contains("/berth-machines/"), "{memberships}");
+    let machine = std::fs::read_dir(host.path("run/machines")).unwrap().next().unwrap().unwrap();
+    let given = std::fs::read(machine.path().join("jail.json")).unwrap();
+    let mut given: serde_json::Value = serde_json::from_slice(&given).unwrap();
+    serde_json::from_value(given["control_groups"].take()).unwrap()
 }
 
 fn a_paused_machine_does_nothing(host: &Host) {

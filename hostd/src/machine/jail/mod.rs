@@ -219,6 +219,30 @@ mod tests {
     }
 
     #[test]
+    fn control_groups_are_removed_by_whoever_finds_the_machine_gone() {
+        let machines = tempfile::tempdir().unwrap();
+        let settings = JailSettings { users: UserRange::default() };
+        let open = || Jails::open(Some(settings), Accelerator::Tcg, machines.path());
+        let first = open();
+        if let Err(reason) = &first.control_groups {
+            let test = "control_groups_are_removed_by_whoever_finds_the_machine_gone";
+            eprintln!("skipped: {test}: {reason}");
+            return;
+        }
+        let id = format!("test-{}", std::process::id());
+        let directory = machines.path().join(&id);
+        std::fs::create_dir(&directory).unwrap();
+        let cell = first.prepare(&id, &directory).unwrap().unwrap();
+        assert!(!cell.control_groups.is_empty());
+        assert!(cell.control_groups.iter().all(|group| group.join(control_groups::PROCESSES).exists()));
+        drop(first);
+        open().take_back(&id, &directory);
+        assert!(!cell.control_groups.iter().any(|group| group.exists()));
+        // Taking back twice is what a daemon does that is killed in between.
+        open().take_back(&id, &directory);
+    }
+
+    #[test]
     fn a_jail_that_is_not_whole_says_so() {
         let machines = tempfile::tempdir().unwrap();
         let off = Jails::open(None, Accelerator::Kvm, machines.path());
