@@ -72,7 +72,7 @@ fn live(begun: Instant, state_dir: &StateDir, handover: Option<Handover>) -> any
     let control = UnixListener::bind(state_dir.path().join(files::CONTROL))?;
     match (&orders, config.accelerator) {
         (Some(orders), Accelerator::Kvm) => jail::close(orders, &jail::Limits::of(&config))?,
-        (Some(orders), Accelerator::Tcg) => jail::narrow(orders)?,
+        (Some(_), Accelerator::Tcg) => jail::narrow()?,
         (None, _) => raise_descriptor_limit(),
     }
     end_on_signals(signals, exits.clone())?;

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -88,16 +89,25 @@ struct Jailed {
 
 impl Jailed {
     fn start() -> Self {
-        let mut machine = Self::spawn(&["kernel", "disk"]);
+        Self::spawn(&["kernel", "disk"]).speaking()
+    }
+
+    /// Waits until it listens and its guest speaks.
+    fn speaking(mut self) -> Self {
         let mut line = String::new();
-        BufReader::new(machine.process.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        assert_eq!(line, "listening\n", "{:?} {:?}", machine.exit(), machine.complaint());
-        eventually("the guest speaks", || machine.console().contains('.'));
-        machine
+        BufReader::new(self.process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "listening\n", "{:?} {:?}", self.exit(), self.complaint());
+        eventually("the guest speaks", || self.console().contains('.'));
+        self
     }
 
     /// Hands over these files of the directory, and `/dev/kvm`.
     fn spawn(names: &[&str]) -> Self {
+        Self::spawn_by(None, names)
+    }
+
+    /// The same by a daemon of that user, who may give no users away.
+    fn spawn_by(daemon: Option<u32>, names: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
         let path = |name: &str| directory.path().join(name);
         std::fs::write(path("kernel"), kernel()).unwrap();
@@ -109,12 +119,17 @@ impl Jailed {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_berth-vmm"));
         command.arg("--jail").arg("--state-dir").arg(directory.path());
+        if let Some(daemon) = daemon {
+            std::os::unix::fs::chown(directory.path(), Some(daemon), Some(daemon)).unwrap();
+            command.uid(daemon).gid(daemon);
+        }
         let process = command.stdin(theirs).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(command);
         let paths = names.iter().map(|name| path(name)).chain([PathBuf::from("/dev/kvm")]);
         let opened: Vec<(PathBuf, OwnedFd)> = paths.map(|path| (path.clone(), open(&path))).collect();
         let lent: Vec<_> = opened.iter().map(|(path, file)| (path.as_path(), file.as_fd())).collect();
-        handover::send(&ours, &lent, &Orders { user: Some(USER), cgroups: vec![] }).unwrap();
+        let user = if daemon.is_none() { Some(USER) } else { None };
+        handover::send(&ours, &lent, &Orders { user, cgroups: vec![] }).unwrap();
         Self { directory, process }
     }
 
@@ -202,19 +217,29 @@ fn a_jailed_machine_has_nothing_and_still_runs() {
         return;
     }
     let mut machine = Jailed::start();
-    let threads: Vec<_> =
-        std::fs::read_dir(machine.proc("task")).unwrap().map(|task| task.unwrap().path()).collect();
-    assert!(threads.len() >= 7, "{threads:?}");
+    assert!(threads(&machine).len() >= 7, "{:?}", threads(&machine));
     eventually("every thread has a filter of its own", || {
-        threads.iter().all(|thread| {
+        threads(&machine).iter().all(|thread| {
             let status = std::fs::read_to_string(thread.join("status")).unwrap();
-            field(&status, "Seccomp_filters").parse::<u32>().unwrap() >= 2
+            // What clone3 is hidden by, the process's, its own.
+            field(&status, "Seccomp_filters").parse::<u32>().unwrap() >= 3
         })
     });
-    for thread in threads {
+    has_nothing(&machine, USER);
+    let reply = machine.connect().ask(&Request::ShutDown, &[]);
+    assert_eq!((reply, machine.exit()), (Reply::Done, Some(MachineExit::ShutDown)));
+}
+
+fn threads(machine: &Jailed) -> Vec<PathBuf> {
+    std::fs::read_dir(machine.proc("task")).unwrap().map(|task| task.unwrap().path()).collect()
+}
+
+/// Of the host's, and runs as `user` only.
+fn has_nothing(machine: &Jailed, user: u32) {
+    for thread in threads(machine) {
         let status = std::fs::read_to_string(thread.join("status")).unwrap();
         for identity in ["Uid", "Gid"] {
-            assert_eq!(field(&status, identity), format!("{USER} {USER} {USER} {USER}"));
+            assert_eq!(field(&status, identity), format!("{user} {user} {user} {user}"));
         }
         assert_eq!(field(&status, "Groups"), "");
         assert_eq!(field(&status, "NoNewPrivs"), "1");
@@ -231,6 +256,22 @@ fn a_jailed_machine_has_nothing_and_still_runs() {
     let mounts = std::fs::read_to_string(machine.proc("mountinfo")).unwrap();
     assert_eq!(mounts.lines().count(), 1, "{mounts}");
     assert!(mounts.contains(" ro,nosuid,nodev,noexec"), "{mounts}");
+}
+
+#[test]
+fn a_daemon_without_rights_jails_its_machines_too() {
+    const DAEMON: u32 = 0x7abc_0003;
+    const TEST: &str = "a_daemon_without_rights_jails_its_machines_too";
+    if !possible(TEST) {
+        return;
+    }
+    let directories = Path::new(env!("CARGO_BIN_EXE_berth-vmm")).ancestors().skip(1);
+    if directories.into_iter().any(|directory| directory.metadata().unwrap().mode() & 1 == 0) {
+        eprintln!("skipped: {TEST}: other users may not enter the directories of berth-vmm");
+        return;
+    }
+    let mut machine = Jailed::spawn_by(Some(DAEMON), &["kernel", "disk"]).speaking();
+    has_nothing(&machine, DAEMON);
     let reply = machine.connect().ask(&Request::ShutDown, &[]);
     assert_eq!((reply, machine.exit()), (Reply::Done, Some(MachineExit::ShutDown)));
 }
