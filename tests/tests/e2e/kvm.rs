@@ -39,7 +39,8 @@ fn a_container_lives_and_ends_in_a_machine_on_kvm() {
 /// Looked at from outside; gives the directories of its control groups.
 fn the_machine_is_jailed(host: &Host) -> Vec<String> {
     assert!(host.berth().run(["info"]).stdout.contains("Jail: full"));
-    let [(pid, _program)] = host.machine_processes()[..] else { panic!("more than one process") };
+    let processes = host.machine_processes();
+    let [(pid, _program)] = processes.as_slice() else { panic!("not one process: {processes:?}") };
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let field = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
