@@ -260,7 +260,8 @@ impl Bench {
     fn descriptors(&self, table: u64, count: u64) -> Vec<Descriptor> {
         let count = usize::try_from(count.min(BUFFERS.end / DESCRIPTOR_BYTES)).expect("small");
         let bytes = self.space.read(table, count * 16);
-        bytes.chunks_exact(16).map(Descriptor::decode).collect()
+        let written = bytes.chunks_exact(16).filter(|bytes| *bytes != [0; 16]);
+        written.map(Descriptor::decode).collect()
     }
 
     /// Offers an honest chain and gives what came back: the used length, and the writable parts' bytes.

@@ -1,6 +1,7 @@
 //! Guest memory that knows which of its bytes a device may change, and tells when it changed others, or changed any
 //! without a note for the next snapshot.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
@@ -23,7 +24,8 @@ pub(super) struct GuestSpace {
     pub(super) memory: GuestMemoryMmap,
     /// What its bytes are if the device keeps to its buffers.
     expected: Vec<u8>,
-    may_change: Vec<bool>,
+    /// Addresses and lengths; they may lie outside of memory.
+    may_change: HashSet<(u64, u64)>,
     /// What its bytes were when the device began to work.
     before: Vec<u8>,
     /// The device was told to overwrite what says where it may write: it may write anywhere.
@@ -43,15 +45,13 @@ impl GuestSpace {
         });
         let memory = GuestMemoryMmap::from_ranges(&regions).expect("regions are disjoint");
         memory.iter().for_each(|region| region.bitmap().start());
-        let (expected, may_change) = (vec![0; BYTES], vec![false; BYTES]);
-        let before = expected.clone();
-        Self { memory, expected, may_change, before, is_lawless: false, is_always_lawless: false }
+        Self { memory, expected: vec![0; BYTES], before: vec![0; BYTES], ..Self::default() }
     }
 
     /// Zeros everywhere, as after a restart.
     pub(super) fn clear(&mut self) {
         self.expected.fill(0);
-        self.may_change.fill(false);
+        self.may_change.clear();
         self.is_lawless = self.is_always_lawless;
         for region in REGIONS {
             let zeros = &self.expected[flat(&region)];
@@ -85,14 +85,15 @@ impl GuestSpace {
 
     /// The device may write here from now on.
     pub(super) fn allow(&mut self, address: u64, length: u64) {
-        for (_, range) in parts(address, length) {
-            self.may_change[flat(&range)].fill(true);
-        }
+        self.may_change.insert((address, length));
     }
 
     /// Whether the device may write into this range.
     pub(super) fn allows(&self, address: u64, length: u64) -> bool {
-        parts(address, length).any(|(_, range)| self.may_change[flat(&range)].contains(&true))
+        let overlaps = |(start, bytes): &(u64, u64)| {
+            *start < address.saturating_add(length) && address < start.saturating_add(*bytes)
+        };
+        self.may_change.iter().any(overlaps)
     }
 
     pub(super) fn set_always_lawless(&mut self, always: bool) {
@@ -133,15 +134,19 @@ impl GuestSpace {
         if self.is_lawless {
             return;
         }
+        let mut expected = self.expected.clone();
+        for (address, length) in &self.may_change {
+            for (_, range) in parts(*address, *length) {
+                let found = self.read(range.start, flat(&range).len());
+                expected[flat(&range)].copy_from_slice(&found);
+            }
+        }
         for region in REGIONS {
             let found = self.read(region.start, flat(&region).len());
-            let expected = &self.expected[flat(&region)];
-            if found == expected {
-                continue;
-            }
-            for (address, index) in (region.start..).zip(flat(&region)) {
-                let is_right = found[index - flat(&region).start] == self.expected[index];
-                assert!(is_right || self.may_change[index], "a write where no buffer is, at {address:#x}");
+            let pairs = found.iter().zip(&expected[flat(&region)]);
+            if found != expected[flat(&region)] {
+                let position = pairs.into_iter().position(|(found, expected)| found != expected);
+                panic!("a write where no buffer is, {position:#x?} bytes behind {:#x}", region.start);
             }
         }
     }
