@@ -75,11 +75,12 @@ fn live(begun: Instant, state_dir: &StateDir, handover: Option<Handover>) -> any
         (Some(_), Accelerator::Tcg) => jail::narrow()?,
         (None, _) => raise_descriptor_limit(),
     }
-    end_on_signals(signals, exits.clone())?;
     let controlled = Arc::new(Controlled::new(begun, handles, exits.clone()));
-    control_server::serve(control, controlled.clone())?;
     announce(&nowhere)?;
-    let machine = controlled.started(Machine::start(&config, devices, exits)?);
+    // The guest first: signals wait until somebody takes them, connections until somebody accepts them.
+    let machine = controlled.started(Machine::start(&config, devices, exits.clone())?);
+    end_on_signals(signals, exits)?;
+    control_server::serve(control, controlled.clone())?;
     HOST_FILES.release();
     jail::enter_thread(ThreadKind::Main)?;
     let exit = end.recv().unwrap_or_else(|_| failed("nobody is left who could end the machine".into()));
