@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 
 use crate::cpio::Archive;
-use crate::products;
+use crate::products::{self, Place};
 use crate::progress;
 use crate::workspace::Workspace;
 
@@ -23,7 +23,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
 /// The path of the up-to-date initramfs.
 pub(crate) fn ensure(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     progress::heading("guest agent and initramfs");
-    let agent = products::static_program(workspace, "berth-agent")?;
+    let agent = products::static_program(workspace, "berth-agent", Place::Guest)?;
     let program = fs::read(&agent).with_context(|| format!("cannot read {}", agent.display()))?;
     let path = workspace.target(INITRAMFS);
     products::replace(&path, &initramfs(&program))?;

@@ -7,13 +7,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 
+use crate::products::{self, Place};
 use crate::program;
 use crate::progress;
 use crate::workspace::Workspace;
 use crate::{agent, kernel, packages};
 
-/// The packages that run on the host.
-const HOST_PACKAGES: [&str; 3] = ["berth", "berthd", "berth-vmm"];
+/// The packages that run on the host, once each.
+const HOST_PACKAGES: [&str; 2] = ["berth", "berthd"];
+/// The one that runs once for each machine.
+const MONITOR: &str = "berth-vmm";
 
 /// Everything that is needed to run containers.
 #[derive(Debug)]
@@ -42,9 +45,22 @@ pub(crate) fn ensure(workspace: &Workspace) -> anyhow::Result<Products> {
     cargo.args(["build", "--release"]).args(HOST_PACKAGES.map(|package| format!("--package={package}")));
     program::run(&mut cargo)?;
     let programs = workspace.target("release");
+    monitor(workspace)?;
     link_beside(&programs, "vmlinux", &kernel)?;
     link_beside(&programs, "initramfs.cpio", &initramfs)?;
     Ok(Products { programs, kernel, initramfs })
+}
+
+/// The machine monitor in release mode, beside the other programs.
+pub(crate) fn monitor(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    let built = products::static_program(workspace, MONITOR, Place::Host)?;
+    let installed = workspace.target("release").join(MONITOR);
+    let unfinished = installed.with_extension("new");
+    let copied = fs::create_dir_all(workspace.target("release"))
+        .and_then(|()| fs::copy(&built, &unfinished))
+        .and_then(|_bytes| fs::rename(&unfinished, &installed));
+    copied.with_context(|| format!("cannot copy {} to {}", built.display(), installed.display()))?;
+    Ok(installed)
 }
 
 /// `berthd` and `berth doctor` look beside themselves: what was built starts without flags.

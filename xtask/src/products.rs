@@ -1,4 +1,4 @@
-//! Compiling the programs that run inside machines, and writing product files.
+//! Compiling static programs, and writing product files.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -11,17 +11,39 @@ use crate::workspace::Workspace;
 
 /// Naming the target even where it is the host's keeps these flags away from build scripts.
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-const PROFILE: &str = "agent";
-/// No dynamic linker exists where these programs start, and nothing there randomizes addresses before it.
-const STATIC: &str = "-C target-feature=+crt-static -C relocation-model=static";
 
-/// Builds one package for size as a static program, and gives its path.
-pub(crate) fn static_program(workspace: &Workspace, package: &str) -> anyhow::Result<PathBuf> {
+/// For whom a program is built.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Place {
+    /// For size. No dynamic linker exists there, and nothing randomizes addresses before it.
+    Guest,
+    /// For programs that start often: a dynamic linker would be a fifth of their start. Addresses are random.
+    Host,
+}
+
+impl Place {
+    fn profile(self) -> &'static str {
+        match self {
+            Self::Guest => "agent",
+            Self::Host => "release",
+        }
+    }
+
+    fn flags(self) -> &'static str {
+        match self {
+            Self::Guest => "-C target-feature=+crt-static -C relocation-model=static",
+            Self::Host => "-C target-feature=+crt-static",
+        }
+    }
+}
+
+/// Builds one package as a static program, and gives its path.
+pub(crate) fn static_program(workspace: &Workspace, package: &str, place: Place) -> anyhow::Result<PathBuf> {
     let mut cargo = workspace.cargo();
-    cargo.args(["build", "--quiet", "--profile", PROFILE, "--target", TARGET, "--package", package]);
-    cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", STATIC);
+    cargo.args(["build", "--quiet", "--profile", place.profile(), "--target", TARGET, "--package", package]);
+    cargo.env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", place.flags());
     program::run(&mut cargo)?;
-    Ok(workspace.target(TARGET).join(PROFILE).join(package))
+    Ok(workspace.target(TARGET).join(place.profile()).join(package))
 }
 
 /// Makes `path` hold `content`, at once and only if it does not yet.

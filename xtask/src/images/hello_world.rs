@@ -6,13 +6,13 @@ use anyhow::Context;
 
 use super::archive::Image;
 use super::layer::Layer;
-use crate::products;
+use crate::products::{self, Place};
 use crate::workspace::Workspace;
 
 const PROGRAM: &str = "hello";
 
 pub(super) fn image(workspace: &Workspace) -> anyhow::Result<Image> {
-    let path = products::static_program(workspace, "hello-world")?;
+    let path = products::static_program(workspace, "hello-world", Place::Guest)?;
     let program = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut layer = Layer::new();
     layer.file(PROGRAM, 0o755, &program)?;

@@ -15,12 +15,10 @@ mod start;
 mod stub;
 mod vsock;
 
-use std::path::PathBuf;
-
 use anyhow::{Context, bail};
 
 use crate::workspace::Workspace;
-use crate::{kernel, packages, program, progress};
+use crate::{build, kernel, packages, progress};
 
 use self::drivers::Drivers;
 use self::monitor::Host;
@@ -51,7 +49,8 @@ pub(super) fn run(workspace: &Workspace, runs: u32) -> anyhow::Result<()> {
     if let (Some(kernel), Some(path)) = (&kernel, &large_stub) {
         stub::write_into(kernel, path)?;
     }
-    let monitor = build_monitor(workspace)?;
+    progress::heading("berth-vmm, in release mode");
+    let monitor = build::monitor(workspace)?;
     let host = Host { monitor, directory: directory.path().to_path_buf(), stub, kernel, large_stub };
     let drivers = Drivers::build(workspace)?;
     let measured = Measured {
@@ -63,11 +62,4 @@ pub(super) fn run(workspace: &Workspace, runs: u32) -> anyhow::Result<()> {
         vsock: vsock::measure(&drivers, directory.path())?,
     };
     report::write(workspace, &measured)
-}
-
-fn build_monitor(workspace: &Workspace) -> anyhow::Result<PathBuf> {
-    progress::heading("berth-vmm, in release mode");
-    let mut cargo = workspace.cargo();
-    program::run(cargo.args(["build", "--release", "--package=berth-vmm"]))?;
-    Ok(workspace.target("release/berth-vmm"))
 }
