@@ -5,8 +5,9 @@
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
 
+use serde::{Deserialize, Serialize};
 use vm_superio::Trigger;
-use vm_superio::serial::{NoEvents, Serial};
+use vm_superio::serial::{NoEvents, Serial, SerialState};
 use vmm_sys_util::eventfd::EventFd;
 
 use crate::bus::BusDevice;
@@ -44,6 +45,58 @@ impl SerialPort {
     pub(crate) fn new(interrupt: EventFd, console: Console) -> Self {
         Self(Mutex::new(Serial::new(Interrupt(interrupt), Output(console))))
     }
+
+    pub(crate) fn save(&self) -> SavedSerialPort {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner).state();
+        SavedSerialPort {
+            divisor: [state.baud_divisor_low, state.baud_divisor_high],
+            interrupt_enable: state.interrupt_enable,
+            interrupt_identification: state.interrupt_identification,
+            line_control: state.line_control,
+            line_status: state.line_status,
+            modem_control: state.modem_control,
+            modem_status: state.modem_status,
+            scratch: state.scratch,
+        }
+    }
+
+    /// Goes on as another machine's port did.
+    ///
+    /// # Errors
+    /// The host has no more descriptors.
+    pub(crate) fn restore(&self, saved: &SavedSerialPort) -> io::Result<()> {
+        let state = SerialState {
+            baud_divisor_low: saved.divisor[0],
+            baud_divisor_high: saved.divisor[1],
+            interrupt_enable: saved.interrupt_enable,
+            interrupt_identification: saved.interrupt_identification,
+            line_control: saved.line_control,
+            line_status: saved.line_status,
+            modem_control: saved.modem_control,
+            modem_status: saved.modem_status,
+            scratch: saved.scratch,
+            in_buffer: Vec::new(),
+        };
+        let mut port = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let interrupt = Interrupt(port.interrupt_evt().0.try_clone()?);
+        let output = Output(port.writer().0.clone());
+        *port = Serial::from_state(&state, interrupt, NoEvents, output)
+            .map_err(|error| io::Error::other(format!("{error:?}")))?;
+        Ok(())
+    }
+}
+
+/// The port's registers; there is no input that could wait.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SavedSerialPort {
+    divisor: [u8; 2],
+    interrupt_enable: u8,
+    interrupt_identification: u8,
+    line_control: u8,
+    line_status: u8,
+    modem_control: u8,
+    modem_status: u8,
+    scratch: u8,
 }
 
 impl BusDevice for SerialPort {

@@ -103,7 +103,6 @@ pub(crate) struct Wires<'w> {
     pub(crate) call: &'w EventFd,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "snapshots, which come next, use the last methods"))]
 /// A device. All calls come from one thread at a time; queues are indexed as in its section of the specification.
 pub(crate) trait VirtioDevice: Send {
     fn kind(&self) -> DeviceKind;

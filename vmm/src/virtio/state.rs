@@ -15,8 +15,11 @@ pub(crate) enum DeviceState {
     },
     Console,
     Rng,
-    /// Connections do not outlive the machine they were made by: the guest is told, see `vsock`.
-    Vsock,
+    /// Connections do not outlive the machine they were made by: the guest is told, see `vsock`. Until it has heard,
+    /// new ones must have other names than those it remembers.
+    Vsock {
+        last_host_port: u32,
+    },
     /// What was offered to the driver must be offered still; the size that is wanted is the new machine's.
     Balloon {
         features: u64,

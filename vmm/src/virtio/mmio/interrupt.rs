@@ -47,6 +47,18 @@ impl Interrupt {
         self.status.fetch_and(!reasons, Ordering::SeqCst);
     }
 
+    /// As it was in another life; the driver has not heard of it here.
+    pub(super) fn restore(&self, status: u32) {
+        self.status.store(status & (USED_BUFFERS | CONFIGURATION_CHANGED), Ordering::SeqCst);
+    }
+
+    /// Pulses the line if the driver has not acknowledged everything: the pulse may have been lost.
+    pub(super) fn raise_again(&self) {
+        if self.status() != 0 {
+            self.raise(0);
+        }
+    }
+
     pub(super) fn reset(&self) {
         self.status.store(0, Ordering::SeqCst);
     }

@@ -11,6 +11,7 @@
 
 mod interrupt;
 pub(crate) mod registers;
+mod state;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transport;
@@ -22,6 +23,7 @@ use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
 use self::interrupt::Interrupt;
 pub(crate) use self::registers::QUEUE_NOTIFY;
+pub(crate) use self::state::{DeviceRestoreError, HeldDevice, SavedDevice};
 use self::transport::{Bypass, Transport};
 use super::{Broken, DeviceKind, VirtioDevice};
 use crate::bus::BusDevice;

@@ -33,7 +33,7 @@ const RING_FEATURES: u64 =
 const STOPPED: u32 = status::DEVICE_NEEDS_RESET | status::FAILED;
 
 /// A status bit, and the one without which it means nothing.
-const STATUS_ORDER: [(u32, u32); 4] = [
+pub(super) const STATUS_ORDER: [(u32, u32); 4] = [
     (status::ACKNOWLEDGE, 0),
     (status::DRIVER, status::ACKNOWLEDGE),
     (status::FEATURES_OK, status::DRIVER),
@@ -54,18 +54,18 @@ impl Bypass {
 }
 
 pub(super) struct Transport {
-    device: Box<dyn VirtioDevice>,
+    pub(super) device: Box<dyn VirtioDevice>,
     bypass: Option<Bypass>,
-    memory: GuestMemoryMmap,
-    queues: Vec<Queue>,
+    pub(super) memory: GuestMemoryMmap,
+    pub(super) queues: Vec<Queue>,
     host_watch: HostWatch,
     on_broken: OnBroken,
-    status: u32,
-    config_generation: u32,
-    device_features_select: u32,
-    driver_features_select: u32,
-    driver_features: u64,
-    queue_select: u32,
+    pub(super) status: u32,
+    pub(super) config_generation: u32,
+    pub(super) device_features_select: u32,
+    pub(super) driver_features_select: u32,
+    pub(super) driver_features: u64,
+    pub(super) queue_select: u32,
 }
 
 impl Transport {
@@ -152,16 +152,15 @@ impl Transport {
     }
 
     /// Nothing that was not offered, and not a legacy driver.
-    fn accepts_features(&self) -> bool {
-        self.driver_features & !self.offered_features() == 0
-            && self.driver_features >> VIRTIO_F_VERSION_1 & 1 == 1
+    pub(super) fn accepts(&self, features: u64) -> bool {
+        features & !self.offered_features() == 0 && features >> VIRTIO_F_VERSION_1 & 1 == 1
     }
 
     fn is_in_phase(&self, reached: u32, not_yet: u32) -> bool {
         self.status & reached == reached && self.status & not_yet == 0
     }
 
-    fn is_active(&self) -> bool {
+    pub(super) fn is_active(&self) -> bool {
         self.is_in_phase(status::DRIVER_OK, STOPPED)
     }
 
@@ -202,7 +201,7 @@ impl Transport {
             if !is_new || self.status & before != before {
                 continue;
             }
-            if bit == status::FEATURES_OK && !self.accepts_features() {
+            if bit == status::FEATURES_OK && !self.accepts(self.driver_features) {
                 continue;
             }
             self.status |= bit;
@@ -219,14 +218,8 @@ impl Transport {
             }
             queue.set_event_idx(self.driver_features >> VIRTIO_RING_F_EVENT_IDX & 1 == 1);
         }
-        self.device.activate(self.driver_features);
-        if let Err(broken) = self.hand_over() {
-            return self.fail(&broken, interrupt);
-        }
-        if let Some(fd) = self.device.host_fd()
-            && let Err(error) = self.host_watch.start(fd)
-        {
-            self.fail(&Broken(format!("cannot watch its host side: {error}")), interrupt);
+        if let Err(broken) = self.start() {
+            self.fail(&broken, interrupt);
         }
     }
 
@@ -237,6 +230,14 @@ impl Transport {
 
     pub(super) fn prepare(&mut self) {
         self.device.prepare();
+    }
+
+    /// Lets the device work with the features and queues that were agreed on.
+    pub(super) fn start(&mut self) -> Result<(), Broken> {
+        self.device.activate(self.driver_features);
+        self.hand_over()?;
+        let Some(fd) = self.device.host_fd() else { return Ok(()) };
+        self.host_watch.start(fd).map_err(|error| Broken(format!("cannot watch its host side: {error}")))
     }
 
     fn reset(&mut self, interrupt: &Interrupt) {
@@ -288,7 +289,7 @@ impl Transport {
         }
     }
 
-    fn work(
+    pub(super) fn work(
         &mut self,
         interrupt: &Interrupt,
         call: impl FnOnce(

@@ -24,6 +24,8 @@ mod host_socket;
 mod hostile_tests;
 mod packet;
 mod poller;
+#[cfg(test)]
+mod snapshot_tests;
 mod switchboard;
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,9 @@ pub(crate) use self::switchboard::VsockStatistics;
 const QUEUE_SIZE: u16 = 128;
 const RECEIVE_QUEUE: usize = 0;
 const TRANSMIT_QUEUE: usize = 1;
+const EVENT_QUEUE: usize = 2;
+/// VIRTIO_VSOCK_EVENT_TRANSPORT_RESET (section 5.10.6.7): all connections are gone, the context id may have changed.
+const TRANSPORT_RESET: u32 = 0;
 /// Packets taken from the guest, and turns given to connections, before the other direction has its go.
 const PACKETS_IN_A_ROW: usize = 32;
 /// Goes of both directions before the event loop has its own.
@@ -46,6 +51,8 @@ const TURN_CHAINS: usize = 18;
 pub(crate) struct Vsock {
     switchboard: Switchboard,
     guest_cid: u32,
+    /// The guest goes on from a snapshot and has not been told yet.
+    owes_reset: bool,
 }
 
 impl Vsock {
@@ -54,11 +61,28 @@ impl Vsock {
     /// # Errors
     /// The socket cannot be bound.
     pub(crate) fn listen(path: PathBuf, guest_cid: u32) -> io::Result<Self> {
-        Ok(Self { switchboard: Switchboard::listen(path, guest_cid)?, guest_cid })
+        Ok(Self { switchboard: Switchboard::listen(path, guest_cid)?, guest_cid, owes_reset: false })
     }
 
     pub(crate) fn statistics(&self) -> Arc<VsockStatistics> {
         self.switchboard.statistics()
+    }
+
+    /// Tells the guest that none of its connections is left, once it has offered a buffer to be told in.
+    fn tell_of_reset(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        queues: &mut [&mut Queue],
+    ) -> Result<UsedQueues, Broken> {
+        let mut used = UsedQueues::NONE;
+        let Some(events) = queues.get_mut(EVENT_QUEUE).filter(|_| self.owes_reset) else { return Ok(used) };
+        let Some(buffer) = chain::pop(events, memory)? else { return Ok(used) };
+        let event = TRANSPORT_RESET.to_le_bytes();
+        buffer.writable.write(memory, &event)?;
+        chain::complete(events, memory, &buffer, event.len())?;
+        self.owes_reset = false;
+        used.add(EVENT_QUEUE);
+        Ok(used)
     }
 
     /// Moves what can be moved, in both directions, until there is nothing left or it is others' turn. Asks for news of
@@ -209,7 +233,7 @@ impl VirtioDevice for Vsock {
         DeviceKind::Vsock
     }
 
-    /// Receive, transmit, and events, of which there are none: a machine keeps its context id.
+    /// Receive, transmit, and events, of which there is one: a machine goes on from a snapshot.
     fn queue_sizes(&self) -> &'static [u16] {
         &[QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE]
     }
@@ -226,15 +250,20 @@ impl VirtioDevice for Vsock {
 
     fn reset(&mut self) {
         self.switchboard.reset();
+        self.owes_reset = false;
     }
 
     fn queue_event(
         &mut self,
-        _index: usize,
+        index: usize,
         memory: &GuestMemoryMmap,
         queues: &mut [&mut Queue],
     ) -> Result<UsedQueues, Broken> {
-        self.process(false, memory, queues)
+        if index == EVENT_QUEUE {
+            self.tell_of_reset(memory, queues)
+        } else {
+            self.process(false, memory, queues)
+        }
     }
 
     fn host_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -250,10 +279,19 @@ impl VirtioDevice for Vsock {
     }
 
     fn save(&self) -> Result<DeviceState, StateError> {
-        Ok(DeviceState::Vsock)
+        Ok(DeviceState::Vsock { last_host_port: self.switchboard.last_local_port() })
     }
 
     fn restore(&mut self, state: &DeviceState) -> Result<(), StateError> {
-        state::expect_same(state, DeviceState::Vsock)
+        let DeviceState::Vsock { last_host_port } = *state else {
+            return state::expect_same(state, self.save()?);
+        };
+        self.switchboard.continue_behind(last_host_port);
+        Ok(())
+    }
+
+    fn resume(&mut self, memory: &GuestMemoryMmap, queues: &mut [&mut Queue]) -> Result<UsedQueues, Broken> {
+        self.owes_reset = true;
+        self.tell_of_reset(memory, queues)
     }
 }

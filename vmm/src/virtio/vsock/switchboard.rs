@@ -147,6 +147,16 @@ impl Switchboard {
         self.count_untaken();
     }
 
+    /// The port of the last connection that the host asked for.
+    pub(super) fn last_local_port(&self) -> u32 {
+        self.last_local_port
+    }
+
+    /// Names connections as if those up to `port` had been made here.
+    pub(super) fn continue_behind(&mut self, port: u32) {
+        self.last_local_port = port.max(FIRST_LOCAL_PORT);
+    }
+
     /// Recounts after peers were dropped with bytes untaken.
     fn count_untaken(&mut self) {
         let of_peer = |peer: &Peer| match peer {

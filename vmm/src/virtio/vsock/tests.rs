@@ -24,8 +24,8 @@ pub(super) struct Bench {
     pub(super) memory: GuestMemoryMmap,
     pub(super) receive: Driver,
     transmit: Driver,
-    receive_queue: Queue,
-    transmit_queue: Queue,
+    pub(super) receive_queue: Queue,
+    pub(super) transmit_queue: Queue,
     offers: Vec<Offer>,
     pub(super) device: Vsock,
 }
