@@ -8,9 +8,10 @@
 //!
 //! What is wanted is written under a lock and the processor kicked out of the guest; it answers by changing its
 //! state. Processors other than the first wait inside KVM until the guest starts them, and are `Running` there.
+//! A paused processor stands between two instructions: what its last exit began is finished, so its state is whole.
 
 use std::io;
-use std::sync::mpsc::Sender;
+use std::sync::mpsc::{Sender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -29,10 +30,14 @@ enum State {
     Stopped,
 }
 
+/// Something to be done with a paused processor, on its own thread: KVM wants all calls from there.
+type Errand = Box<dyn FnOnce(&mut Vcpu) + Send>;
+
 /// What is wanted of a processor, and where it is.
 struct Shared {
     wanted: State,
     state: State,
+    errands: Vec<Errand>,
 }
 
 /// [`Shared`] behind its lock.
@@ -46,21 +51,39 @@ impl Control {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does what is wanted: returns once the processor shall run, or with `None` when it shall stop.
-    fn obey(&self) -> Option<()> {
+    /// What the processor shall do. Other threads see that it does, unless it is to pause: see [`Self::stand_by`].
+    fn obey(&self) -> State {
         let mut shared = self.lock();
-        loop {
-            if shared.state != shared.wanted {
-                shared.state = shared.wanted;
-                self.changed.notify_all();
+        let wanted = shared.wanted;
+        if wanted != State::Paused && shared.state != wanted {
+            shared.state = wanted;
+            self.changed.notify_all();
+        }
+        wanted
+    }
+
+    /// Pauses the processor until something else is wanted.
+    fn stand_by(&self, vcpu: &mut Vcpu) {
+        let mut shared = self.lock();
+        while shared.wanted == State::Paused {
+            shared.state = State::Paused;
+            self.changed.notify_all();
+            if let Some(errand) = shared.errands.pop() {
+                drop(shared);
+                errand(vcpu);
+                shared = self.lock();
+            } else {
+                shared = self.changed.wait(shared).unwrap_or_else(PoisonError::into_inner);
             }
-            match shared.wanted {
-                State::Running => return Some(()),
-                State::Stopped => return None,
-                State::Paused => {
-                    shared = self.changed.wait(shared).unwrap_or_else(PoisonError::into_inner);
-                }
-            }
+        }
+    }
+
+    /// Leaves something to do for when the processor is paused; a stopped one does nothing.
+    fn send(&self, errand: Errand) {
+        let mut shared = self.lock();
+        if shared.state != State::Stopped {
+            shared.errands.push(errand);
+            self.changed.notify_all();
         }
     }
 
@@ -76,6 +99,7 @@ impl Control {
     fn stopped(&self) {
         let mut shared = self.lock();
         (shared.wanted, shared.state) = (State::Stopped, State::Stopped);
+        shared.errands.clear();
         self.changed.notify_all();
     }
 
@@ -93,6 +117,13 @@ pub(crate) struct Buses {
     pub(crate) mmio: Bus,
 }
 
+/// Whether a processor enters the guest at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FirstState {
+    Running,
+    Paused,
+}
+
 /// A processor on its thread. Dropping it stops it and waits for the thread.
 pub(crate) struct RunningVcpu {
     control: Arc<Control>,
@@ -105,10 +136,15 @@ impl RunningVcpu {
     pub(crate) fn start(
         vcpu: Vcpu,
         id: u8,
+        first: FirstState,
         buses: Arc<Buses>,
         exits: Sender<MachineExit>,
     ) -> io::Result<Self> {
-        let shared = Mutex::new(Shared { wanted: State::Running, state: State::Running });
+        let wanted = match first {
+            FirstState::Running => State::Running,
+            FirstState::Paused => State::Paused,
+        };
+        let shared = Mutex::new(Shared { wanted, state: State::Running, errands: Vec::new() });
         let control = Arc::new(Control { shared, changed: Condvar::new() });
         let kick = vcpu.kick_handle();
         let on_thread = StoppedAtEnd(control.clone());
@@ -130,6 +166,17 @@ impl RunningVcpu {
 
     pub(crate) fn settle(&self) {
         self.control.settle();
+    }
+
+    /// Has the paused processor's thread do something, and gives the result. `None`: the processor has stopped.
+    pub(crate) fn while_paused<T: Send + 'static>(
+        &self,
+        what: impl FnOnce(&mut Vcpu) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (sender, result) = sync_channel(1);
+        // Whoever wanted the result is gone if it cannot be sent.
+        self.control.send(Box::new(move |vcpu| drop(sender.send(what(vcpu)))));
+        result.recv().ok()
     }
 
     /// Asks the processor to end. Dropping waits for it.
@@ -180,9 +227,13 @@ fn run(mut vcpu: Vcpu, id: u8, buses: &Buses, control: &Control) -> Option<Machi
     }
     loop {
         vcpu.accept_kicks();
-        control.obey()?;
-        match step(&mut vcpu, buses) {
-            Ok(Step::GoOn) => {}
+        let result = match control.obey() {
+            State::Running => step(&mut vcpu, buses),
+            State::Paused => pause(&mut vcpu, buses, control),
+            State::Stopped => return None,
+        };
+        match result {
+            Ok(Step::GoOn | Step::Kicked) => {}
             Ok(Step::Reset) => return Some(MachineExit::GuestReset),
             Err(problem) => {
                 let problem = anyhow::Error::from(problem);
@@ -193,8 +244,25 @@ fn run(mut vcpu: Vcpu, id: u8, buses: &Buses, control: &Control) -> Option<Machi
     }
 }
 
+/// Finishes what the last exit began, which may lead to further ones, and stands by.
+fn pause(vcpu: &mut Vcpu, buses: &Buses, control: &Control) -> Result<Step, Problem> {
+    vcpu.return_at_once();
+    loop {
+        match step(vcpu, buses)? {
+            Step::GoOn => {}
+            Step::Kicked => {
+                control.stand_by(vcpu);
+                return Ok(Step::GoOn);
+            }
+            Step::Reset => return Ok(Step::Reset),
+        }
+    }
+}
+
 enum Step {
     GoOn,
+    /// Nothing is left to be done for the guest.
+    Kicked,
     Reset,
 }
 
@@ -205,7 +273,10 @@ fn step(vcpu: &mut Vcpu, buses: &Buses) -> Result<Step, Problem> {
         Exit::PortWrite { port, data } => buses.ports.write(port.into(), data),
         Exit::MmioRead { address, data } => buses.mmio.read(address, data),
         Exit::MmioWrite { address, data } => buses.mmio.write(address, data),
-        Exit::Kicked => vcpu.announce_pause(),
+        Exit::Kicked => {
+            vcpu.announce_pause();
+            return Ok(Step::Kicked);
+        }
         Exit::NotEmulated => {
             if !vcpu.complete_instruction()? {
                 return Err(Problem::Stuck("could not be emulated"));

@@ -6,6 +6,7 @@
 use std::arch::x86_64::__cpuid;
 
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
+use serde::{Deserialize, Serialize};
 
 /// Leaves (Intel SDM 2A, CPUID; AMD APM 3, appendix E; KVM's cpuid.rst).
 const FEATURES: u32 = 0x1;
@@ -28,7 +29,7 @@ const AMD_FEATURES_ECX_SVM: u32 = 1 << 2;
 const KVM_FEATURES_WITH_HYPERCALLS: u32 = 1 << 7 | 1 << 11 | 1 << 13;
 
 /// What runs guest kernel code on this host.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Virtualization {
     /// The processor: VMX or SVM.
     Hardware,

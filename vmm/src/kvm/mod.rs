@@ -7,6 +7,9 @@
 
 #![expect(unsafe_code, reason = "the structures shared with the kernel are raw memory")]
 
+mod memory_slots;
+mod state;
+
 use std::fmt;
 use std::io;
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
@@ -17,14 +20,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use kvm_bindings::{
     CpuId, KVM_MAX_CPUID_ENTRIES, KVM_PIT_SPEAKER_DUMMY, Msrs, kvm_fpu, kvm_pit_config, kvm_regs, kvm_sregs,
-    kvm_userspace_memory_region,
 };
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VcpuExit, VcpuFd, VmFd};
-use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::ioctl::ioctl;
 use vmm_sys_util::ioctl_io_nr;
 
+pub(crate) use self::memory_slots::DirtyLog;
+use self::memory_slots::set_memory_slots;
+pub(crate) use self::state::{SavedChips, SavedVcpu, VcpuRestoreError, align_time_stamps};
 use crate::host_files::{Access, HOST_FILES};
 use crate::kvm_statistics::VcpuStatistics;
 use crate::layout;
@@ -118,11 +122,11 @@ impl Host {
             .map_err(refused("place its identity map"))?;
         let tss = usize::try_from(layout::KVM_TSS_START).expect("x86-64 addresses fit usize");
         machine.set_tss_address(tss).map_err(refused("place its task state segment"))?;
-        add_memory_slots(&machine, memory)?;
+        set_memory_slots(&machine, memory, DirtyLog::Off)?;
         machine.create_irq_chip().map_err(refused("create interrupt chips"))?;
         let timer = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         machine.create_pit2(timer).map_err(refused("create an interval timer"))?;
-        Ok(Machine { fd: machine, _memory: memory.clone() })
+        Ok(Machine { fd: machine, memory: memory.clone() })
     }
 }
 
@@ -141,27 +145,11 @@ fn check_vcpus(asked: usize, recommended: usize, most: usize) -> Result<Option<T
     Ok((asked > recommended).then_some(TooManyForSpeed { asked, recommended }))
 }
 
-fn add_memory_slots(machine: &VmFd, memory: &GuestMemoryMmap) -> Result<(), KvmError> {
-    for (slot, region) in (0..).zip(memory.iter()) {
-        let userspace = kvm_userspace_memory_region {
-            slot,
-            flags: 0,
-            guest_phys_addr: region.start_addr().raw_value(),
-            memory_size: region.len(),
-            userspace_addr: region.as_ptr().addr() as u64,
-        };
-        // SAFETY: the region is a mapping of exactly this size. `Machine` keeps a handle of the memory for as
-        // long as KVM can reach it, and nothing else in this process holds references into it.
-        unsafe { machine.set_user_memory_region(userspace) }.map_err(refused("map guest memory"))?;
-    }
-    Ok(())
-}
-
 /// One machine: its interrupt lines, its notifications, its processors.
 pub(crate) struct Machine {
     fd: VmFd,
     /// Dropped after `fd`: KVM maps it.
-    _memory: GuestMemoryMmap,
+    memory: GuestMemoryMmap,
 }
 
 impl Machine {
@@ -185,7 +173,8 @@ impl Machine {
     pub(crate) fn create_vcpu(&self, id: u8) -> Result<Vcpu, KvmError> {
         let mut fd = self.fd.create_vcpu(id.into()).map_err(refused("create a processor"))?;
         let flag = NonNull::from(&mut fd.get_kvm_run().immediate_exit);
-        Ok(Vcpu { fd, kick: Kick(Arc::new(Mutex::new(Some(FlagInRunPage(flag))))) })
+        let features = CpuId::from_entries(&[]).expect("an empty list");
+        Ok(Vcpu { fd, features, kick: Kick(Arc::new(Mutex::new(Some(FlagInRunPage(flag))))) })
     }
 }
 
@@ -242,6 +231,8 @@ pub(crate) enum Exit<'a> {
 /// One processor. Runs on the thread that calls [`Vcpu::run`].
 pub(crate) struct Vcpu {
     fd: VcpuFd,
+    /// As they were set; what KVM would tell has bits in it that follow the processor's state.
+    features: CpuId,
     kick: Kick,
 }
 
@@ -259,8 +250,8 @@ impl Vcpu {
     }
 
     /// Sets what every processor needs, the boot processor or not.
-    pub(crate) fn set_state(&self, state: &VcpuState) -> Result<(), KvmError> {
-        self.fd.set_cpuid2(&state.cpuid).map_err(refused("set a processor's features"))?;
+    pub(crate) fn set_state(&mut self, state: &VcpuState) -> Result<(), KvmError> {
+        self.set_features(&state.cpuid)?;
         let set = self.fd.set_msrs(&state.msrs).map_err(refused("set model-specific registers"))?;
         let wanted = state.msrs.as_slice().len();
         if set < wanted {
@@ -269,6 +260,12 @@ impl Vcpu {
         }
         self.fd.set_fpu(&state.fpu).map_err(refused("set the floating-point unit"))?;
         self.connect_local_interrupts()
+    }
+
+    fn set_features(&mut self, features: &CpuId) -> Result<(), KvmError> {
+        self.fd.set_cpuid2(features).map_err(refused("set a processor's features"))?;
+        self.features = features.clone();
+        Ok(())
     }
 
     /// The local APIC's pins as a PC's firmware leaves them: the 8259 on LINT0, NMI on LINT1.

@@ -11,9 +11,14 @@ use super::tree::Tree;
 /// The files that may contain `unsafe`, each with what it wraps.
 const ISLANDS: &[(&str, &str)] = &[
     ("guest-agent/src/sys.rs", "system calls that have no safe wrapper"),
+    ("vmm/src/kvm/memory_slots.rs", "KVM's slots of guest memory"),
     ("vmm/src/kvm/mod.rs", "KVM's ioctls and the structures shared with it"),
+    ("vmm/src/kvm/state.rs", "the ioctl that reads as much as the host's features say"),
     ("vmm/src/memory.rs", "mappings of guest memory"),
     ("vmm/src/reclaim.rs", "guest memory that goes back to the host"),
+    ("vmm/src/snapshot/lazy_pages.rs", "memory that the kernel moves away"),
+    ("vmm/src/snapshot/memory_map.rs", "mappings of a snapshot's files at chosen addresses"),
+    ("vmm/src/snapshot/userfault.rs", "the ioctls of userfaultfd"),
     ("vmm/src/stub_guest/program.rs", "guests written in assembly, for the tests"),
     ("vmm/src/tcg/child.rs", "a child process that the kernel ends with us"),
     ("vmm/src/tcg/time_stamp.rs", "the instruction that reads the time stamp counter"),
