@@ -40,6 +40,11 @@ impl HostFiles {
         *self.handed() = Some(files.into_iter().collect());
     }
 
+    /// Whether this process opens nothing by itself.
+    pub(crate) fn is_restricted(&self) -> bool {
+        self.handed().is_some()
+    }
+
     /// Puts a file, a device or a socket under a path.
     ///
     /// # Errors

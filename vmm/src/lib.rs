@@ -11,10 +11,6 @@ pub mod control;
 mod control_server;
 mod device_set;
 mod devices;
-#[cfg_attr(
-    not(any(test, feature = "fuzzing")),
-    expect(dead_code, reason = "snapshots, which come next, use it")
-)]
 mod dirty_pages;
 mod event_loop;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -34,6 +30,7 @@ mod memory;
 mod process;
 mod qmp;
 mod reclaim;
+mod snapshot;
 mod state_dir;
 #[cfg(test)]
 mod stub_guest;

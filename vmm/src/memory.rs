@@ -22,7 +22,7 @@ pub(crate) type GuestMemoryMmap = vm_memory::GuestMemoryMmap<DirtyPages>;
 /// A piece of [`GuestMemoryMmap`].
 pub(crate) type VolatileSlice<'a> = vm_memory::VolatileSlice<'a, BS<'a, DirtyPages>>;
 pub(crate) type GuestRegionMmap = vm_memory::GuestRegionMmap<DirtyPages>;
-type MmapRegion = vm_memory::MmapRegion<DirtyPages>;
+pub(crate) type MmapRegion = vm_memory::MmapRegion<DirtyPages>;
 
 /// Host and guest address must be congruent modulo this for KVM to map a huge page at once.
 const HUGE_PAGE_BYTES: usize = 2 << 20;

@@ -18,13 +18,15 @@ pub(crate) enum ThreadKind {
     Disks,
     /// Serves every other device.
     Devices,
+    /// Fills the memory of a machine that goes on from a snapshot.
+    Memory,
     /// Runs a processor of the guest, and what the guest's accesses to registers cause.
     Vcpu,
 }
 
 impl ThreadKind {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Main, Self::Signals, Self::Control, Self::Disks, Self::Devices, Self::Vcpu];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Main, Self::Signals, Self::Control, Self::Disks, Self::Devices, Self::Memory, Self::Vcpu];
 
     /// As it is called in lists of threads; processors have their number behind it.
     pub(crate) fn name(self) -> &'static str {
@@ -34,6 +36,7 @@ impl ThreadKind {
             Self::Control => "control",
             Self::Disks => "disks",
             Self::Devices => "devices",
+            Self::Memory => "memory",
             Self::Vcpu => "vcpu",
         }
     }
@@ -46,6 +49,7 @@ impl ThreadKind {
             Self::Control => &[CONTROL, STARTING_THREADS, KVM_OF_CONTROL],
             Self::Disks => &[DISKS],
             Self::Devices => &[DEVICES],
+            Self::Memory => &[MEMORY],
             Self::Vcpu => &[VCPU, KVM_OF_VCPU],
         }
     }
@@ -87,6 +91,8 @@ const ALL_BITS: u32 = u32::MAX;
 const EXECUTABLE: u32 = libc::PROT_EXEC.cast_unsigned();
 /// `KVMIO`, in an ioctl's second byte.
 const KVM_REQUESTS: u32 = kvm_bindings::KVMIO << 8;
+/// `UFFDIO`, in the same place.
+const USER_FAULT_REQUESTS: u32 = 0xaa << 8;
 /// The first real-time signal that the C library leaves free: it takes a vCPU out of the guest.
 const KICK: u32 = 34;
 const ABORT: u32 = libc::SIGABRT.cast_unsigned();
@@ -233,6 +239,9 @@ const DEVICES: &[Call] = &[
     call_if(libc::SYS_socket, 0, ALL_BITS, UNIX),
     call(libc::SYS_writev),
 ];
+
+/// Who waits for which page, and putting it there (linux/userfaultfd.h).
+const MEMORY: &[Call] = &[call_if(libc::SYS_ioctl, 1, 0xff00, USER_FAULT_REQUESTS), call(libc::SYS_poll)];
 
 /// A driver's start and end: descriptors come to event loops and leave them, cards and shares learn what was negotiated.
 const VCPU: &[Call] = &[
