@@ -68,8 +68,24 @@ pub struct MachineConfig {
     pub guest_cid: u32,
     /// The console file is kept under this many bytes.
     pub console_limit_bytes: u64,
+    /// Go on from a snapshot instead of booting: kernel, initramfs and command line are the saved machine's then, and
+    /// not looked at here. Processors, memory and devices are the same; what backs a disk, the context id and all files
+    /// are this machine's own. Only [`Accelerator::Kvm`] can.
+    #[serde(default)]
+    pub restore: Option<RestoreConfig>,
     /// `qemu-system-x86_64`, looked up in PATH if not absolute. Only [`Accelerator::Tcg`] uses it.
     pub qemu: PathBuf,
+}
+
+/// Where a machine goes on from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestoreConfig {
+    /// A directory that [`crate::control::Request::SaveSnapshot`] wrote.
+    pub directory: PathBuf,
+    /// Wait for [`crate::control::Request::Resume`] before the guest's next instruction.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 /// One virtio block device. Its capacity is fixed at boot; what backs it may be bound later.

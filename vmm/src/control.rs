@@ -34,6 +34,19 @@ pub enum Request {
     /// Stops the vCPUs. Answered when none of them runs guest code any more.
     Pause,
     Resume,
+    /// Saves the machine into a directory, which is made if it is missing and must not hold a snapshot. The machine
+    /// stands still while it is copied and goes on afterwards, unless it was paused. Answered with
+    /// [`Reply::SnapshotSaved`] when everything is on stable storage.
+    SaveSnapshot {
+        directory: PathBuf,
+        /// Note from now on what changes, so that the next snapshot writes only that. The guest's first write to each
+        /// page costs more then.
+        #[serde(default)]
+        track_changes: bool,
+    },
+    /// Notes next to the snapshot that this machine was restored from which parts of memory it has touched so far: later
+    /// machines load those ahead, as huge pages. Answered with [`Reply::WorkingSetRecorded`].
+    RecordWorkingSet,
     /// Answered with [`Reply::Counters`].
     Counters,
     /// Ends the machine at once; what the guest has not written is lost. Answered before it ends.
@@ -46,7 +59,20 @@ pub enum Reply {
     Done,
     Status(Status),
     Counters(Box<Counters>),
+    SnapshotSaved(SnapshotReport),
+    WorkingSetRecorded { mib: u64 },
     Error { message: String },
+}
+
+/// What a snapshot took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotReport {
+    /// Of RAM; pages of zeros are not written.
+    pub memory_bytes_written: u64,
+    /// For how long the machine stood still.
+    pub paused_us: u64,
+    /// Only changes were written; the rest is shared with the snapshot before.
+    pub is_incremental: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

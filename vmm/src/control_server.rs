@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::Sender;
@@ -17,6 +18,7 @@ use crate::device_set::DeviceHandles;
 use crate::handover::receive_with_descriptors;
 use crate::host_files::HOST_FILES;
 use crate::jail::{self, ThreadKind};
+use crate::kvm_machine::Tracking;
 use crate::machine::Machine;
 use crate::state_dir::host_pid;
 
@@ -47,8 +49,9 @@ impl Controlled {
         Self { begun, devices, exits: Mutex::new(exits), started, paused }
     }
 
-    /// The machine runs from now on.
-    pub(crate) fn started(&self, machine: Machine) -> &Machine {
+    /// The machine runs from now on, or stands at its first instruction.
+    pub(crate) fn started(&self, machine: Machine, is_paused: bool) -> &Machine {
+        *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = is_paused;
         &self.started.get_or_init(|| Started { machine, after: self.begun.elapsed() }).machine
     }
 
@@ -64,6 +67,8 @@ impl Controlled {
                 Some(balloon) => done(balloon.set_target(*target_mib)),
                 None => error("the machine has no balloon"),
             },
+            Request::SaveSnapshot { directory, track_changes } => self.save(directory, *track_changes),
+            Request::RecordWorkingSet => self.record_working_set(),
             Request::Pause => self.set_paused(true),
             Request::Resume => self.set_paused(false),
             // The connection answers the former; the latter happens once it is answered.
@@ -100,6 +105,24 @@ impl Controlled {
         reply
     }
 
+    fn save(&self, directory: &Path, track_changes: bool) -> Reply {
+        let Some(Started { machine, .. }) = self.started.get() else {
+            return error("the machine has not started yet");
+        };
+        let tracking = if track_changes { Tracking::On } else { Tracking::Off };
+        // Nobody pauses or resumes meanwhile.
+        let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        machine.save(directory, tracking, *paused).map_or_else(error_with_sources, Reply::SnapshotSaved)
+    }
+
+    fn record_working_set(&self) -> Reply {
+        let Some(Started { machine, .. }) = self.started.get() else {
+            return error("the machine has not started yet");
+        };
+        let recorded = machine.record_working_set();
+        recorded.map_or_else(error_with_sources, |mib| Reply::WorkingSetRecorded { mib })
+    }
+
     fn shut_down(&self) {
         self.end(MachineExit::ShutDown);
     }
@@ -115,8 +138,11 @@ impl Controlled {
 }
 
 fn done<E: std::error::Error + Send + Sync + 'static>(result: Result<(), E>) -> Reply {
-    let with_sources = |e| error(format!("{:#}", anyhow::Error::from(e)));
-    result.map_or_else(with_sources, |()| Reply::Done)
+    result.map_or_else(error_with_sources, |()| Reply::Done)
+}
+
+fn error_with_sources<E: std::error::Error + Send + Sync + 'static>(source: E) -> Reply {
+    error(format!("{:#}", anyhow::Error::from(source)))
 }
 
 fn error(message: impl std::fmt::Display) -> Reply {
@@ -260,6 +286,7 @@ mod tests {
             shares: vec![],
             guest_cid: 3,
             console_limit_bytes: 1024,
+            restore: None,
             qemu: "qemu".into(),
         };
         let (_devices, handles) = device_set::open(directory.path(), &config).unwrap();

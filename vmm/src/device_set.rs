@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::config::{DiskConfig, MachineConfig, NetworkCardConfig, ShareConfig, files};
 use crate::console_log::ConsoleLog;
 use crate::control::Counters;
+use crate::snapshot::{OpenError, OpenedSnapshot};
 use crate::virtio::{
     Balloon, BalloonHandle, BindError, Block, Console, Disk, NetworkCard, NetworkStatistics, Rng, Share,
     ShareError, Tap, TapError, VirtioDevice, Vsock, VsockStatistics,
@@ -23,6 +24,8 @@ pub(crate) enum DeviceError {
     Tap { index: usize, source: TapError },
     #[error("network card {index}")]
     NetworkCard { index: usize, source: io::Error },
+    #[error("the snapshot")]
+    Snapshot(#[from] OpenError),
     #[error("the balloon")]
     Balloon(#[source] io::Error),
     #[error("share {tag}")]
@@ -40,6 +43,8 @@ pub(crate) struct DeviceSet {
     pub(crate) network_cards: Vec<Box<dyn VirtioDevice>>,
     pub(crate) balloon: Option<Box<dyn VirtioDevice>>,
     pub(crate) shares: Vec<Box<dyn VirtioDevice>>,
+    /// What the machine goes on from instead of booting.
+    pub(crate) snapshot: Option<OpenedSnapshot>,
     /// Where the guest's words go that do not come through the console device.
     pub(crate) console_log: Arc<ConsoleLog>,
 }
@@ -92,7 +97,10 @@ pub(crate) fn open(
         disks: open_disks(&config.disks, &console_log)?,
     };
     let blocks = handles.disks.iter().enumerate().map(|(index, disk)| Block::new(disk.clone(), index));
+    let snapshot =
+        config.restore.as_ref().map(|restore| OpenedSnapshot::open(&restore.directory)).transpose()?;
     let devices = DeviceSet {
+        snapshot,
         disks: blocks.map(boxed).collect(),
         network_cards: cards.into_iter().map(boxed).collect(),
         vsock: Box::new(vsock),

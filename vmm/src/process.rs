@@ -77,8 +77,9 @@ fn live(begun: Instant, state_dir: &StateDir, handover: Option<Handover>) -> any
     }
     let controlled = Arc::new(Controlled::new(begun, handles, exits.clone()));
     announce(&nowhere)?;
+    let is_paused = config.restore.as_ref().is_some_and(|restore| restore.paused);
     // The guest first: signals wait until somebody takes them, connections until somebody accepts them.
-    let machine = controlled.started(Machine::start(&config, devices, exits.clone())?);
+    let machine = controlled.started(Machine::start(&config, devices, exits.clone())?, is_paused);
     end_on_signals(signals, exits)?;
     control_server::serve(control, controlled.clone())?;
     HOST_FILES.release();

@@ -201,6 +201,7 @@ fn config(directory: &Path) -> MachineConfig {
         shares: vec![],
         guest_cid: 3,
         console_limit_bytes: 64 << 10,
+        restore: None,
         qemu: PathBuf::new(),
     }
 }

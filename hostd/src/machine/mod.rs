@@ -205,6 +205,7 @@ impl Machines {
             shares: vec![],
             guest_cid: GUEST_CID,
             console_limit_bytes: CONSOLE_LIMIT_BYTES,
+            restore: None,
             qemu: self.settings.qemu.clone(),
         }
     }

@@ -2,16 +2,24 @@
 //!
 //! [`KvmMachine::boot`] is the list of what a machine takes, in the order it must be taken. Every end that is not
 //! asked for (a reset by the guest, a failure) is sent to the channel the caller gave; the caller then drops the
-//! machine, which stops all its threads.
+//! machine, which stops all its threads. [`restore`] is the same list for a machine that goes on from a snapshot, and
+//! [`save`] takes one.
+
+mod restore;
+mod save;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex};
 
 use kvm_bindings::CpuId;
 use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
+use self::restore::Origin;
+pub(crate) use self::restore::{RecordError, RestoreError};
+use self::save::Tracked;
+pub(crate) use self::save::{SaveError, Tracking};
 use crate::boot::cpuid::{self, Virtualization};
 use crate::boot::{self, BootError, Payload, command_line, cpu_state};
 use crate::bus::{Bus, Overlap};
@@ -27,7 +35,8 @@ use crate::kvm_statistics::VcpuStatistics;
 use crate::layout;
 use crate::memory::GuestMemoryMmap;
 use crate::memory::{self, MemoryError};
-use crate::vcpu::{Buses, RunningVcpu, install_kick_signal};
+use crate::snapshot::Filling;
+use crate::vcpu::{Buses, FirstState, RunningVcpu, install_kick_signal};
 use crate::virtio::mmio::{Connections, MmioDevice, OnBroken, QUEUE_NOTIFY};
 use crate::virtio::{DeviceKind, VirtioDevice};
 
@@ -48,6 +57,8 @@ pub(crate) enum StartError {
     TooManyDevices { count: usize },
     #[error("cannot start the machine's threads: {0}")]
     Threads(#[from] io::Error),
+    #[error("cannot restore the machine: {0}")]
+    Restore(#[from] RestoreError),
 }
 
 /// A running machine. Dropping it ends it.
@@ -56,14 +67,24 @@ pub(crate) struct KvmMachine {
     vcpus: Vec<RunningVcpu>,
     statistics: Vec<Option<VcpuStatistics>>,
     _event_loops: Vec<RunningLoop>,
-    _machine: kvm::Machine,
+    /// Whoever touches memory that is not there yet waits for this.
+    _filling: Option<Filling>,
+    serial: Arc<SerialPort>,
+    virtio: Vec<Arc<MmioDevice>>,
+    machine: kvm::Machine,
+    memory: GuestMemoryMmap,
+    host: kvm::Host,
+    /// The snapshot that this machine goes on from.
+    origin: Option<Origin>,
+    /// The snapshot that a later one builds on.
+    tracked: Mutex<Option<Tracked>>,
 }
 
 impl KvmMachine {
     /// Starts a machine with all that its configuration makes.
     ///
     /// # Errors
-    /// Names what is missing on the host, or wrong with the kernel.
+    /// Names what is missing on the host, or wrong with the kernel or the snapshot.
     pub(crate) fn start(
         config: &MachineConfig,
         set: DeviceSet,
@@ -75,7 +96,11 @@ impl KvmMachine {
         devices.extend(set.balloon);
         devices.extend(set.shares);
         let log = set.console_log;
-        Self::boot(config, devices, &(Arc::new(move |text: &[u8]| log.append(text)) as Console), exits)
+        let console: Console = Arc::new(move |text: &[u8]| log.append(text));
+        match set.snapshot {
+            None => Self::boot(config, devices, &console, exits),
+            Some(snapshot) => Self::restore(config, snapshot, devices, &console, exits),
+        }
     }
 
     /// Starts a machine with these devices, in guest order.
@@ -95,15 +120,11 @@ impl KvmMachine {
         let memory = allocate_memory(config)?;
         let machine = host.create_machine(&memory)?;
         let kernel = load_kernel(config, &memory, number_of(&devices)?)?;
-        let mut buses = Buses { ports: pc_devices(&machine, console, exits)?, mmio: Bus::default() };
-        let event_loops = connect_virtio(&machine, &memory, devices, console, &mut buses.mmio)?;
+        let attached = Attached::new(&machine, &memory, devices, console, exits)?;
         let vcpus = create_vcpus(&host, &machine, config.vcpus)?;
         enter(&vcpus, kernel)?;
-        let statistics = vcpus.iter().map(Vcpu::statistics).collect();
-        // The guest first: until it has found its first device, the loops are there.
-        let vcpus = start_vcpus(vcpus, &Arc::new(buses), exits)?;
-        let event_loops = start_loops(event_loops, exits)?;
-        Ok(Self { vcpus, statistics, _event_loops: event_loops, _machine: machine })
+        let parts = Parts { host, memory, machine, attached, vcpus, filling: None, origin: None };
+        parts.start(FirstState::Running, exits)
     }
 
     /// Takes all processors out of the guest. Returns when none of them runs guest code any more.
@@ -121,6 +142,11 @@ impl KvmMachine {
     pub(crate) fn vcpu_counters(&self) -> Vec<VcpuCounters> {
         let read = |one: &Option<VcpuStatistics>| one.as_ref().and_then(|one| one.read().ok());
         self.statistics.iter().map(|one| read(one).unwrap_or_default()).collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn memory(&self) -> &GuestMemoryMmap {
+        &self.memory
     }
 
     /// Ends all processors, for good. Returns when none of them runs guest code any more.
@@ -166,19 +192,67 @@ fn load_kernel(
     boot::load(memory, &payload)
 }
 
-/// The serial port and the keyboard controller, on the port bus.
-fn pc_devices(
-    machine: &kvm::Machine,
-    console: &Console,
-    exits: &Sender<MachineExit>,
-) -> Result<Bus, StartError> {
-    let mut ports = Bus::default();
-    let interrupt = interrupt_line(machine, layout::SERIAL_IRQ)?;
-    let serial = SerialPort::new(interrupt, console.clone());
-    ports.insert(layout::SERIAL_PORT, layout::SERIAL_PORTS, Arc::new(serial))?;
-    let keyboard = KeyboardController::new(exits.clone());
-    ports.insert(layout::KEYBOARD_PORT, layout::KEYBOARD_PORTS, Arc::new(keyboard))?;
-    Ok(ports)
+/// A machine that only has to be started.
+struct Parts {
+    host: kvm::Host,
+    memory: GuestMemoryMmap,
+    machine: kvm::Machine,
+    attached: Attached,
+    vcpus: Vec<Vcpu>,
+    filling: Option<Filling>,
+    origin: Option<Origin>,
+}
+
+impl Parts {
+    fn start(self, first: FirstState, exits: &Sender<MachineExit>) -> Result<KvmMachine, StartError> {
+        let statistics = self.vcpus.iter().map(Vcpu::statistics).collect();
+        // The guest first: until it has found its first device, the loops are there.
+        let vcpus = start_vcpus(self.vcpus, first, &Arc::new(self.attached.buses), exits)?;
+        let event_loops = start_loops(self.attached.event_loops, exits)?;
+        Ok(KvmMachine {
+            vcpus,
+            statistics,
+            _event_loops: event_loops,
+            _filling: self.filling,
+            serial: self.attached.serial,
+            virtio: self.attached.virtio,
+            machine: self.machine,
+            memory: self.memory,
+            host: self.host,
+            origin: self.origin,
+            tracked: Mutex::default(),
+        })
+    }
+}
+
+/// The disks' and everybody else's.
+type EventLoops = [(ThreadKind, EventLoop); 2];
+
+/// The devices of a machine: on its buses, on event loops, and by themselves.
+struct Attached {
+    buses: Buses,
+    event_loops: EventLoops,
+    serial: Arc<SerialPort>,
+    virtio: Vec<Arc<MmioDevice>>,
+}
+
+impl Attached {
+    fn new(
+        machine: &kvm::Machine,
+        memory: &GuestMemoryMmap,
+        devices: Vec<Box<dyn VirtioDevice>>,
+        console: &Console,
+        exits: &Sender<MachineExit>,
+    ) -> Result<Self, StartError> {
+        let mut buses = Buses { ports: Bus::default(), mmio: Bus::default() };
+        let serial = SerialPort::new(interrupt_line(machine, layout::SERIAL_IRQ)?, console.clone());
+        let serial = Arc::new(serial);
+        buses.ports.insert(layout::SERIAL_PORT, layout::SERIAL_PORTS, serial.clone())?;
+        let keyboard = KeyboardController::new(exits.clone());
+        buses.ports.insert(layout::KEYBOARD_PORT, layout::KEYBOARD_PORTS, Arc::new(keyboard))?;
+        let (virtio, event_loops) = connect_virtio(machine, memory, devices, console, &mut buses.mmio)?;
+        Ok(Self { buses, event_loops, serial, virtio })
+    }
 }
 
 fn interrupt_line(machine: &kvm::Machine, irq: u32) -> Result<EventFd, StartError> {
@@ -195,7 +269,8 @@ fn connect_virtio(
     devices: Vec<Box<dyn VirtioDevice>>,
     console: &Console,
     mmio: &mut Bus,
-) -> Result<[(ThreadKind, EventLoop); 2], StartError> {
+) -> Result<(Vec<Arc<MmioDevice>>, EventLoops), StartError> {
+    let mut virtio = Vec::with_capacity(devices.len());
     let mut disks = EventLoop::new()?;
     let mut others = EventLoop::new()?;
     let mut lines = VirtioLines {
@@ -217,9 +292,10 @@ fn connect_virtio(
             machine.connect_notification(notifier, start + QUEUE_NOTIFY, queue)?;
         }
         event_loop.add(device.clone())?;
-        mmio.insert(start, layout::VIRTIO_DEVICE_BYTES, device)?;
+        mmio.insert(start, layout::VIRTIO_DEVICE_BYTES, device.clone())?;
+        virtio.push(device);
     }
-    Ok([(ThreadKind::Disks, disks), (ThreadKind::Devices, others)])
+    Ok((virtio, [(ThreadKind::Disks, disks), (ThreadKind::Devices, others)]))
 }
 
 /// The interrupt lines of virtio devices. Those that share one write the same descriptor: KVM pulses a line for one
@@ -255,14 +331,18 @@ fn report_broken(console: Console, index: u32) -> OnBroken {
     })
 }
 
-fn create_vcpus(host: &kvm::Host, machine: &kvm::Machine, count: u8) -> Result<Vec<Vcpu>, StartError> {
-    let supported: CpuId = host.supported_cpuid()?;
-    let traits = cpuid::HostTraits {
+fn traits_of(host: &kvm::Host) -> cpuid::HostTraits {
+    cpuid::HostTraits {
         has_tsc_deadline_timer: host.has_tsc_deadline_timer(),
         virtualization: Virtualization::of_this_host(),
-    };
+    }
+}
+
+fn create_vcpus(host: &kvm::Host, machine: &kvm::Machine, count: u8) -> Result<Vec<Vcpu>, StartError> {
+    let supported: CpuId = host.supported_cpuid()?;
+    let traits = traits_of(host);
     let create = |id| {
-        let vcpu = machine.create_vcpu(id)?;
+        let mut vcpu = machine.create_vcpu(id)?;
         vcpu.set_state(&VcpuState {
             cpuid: cpuid::for_vcpu(&supported, id, count, traits),
             msrs: cpu_state::initial_msrs(),
@@ -281,19 +361,17 @@ fn enter(vcpus: &[Vcpu], kernel: GuestAddress) -> Result<(), KvmError> {
     }
 }
 
-fn start_loops(
-    loops: [(ThreadKind, EventLoop); 2],
-    exits: &Sender<MachineExit>,
-) -> io::Result<Vec<RunningLoop>> {
+fn start_loops(loops: EventLoops, exits: &Sender<MachineExit>) -> io::Result<Vec<RunningLoop>> {
     loops.into_iter().map(|(kind, event_loop)| event_loop.start(kind, exits.clone())).collect()
 }
 
 fn start_vcpus(
     vcpus: Vec<Vcpu>,
+    first: FirstState,
     buses: &Arc<Buses>,
     exits: &Sender<MachineExit>,
 ) -> Result<Vec<RunningVcpu>, StartError> {
     install_kick_signal()?;
-    let start = |(id, vcpu)| Ok(RunningVcpu::start(vcpu, id, buses.clone(), exits.clone())?);
+    let start = |(id, vcpu)| Ok(RunningVcpu::start(vcpu, id, first, buses.clone(), exits.clone())?);
     (0..).zip(vcpus).map(start).collect()
 }

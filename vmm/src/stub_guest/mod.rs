@@ -8,17 +8,20 @@ mod device_program;
 mod device_tests;
 mod elf;
 mod program;
+mod snapshot_program;
+mod snapshot_tests;
 mod tests;
 
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, channel};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use crate::config::{Accelerator, MachineConfig};
 use crate::control::MachineExit;
 use crate::kvm;
-use crate::kvm_machine::{Console, KvmMachine, StartError};
+use crate::kvm_machine::{Console, KvmMachine, RestoreError, StartError};
+use crate::snapshot::OpenedSnapshot;
 use crate::virtio::VirtioDevice;
 
 /// Far more than any guest here needs, on a loaded host with a software KVM too.
@@ -83,6 +86,22 @@ impl Stub {
     }
 
     fn start(config: &MachineConfig, devices: Vec<Box<dyn VirtioDevice>>) -> Result<Self, StartError> {
+        Self::with_console(|console, exits| KvmMachine::boot(config, devices, console, exits))
+    }
+
+    /// A machine that goes on from the snapshot in `directory`.
+    fn restore(
+        config: &MachineConfig,
+        directory: &Path,
+        devices: Vec<Box<dyn VirtioDevice>>,
+    ) -> Result<Self, StartError> {
+        let opened = OpenedSnapshot::open(directory).map_err(RestoreError::from)?;
+        Self::with_console(|console, exits| KvmMachine::restore(config, opened, devices, console, exits))
+    }
+
+    fn with_console(
+        start: impl FnOnce(&Console, &Sender<MachineExit>) -> Result<KvmMachine, StartError>,
+    ) -> Result<Self, StartError> {
         let printed = Arc::new(Printed::default());
         let console: Console = {
             let printed = printed.clone();
@@ -92,7 +111,7 @@ impl Stub {
             })
         };
         let (sender, exits) = channel();
-        let machine = KvmMachine::boot(config, devices, &console, &sender)?;
+        let machine = start(&console, &sender)?;
         Ok(Self { machine, exits, printed, _directory: None })
     }
 
@@ -141,6 +160,7 @@ fn config(kernel: PathBuf, vcpus: u8) -> MachineConfig {
         shares: vec![],
         guest_cid: 3,
         console_limit_bytes: 1 << 20,
+        restore: None,
         qemu: PathBuf::new(),
     }
 }

@@ -220,7 +220,7 @@ global_asm!(
     //
     // Queues: 0 receives, 1 transmits, 2 has events. Packet header: source and destination, ports at 16 and 20,
     // length at 24, operation at 30, credit at 36 and 40. Operations: 1 request, 2 response, 3 reset, 4 shutdown,
-    // 5 data. R12 and R15 count received and sent packets, R14 received bytes; R13 is the packet at hand, EBP its
+    // 5 data. R12 and R15 count received and sent packets, R14 the newest connection's bytes; R13 is the packet at hand, EBP its
     // buffer's number.
     "    .balign 16",
     "stub_echo:",
@@ -245,6 +245,7 @@ global_asm!(
     "    add r13d, 0x200000",
     "    mov cx, 2",
     "    cmp word ptr [r13 + 30], 1",
+    "    cmove r14d, [rip + stub_echo_nothing]",
     "    je stub_echo_reply",
     "    mov cx, 3",
     "    cmp word ptr [r13 + 30], 4",
@@ -286,6 +287,7 @@ global_asm!(
     "    stub_virtio_notify 0",
     "    inc r12d",
     "    jmp stub_echo_next",
+    "stub_echo_nothing: .long 0",
     "stub_echo_handler:",
     "    stub_virtio_handler",
     "    .balign 16",
@@ -359,3 +361,5 @@ global_asm!(
     "stub_nowhere_end:",
     ".popsection",
 );
+
+global_asm!(include_str!("snapshot_guests.s"));

@@ -69,6 +69,7 @@ fn a_machine_has_its_devices_in_guest_order() {
         Box::new(Block::new(disk, index)) as Box<dyn VirtioDevice>
     };
     let set = DeviceSet {
+        snapshot: None,
         disks: vec![block(0), block(1)],
         vsock: Box::new(Vsock::listen(path("vsock"), 3).unwrap()),
         rng: Box::new(Rng),

@@ -108,6 +108,7 @@ mod tests {
             shares: vec![],
             guest_cid: 3,
             console_limit_bytes: 1024,
+            restore: None,
             qemu: "qemu".into(),
         }
     }
