@@ -44,7 +44,7 @@ enum Wall {
     Whole,
 }
 
-const WALLS: [Wall; 11] = [
+const WALLS: [Wall; 12] = [
     Wall::Nothing,
     Wall::Namespaces,
     Wall::Identity,
@@ -54,6 +54,7 @@ const WALLS: [Wall; 11] = [
     Wall::Filter(ThreadKind::Control),
     Wall::Filter(ThreadKind::Disks),
     Wall::Filter(ThreadKind::Devices),
+    Wall::Filter(ThreadKind::Memory),
     Wall::Filter(ThreadKind::Vcpu),
     Wall::Whole,
 ];
