@@ -9,6 +9,7 @@ use berth_vmm::config::{DiskAccess, DiskConfig, files};
 use berth_vmm::control::{MachineExit, Reply, Request, RunState};
 use tempfile::NamedTempFile;
 
+#[expect(dead_code, reason = "the machines of linux_devices.rs use the rest of it")]
 mod harness;
 
 use harness::{Machine, config, disk, eventually, is_alive, kernel_or_skip, whole};

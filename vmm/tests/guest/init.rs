@@ -135,12 +135,81 @@ fn serve(mut connection: File) {
             let sectors = std::fs::read_to_string(format!("/sys/block/{}/size", words[1])).unwrap();
             connection.write_all(sectors.trim().as_bytes()).unwrap();
         }
+        "network" => {
+            let address = words[1].parse().unwrap();
+            let listener = start_network(address);
+            write!(connection, "{}", file("/sys/class/net/eth0/address").trim()).unwrap();
+            thread::spawn(move || echo_over(&listener));
+        }
+        "share" => {
+            std::fs::create_dir_all("/mnt").unwrap();
+            let (tag, target, kind) = (words[1].to_owned() + "\0", c"/mnt".as_ptr().cast(), c"virtiofs");
+            // SAFETY: all three are strings that end in zeros; no data is passed.
+            let result = unsafe { mount(tag.as_ptr(), target, kind.as_ptr().cast(), 0, std::ptr::null()) };
+            assert_eq!(result, 0, "mount of {tag}");
+            connection.write_all(file(&format!("/mnt/{}", words[2])).as_bytes()).unwrap();
+            std::fs::write("/mnt/answer", "from the guest").unwrap();
+        }
+        "cat" => connection.write_all(file(words[1]).as_bytes()).unwrap(),
+        "drivers" => {
+            let mut names: Vec<String> = std::fs::read_dir("/sys/bus/virtio/devices")
+                .unwrap()
+                .map(|device| std::fs::read_link(device.unwrap().path().join("driver")).unwrap())
+                .map(|driver| driver.file_name().unwrap().to_str().unwrap().to_owned())
+                .collect();
+            names.sort_unstable();
+            connection.write_all(names.join(" ").as_bytes()).unwrap();
+        }
         "processors" => write!(connection, "{}", thread::available_parallelism().unwrap()).unwrap(),
         "print" => print(&words[1..].join(" ")),
         // SAFETY: the machine ends here, which is what is wanted.
         "reset" => drop(unsafe { reboot(RB_AUTOBOOT) }),
         "panic" => std::process::exit(1),
         other => panic!("unknown command {other:?}"),
+    }
+}
+
+fn file(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The kernel's `struct ifreq` with an address, or flags in the place of its family.
+#[repr(C)]
+struct InterfaceRequest {
+    name: [u8; 16],
+    family_or_flags: u16,
+    port: u16,
+    address: [u8; 4],
+    rest: [u8; 16],
+}
+
+/// Gives eth0 an address in a network of 256, brings it up, and listens on port 7.
+fn start_network(address: std::net::Ipv4Addr) -> std::net::TcpListener {
+    const SET_ADDRESS: u64 = 0x8916;
+    const SET_MASK: u64 = 0x891c;
+    const SET_FLAGS: u64 = 0x8914;
+    const INTERNET: u16 = 2;
+    const UP: u16 = 1;
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    for (request, family_or_flags, address) in [
+        (SET_ADDRESS, INTERNET, address.octets()),
+        (SET_MASK, INTERNET, [255, 255, 255, 0]),
+        (SET_FLAGS, UP, [0; 4]),
+    ] {
+        let mut name = [0; 16];
+        name[..4].copy_from_slice(b"eth0");
+        let argument = InterfaceRequest { name, family_or_flags, port: 0, address, rest: [0; 16] };
+        // SAFETY: these requests take a pointer to this structure, which lives until the call returns.
+        let result = unsafe { ioctl(socket.as_raw_fd(), request, (&raw const argument).cast()) };
+        assert_eq!(result, 0, "request {request:#x} for eth0");
+    }
+    std::net::TcpListener::bind((address, 7)).unwrap()
+}
+
+fn echo_over(listener: &std::net::TcpListener) {
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        std::io::copy(&mut stream.try_clone().unwrap(), &mut stream).ok();
     }
 }
 

@@ -1,5 +1,6 @@
 //! Machines for tests: the real `berth-vmm` on a real QEMU, with a kernel from `BERTH_TEST_KERNEL` and our own init.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -27,6 +28,20 @@ pub(crate) fn kernel_or_skip(test: &str) -> Option<PathBuf> {
         }
         (None, _) => "BERTH_TEST_KERNEL names no kernel".to_owned(),
         (_, Err(e)) => format!("qemu-system-x86_64: {e}"),
+    };
+    eprintln!("skipped: {test}: {reason}");
+    None
+}
+
+/// As [`kernel_or_skip`], for machines on `/dev/kvm`.
+pub(crate) fn kvm_kernel_or_skip(test: &str) -> Option<PathBuf> {
+    let reason = match (std::env::var_os("BERTH_TEST_KERNEL"), File::open("/dev/kvm")) {
+        (Some(kernel), Ok(_)) => {
+            eprintln!("accelerator: kvm");
+            return Some(kernel.into());
+        }
+        (None, _) => "BERTH_TEST_KERNEL names no kernel".to_owned(),
+        (_, Err(error)) => format!("/dev/kvm: {error}"),
     };
     eprintln!("skipped: {test}: {reason}");
     None
