@@ -254,6 +254,16 @@ fn has_nothing(machine: &Jailed, user: u32) {
         assert_ne!(link(&machine.proc("")), link(Path::new("/proc/self")), "{namespace}");
     }
     assert_eq!(std::fs::read_dir(machine.proc("root")).unwrap().count(), 0, "its root directory is empty");
+    // Who may be traced owns the files of its directory (proc(5)).
+    assert_eq!(std::fs::metadata(machine.proc("environ")).unwrap().uid(), 0, "it may be traced");
+    let limits = std::fs::read_to_string(machine.proc("limits")).unwrap();
+    let limit = |name: &str| {
+        let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    assert_eq!(limit("Max core file size"), 0);
+    assert!(limit("Max processes") <= 512 && limit("Max open files") <= 16 << 10, "{limits}");
+    assert!((1 << 20..1 << 28).contains(&limit("Max file size")), "{limits}");
     let mounts = std::fs::read_to_string(machine.proc("mountinfo")).unwrap();
     assert_eq!(mounts.lines().count(), 1, "{mounts}");
     assert!(mounts.contains(" ro,nosuid,nodev,noexec"), "{mounts}");
