@@ -15,16 +15,22 @@ const INFLATE: usize = 0;
 const DEFLATE: usize = 1;
 const STATISTICS: usize = 2;
 
-struct BalloonSubject(Arc<BalloonHandle>);
+pub(super) struct BalloonSubject(Arc<BalloonHandle>);
 
 /// The balloon's queues. A driver may name any page, so writes are not checked; that a snapshot knows of them is.
 pub(super) fn balloon(input: &[u8]) {
-    let config = BalloonConfig { target_mib: 1, deflate_on_oom: true, report_free_pages: true };
-    let device = Balloon::new(config, MEMORY_MIB).expect("the host has descriptors");
-    let mut subject = BalloonSubject(device.handle());
+    let (device, mut subject) = device();
     let mut bench = Bench::new(Box::new(device));
     bench.writes_anywhere();
     script::play(&mut bench, &mut subject, input);
+}
+
+/// A balloon with all that it can do, and its control thread.
+pub(super) fn device() -> (Balloon, BalloonSubject) {
+    let config = BalloonConfig { target_mib: 1, deflate_on_oom: true, report_free_pages: true };
+    let device = Balloon::new(config, MEMORY_MIB).expect("the host has descriptors");
+    let subject = BalloonSubject(device.handle());
+    (device, subject)
 }
 
 impl Subject for BalloonSubject {

@@ -45,7 +45,7 @@ pub(super) struct QueuePlace {
 pub(super) struct Bench {
     pub(super) space: GuestSpace,
     pub(super) queues: Vec<QueuePlace>,
-    device: Arc<MmioDevice>,
+    pub(super) device: Arc<MmioDevice>,
     event_loop: EventLoop,
     broken: Arc<AtomicUsize>,
     next_buffer: u64,

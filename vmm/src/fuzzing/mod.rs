@@ -14,6 +14,7 @@ mod mmio;
 mod net;
 mod script;
 mod simple_devices;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 mod vsock;
@@ -34,6 +35,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("mmio", mmio::registers),
     ("net", net::net),
     ("rng", simple_devices::rng),
+    ("snapshot", snapshot::snapshot),
     ("vsock", vsock::vsock),
 ];
 

@@ -12,7 +12,7 @@ use super::input::Input;
 use super::script::{self, Subject};
 use crate::config::{DiskAccess, DiskConfig, Extent};
 use crate::console_log::ConsoleLog;
-use crate::virtio::{Block, Console, Disk, Rng};
+use crate::virtio::{Block, Console, Disk, Rng, VirtioDevice};
 
 /// Files are made once for all inputs, in memory where the host has a file system there.
 pub(super) fn directory() -> TempDir {
@@ -21,7 +21,7 @@ pub(super) fn directory() -> TempDir {
         .expect("a directory for a few small files")
 }
 
-struct RngSubject;
+pub(super) struct RngSubject;
 
 /// The entropy device's queue.
 pub(super) fn rng(input: &[u8]) {
@@ -103,15 +103,25 @@ struct BlockSubject {
 
 /// The block device's queue, in front of a file of which it must not touch everything.
 pub(super) fn block(input: &[u8]) {
+    let mut input = Input::new(input);
+    let access = if input.flag() { DiskAccess::ReadOnly } else { DiskAccess::ReadWrite };
+    let rest = input.bytes(usize::MAX);
+    with_disk_of(access, |device, subject| script::play(&mut Bench::new(device), subject, rest));
+}
+
+/// With a disk's device, and the file behind it.
+pub(super) fn with_disk(call: impl FnOnce(Box<dyn VirtioDevice>, &mut dyn Subject)) {
+    with_disk_of(DiskAccess::ReadWrite, call);
+}
+
+fn with_disk_of(access: DiskAccess, call: impl FnOnce(Box<dyn VirtioDevice>, &mut dyn Subject)) {
     thread_local! {
         static SUBJECT: std::cell::RefCell<BlockSubject> = std::cell::RefCell::new(BlockSubject::new());
     }
     SUBJECT.with_borrow_mut(|subject| {
-        let mut input = Input::new(input);
-        subject.access = if input.flag() { DiskAccess::ReadOnly } else { DiskAccess::ReadWrite };
-        let rest = input.bytes(usize::MAX);
+        subject.access = access;
         subject.file.write_all_at(&[FOREIGN; FILE_BYTES], 0).expect("a small file");
-        script::play(&mut Bench::new(Box::new(Block::new(Arc::new(subject.disk()), 0))), subject, rest);
+        call(Box::new(Block::new(Arc::new(subject.disk()), 0)), subject);
     });
 }
 

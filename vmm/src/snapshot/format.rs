@@ -81,13 +81,17 @@ fn damaged(problem: impl ToString) -> FormatError {
 impl Snapshot {
     /// The file's content. The inverse of [`Self::parse`].
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let state = postcard::to_stdvec(self).expect("plain data becomes bytes");
+        Self::seal(&postcard::to_stdvec(self).expect("plain data becomes bytes"))
+    }
+
+    /// A file with a right header and these bytes behind it.
+    pub(crate) fn seal(state: &[u8]) -> Vec<u8> {
         let mut file = Vec::with_capacity(HEADER_BYTES + state.len());
         file.extend(MAGIC);
         file.extend(VERSION.to_le_bytes());
         file.extend(ARCHITECTURE.to_le_bytes());
         file.extend((state.len() as u64).to_le_bytes());
-        file.extend(crc32fast::hash(&state).to_le_bytes());
+        file.extend(crc32fast::hash(state).to_le_bytes());
         file.extend(crc32fast::hash(&file).to_le_bytes());
         file.extend(state);
         file
