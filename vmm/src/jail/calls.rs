@@ -241,7 +241,8 @@ const DEVICES: &[Call] = &[
 ];
 
 /// Who waits for which page, and putting it there (linux/userfaultfd.h).
-const MEMORY: &[Call] = &[call_if(libc::SYS_ioctl, 1, 0xff00, USER_FAULT_REQUESTS), call(libc::SYS_poll)];
+const MEMORY: &[Call] =
+    &[call_if(libc::SYS_ioctl, 1, 0xff00, USER_FAULT_REQUESTS), call(libc::SYS_lseek), call(libc::SYS_poll)];
 
 /// A driver's start and end: descriptors come to event loops and leave them, cards and shares learn what was negotiated.
 const VCPU: &[Call] = &[

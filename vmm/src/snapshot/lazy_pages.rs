@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "memory that the kernel moves away under us")]
 
 use std::collections::{HashSet, VecDeque};
+use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
@@ -15,6 +16,7 @@ use std::sync::mpsc::Sender;
 use std::thread::JoinHandle;
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::fs::{SeekFrom, seek};
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use super::memory_map::{MemorySources, Placed, locate};
@@ -131,6 +133,7 @@ impl LazyPages {
         let moved = unsafe { self.faults.move_pages(host, self.scratch.address(), length) };
         if moved.is_err() {
             self.copy_missing(host)?;
+            self.scratch.clear()?;
         }
         Ok(())
     }
@@ -210,12 +213,18 @@ impl Scratch {
         unsafe { std::slice::from_raw_parts(self.chunk.as_ptr(), CHUNK_LENGTH) }
     }
 
-    /// Reads a chunk: the base's pages, and over them those that changed.
+    /// Makes the chunk zeros again, as a chunk that was moved away is.
+    fn clear(&mut self) -> io::Result<()> {
+        // SAFETY: the chunk is ours; nobody refers to it while `&mut self` lasts.
+        Ok(unsafe { madvise(self.chunk.as_ptr().cast(), CHUNK_LENGTH, Advice::LinuxDontNeed) }?)
+    }
+
+    /// Reads a chunk into memory that is zeros: the base's pages, and over them those that changed.
     fn load(&mut self, sources: &MemorySources, chunk: u32) -> io::Result<()> {
         // SAFETY: a writable chunk of ours; `&mut self` keeps others out.
         let bytes = unsafe { std::slice::from_raw_parts_mut(self.chunk.as_ptr(), CHUNK_LENGTH) };
         let whole = run_of(chunk);
-        sources.base.read_exact_at(bytes, whole.start_bytes())?;
+        read_sparsely(&sources.base, bytes, whole.start_bytes())?;
         let Some((file, runs)) = &sources.changes else { return Ok(()) };
         let end = whole.first + whole.count;
         let first = runs.partition_point(|run| run.first + run.count <= whole.first);
@@ -227,6 +236,24 @@ impl Scratch {
         }
         Ok(())
     }
+}
+
+/// Reads what the file has of a chunk into fresh memory, which is zeros where the file has holes.
+fn read_sparsely(file: &File, bytes: &mut [u8], start_bytes: u64) -> io::Result<()> {
+    let end = start_bytes + bytes.len() as u64;
+    let within = |offset: u64| usize::try_from(offset.min(end) - start_bytes).unwrap_or(CHUNK_LENGTH);
+    let mut offset = start_bytes;
+    while offset < end {
+        let data = match seek(file, SeekFrom::Data(offset)) {
+            Ok(data) if data < end => data,
+            Ok(_) | Err(rustix::io::Errno::NXIO) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let hole = seek(file, SeekFrom::Hole(data))?;
+        file.read_exact_at(&mut bytes[within(data)..within(hole)], data)?;
+        offset = hole;
+    }
+    Ok(())
 }
 
 impl Drop for Scratch {
