@@ -14,6 +14,8 @@
 
 mod directory;
 mod format;
+#[cfg(test)]
+mod format_tests;
 mod lazy_pages;
 mod memory_file;
 mod memory_map;

@@ -60,10 +60,13 @@ stub_disk_letters_end:
 
 .globl stub_touch, stub_touch_end
 stub_touch:
+7:  pause
+    mov ecx, ds:[0x6000]
+    test ecx, ecx
+    jz 7b
     mov edi, 0x800000
-    mov ecx, 2048
 6:  mov word ptr [rdi], 0x0101
-    add edi, 4096
+    add edi, ds:[0x6004]
     dec ecx
     jnz 6b
     stub_print 2f
@@ -71,14 +74,14 @@ stub_touch:
     cmp byte ptr ds:[0x7000], 0
     je 1b
     mov edi, 0x800000
-    mov ecx, 2048
+    mov ecx, ds:[0x6000]
 4:  mov byte ptr [rdi], 2
-    add edi, 4096
+    add edi, ds:[0x6004]
     dec ecx
     jnz 4b
+    mov byte ptr ds:[0x7000], 0
     stub_print 3f
-5:  hlt
-    jmp 5b
+    jmp 1b
 2:  .asciz "ready"
 3:  .asciz "done"
 stub_touch_end:

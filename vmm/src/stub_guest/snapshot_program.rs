@@ -19,8 +19,8 @@ program!(
     stub_disk_letters_end
 );
 program!(
-    /// Writes two bytes of each page of the 8 MiB from 8 MiB on, prints "ready", waits until the byte at 0x7000 is not zero, writes
-    /// one of the two anew, and prints "done".
+    /// Waits for a number of places at 0x6000, the distance between them behind it; writes two bytes in each, from 8 MiB on,
+    /// and prints "ready"; waits until the byte at 0x7000 is not zero, writes one of the two anew, prints "done", and waits anew.
     touch,
     stub_touch,
     stub_touch_end

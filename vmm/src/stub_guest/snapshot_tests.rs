@@ -5,12 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 use vm_memory::{Bytes, GuestAddress};
 
-use super::{DEADLINE, Stub, config, needs_kvm, program, snapshot_program};
-use crate::config::{DiskAccess, DiskConfig, Extent, SECTOR_BYTES};
+use super::{DEADLINE, Stub, config, elf, needs_kvm, program, snapshot_program};
+use crate::config::{DiskAccess, DiskConfig, Extent, MachineConfig, SECTOR_BYTES};
 use crate::control::SnapshotReport;
 use crate::kvm_machine::Tracking;
 use crate::virtio::{Block, Disk, Rng, VirtioDevice, Vsock};
@@ -183,14 +184,38 @@ fn all_processors_go_on() {
     assert!("2 first too\n".ends_with(&other.printed()), "{before:?} and then {:?}", other.printed());
 }
 
+/// A guest that has written to places in its memory, and will write there again.
+fn touching(memory_mib: u32, places: u32, distance: u32, devices: Vec<Box<dyn VirtioDevice>>) -> Stub {
+    let directory = TempDir::new().unwrap();
+    let kernel = directory.path().join("kernel");
+    std::fs::write(&kernel, elf::wrap(snapshot_program::touch())).unwrap();
+    let config = MachineConfig { memory_mib, ..config(kernel, 1) };
+    let stub = Stub::start(&config, devices).unwrap();
+    stub.machine.memory().write_obj(distance, GuestAddress(0x6004)).unwrap();
+    stub.machine.memory().write_obj(places, GuestAddress(0x6000)).unwrap();
+    stub.prints("ready");
+    stub
+}
+
+/// Has it write; gives how long that takes.
+fn go(stub: &Stub) -> Duration {
+    let begun = Instant::now();
+    stub.machine.memory().write_obj(1u8, GuestAddress(0x7000)).unwrap();
+    stub.prints("done");
+    begun.elapsed()
+}
+
+fn word_at(stub: &Stub, address: u64) -> u16 {
+    stub.machine.memory().read_obj(GuestAddress(address)).unwrap()
+}
+
 #[test]
 fn a_second_snapshot_writes_what_changed_and_is_whole_by_itself() {
     needs_kvm!();
     let directory = TempDir::new().unwrap();
     let [first, second, third] = ["1", "2", "3"].map(|name| directory.path().join(name));
     let disk = disk_of(directory.path(), b'A');
-    let stub = Stub::boot(snapshot_program::touch(), 1, block(&disk));
-    stub.prints("ready");
+    let stub = touching(32, 2048, 4096, block(&disk));
     let report = stub.machine.save(&first, Tracking::On, false).unwrap();
     assert!(!report.is_incremental && report.memory_bytes_written >= 8 << 20, "{report:?}");
     let report = stub.machine.save(&second, Tracking::On, false).unwrap();
@@ -198,24 +223,79 @@ fn a_second_snapshot_writes_what_changed_and_is_whole_by_itself() {
     let changes = std::fs::metadata(second.join("changes")).unwrap();
     assert!(changes.blocks() * 512 < 512 << 10, "{} blocks", changes.blocks());
     // What this process writes is a change too: the guest waits for it.
-    let go = |stub: &Stub| stub.machine.memory().write_obj(1u8, GuestAddress(0x7000)).unwrap();
     go(&stub);
-    stub.prints("done");
     let report = stub.machine.save(&third, Tracking::Off, false).unwrap();
     assert!(report.is_incremental && report.memory_bytes_written >= 8 << 20, "{report:?}");
     drop(stub);
     std::fs::remove_dir_all(&first).unwrap();
 
     let config = config("/no/kernel".into(), 1);
-    let page = |stub: &Stub, at| stub.machine.memory().read_obj::<u16>(GuestAddress(at)).unwrap();
     let other = Stub::restore(&config, &second, block(&disk)).unwrap();
-    assert_eq!(page(&other, 0xf0_0000), 0x0101);
+    assert_eq!(word_at(&other, 0xf0_0000), 0x0101);
     go(&other);
-    other.prints("done");
     assert_eq!(other.printed(), "done");
     let other = Stub::restore(&config, &third, block(&disk)).unwrap();
     for at in [0x7f_f000, 0x80_0000, 0xf0_0000, 0xff_f000, 0x100_0000] {
         let expected = if (0x80_0000..0x100_0000).contains(&at) { 0x0102 } else { 0 };
-        assert_eq!(page(&other, at), expected, "{at:#x}");
+        assert_eq!(word_at(&other, at), expected, "{at:#x}");
+    }
+}
+
+#[test]
+fn a_recorded_working_set_is_loaded_and_right() {
+    needs_kvm!();
+    let directory = TempDir::new().unwrap();
+    let [first, second] = ["1", "2"].map(|name| directory.path().join(name));
+    let stub = touching(32, 2048, 4096, Vec::new());
+    assert!(stub.machine.record_working_set().unwrap_err().to_string().contains("not restored"));
+    stub.machine.save(&first, Tracking::On, false).unwrap();
+    stub.machine.memory().write_obj(0x0707u16, GuestAddress(0x90_0002)).unwrap();
+    assert!(stub.machine.save(&second, Tracking::Off, false).unwrap().is_incremental);
+    drop(stub);
+    for path in [&first, &second] {
+        let stub = restored(path);
+        go(&stub);
+        let mib = stub.machine.record_working_set().unwrap();
+        assert!((8..=12).contains(&mib), "{mib}");
+        drop(stub);
+        for _twice in 0..2 {
+            let stub = restored(path);
+            assert_eq!(word_at(&stub, 0x80_0000), 0x0101);
+            go(&stub);
+            assert_eq!((word_at(&stub, 0x80_0000), word_at(&stub, 0xff_f000)), (0x0102, 0x0102));
+            assert_eq!(word_at(&stub, 0x90_0002), if *path == first { 0 } else { 0x0707 });
+        }
+    }
+    let working_set = first.join("working-set");
+    std::fs::write(&working_set, b"BRTHWSET and nonsense").unwrap();
+    go(&restored(&first));
+}
+
+/// Prints what it measures; nothing here can fail for slowness.
+#[test]
+#[ignore = "a measurement: run it alone, on an idle host"]
+fn how_long_a_restored_guest_takes() {
+    needs_kvm!();
+    for (memory_mib, places, distance) in [(128, 16384, 4096), (1024, 16384, 61440)] {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("snapshot");
+        save(&touching(memory_mib, places, distance, Vec::new()), &path);
+        let config = MachineConfig { memory_mib, ..config("/no/kernel".into(), 1) };
+        for working_set in [false, true] {
+            for round in 0..6 {
+                let begun = Instant::now();
+                let stub = Stub::restore(&config, &path, Vec::new()).unwrap();
+                let started = begun.elapsed();
+                let touched = go(&stub);
+                stub.printed.bytes.lock().unwrap().clear();
+                let again = go(&stub);
+                eprintln!(
+                    "{memory_mib} MiB, working set {working_set}: {started:?}, touched in {touched:?}, then {again:?}"
+                );
+                if !working_set && round == 5 {
+                    stub.machine.record_working_set().unwrap();
+                }
+            }
+        }
     }
 }
