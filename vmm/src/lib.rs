@@ -17,6 +17,7 @@ mod event_loop;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod handover;
+mod heap;
 mod host_files;
 mod host_memory;
 mod jail;

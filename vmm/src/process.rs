@@ -20,6 +20,7 @@ use crate::control::MachineExit;
 use crate::control_server::{self, Controlled};
 use crate::device_set;
 use crate::handover::{self, Handover};
+use crate::heap;
 use crate::host_files::HOST_FILES;
 use crate::jail::{self, ThreadKind};
 use crate::machine::Machine;
@@ -33,6 +34,7 @@ use crate::state_dir::StateDir;
 /// The directory cannot be used, or is in use, or nothing was handed over: nothing was started and nothing written.
 pub fn run(state_dir: &Path, jailed: bool) -> anyhow::Result<MachineExit> {
     let begun = Instant::now();
+    heap::share();
     // It fails for the leader of a process group, such as a shell's job: that one wants to keep its terminal.
     rustix::process::setsid().ok();
     let handover = if jailed { Some(take_over().context("the handover on standard input")?) } else { None };

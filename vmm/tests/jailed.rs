@@ -190,7 +190,8 @@ fn config(directory: &Path) -> MachineConfig {
     MachineConfig {
         id: "jailed".into(),
         accelerator: Accelerator::Kvm,
-        vcpus: 2,
+        // So many threads that the C library would ask how many heaps it may make.
+        vcpus: 12,
         memory_mib: 32,
         kernel: directory.join("kernel"),
         initramfs: None,
