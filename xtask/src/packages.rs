@@ -20,7 +20,7 @@ const fn package(name: &'static str, reason: &'static str) -> Package {
 }
 
 /// In the order in which they are used.
-const PACKAGES: [Package; 11] = [
+const PACKAGES: [Package; 12] = [
     package("build-essential", "the linker for Rust, and the compiler for the kernel and SQLite"),
     package("linux-source-6.12", "the guest kernel's source"),
     package("xz-utils", "unpacks that source"),
@@ -32,6 +32,7 @@ const PACKAGES: [Package; 11] = [
     package("e2fsprogs", "makes the empty scratch disk"),
     package("erofs-utils", "checks image disks in the tests"),
     package("busybox-static", "the content of the busybox image"),
+    package("iproute2", "network namespaces and interfaces in the tests"),
 ];
 
 /// What `cargo xtask bench` measures with or against, and nothing else needs.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_protocol::agent::Ready;
-use berth_vmm::config::{Accelerator, DiskAccess, DiskConfig, Extent, MachineConfig, files};
+use berth_vmm::config::{Accelerator, BalloonConfig, DiskAccess, DiskConfig, Extent, MachineConfig, files};
 use berth_vmm::control::{MachineExit, Reply, Request};
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -43,6 +43,8 @@ const END_DEADLINE: Duration = Duration::from_secs(10);
 /// A connection to a port that nobody listens on is refused at once; this bounds a guest that does not answer.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
 const CONSOLE_LIMIT_BYTES: u64 = 1 << 20;
+/// A machine's free memory is the host's again, without anybody asking for it.
+const BALLOON: BalloonConfig = BalloonConfig { target_mib: 0, deflate_on_oom: true, report_free_pages: true };
 /// How much of the console's end is looked at, and how much of it goes into an error.
 const CONSOLE_TAIL_BYTES: usize = 8192;
 const CONSOLE_TAIL_LINES: usize = 12;
@@ -201,7 +203,7 @@ impl Machines {
             command_line: String::new(),
             disks: disks.collect(),
             network_cards: vec![],
-            balloon: None,
+            balloon: (self.settings.accelerator == Accelerator::Kvm).then_some(BALLOON),
             shares: vec![],
             guest_cid: GUEST_CID,
             console_limit_bytes: CONSOLE_LIMIT_BYTES,
