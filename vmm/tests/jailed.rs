@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use berth_vmm::config::{Accelerator, DiskAccess, DiskConfig, Extent, MachineConfig, files};
+use berth_vmm::config::{Accelerator, DiskAccess, DiskConfig, Extent, MachineConfig, RestoreConfig, files};
 use berth_vmm::control::{MachineExit, Reply, Request, RunState};
 use berth_vmm::handover::{self, Orders};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -93,11 +93,16 @@ impl Jailed {
     }
 
     /// Waits until it listens and its guest speaks.
-    fn speaking(mut self) -> Self {
+    fn speaking(self) -> Self {
+        let machine = self.listening();
+        eventually("the guest speaks", || machine.console().contains('.'));
+        machine
+    }
+
+    fn listening(mut self) -> Self {
         let mut line = String::new();
         BufReader::new(self.process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "listening\n", "{:?} {:?}", self.exit(), self.complaint());
-        eventually("the guest speaks", || self.console().contains('.'));
         self
     }
 
@@ -109,12 +114,23 @@ impl Jailed {
     /// The same by a daemon of that user, who may give no users away.
     fn spawn_by(daemon: Option<u32>, names: &[&str]) -> Self {
         let directory = TempDir::new().unwrap();
+        let config = config(directory.path());
+        Self::spawn_configured(daemon, directory, &config, names, &[])
+    }
+
+    /// The same with this configuration, and with files that are not the directory's.
+    fn spawn_configured(
+        daemon: Option<u32>,
+        directory: TempDir,
+        config: &MachineConfig,
+        names: &[&str],
+        others: &[PathBuf],
+    ) -> Self {
         let path = |name: &str| directory.path().join(name);
         std::fs::write(path("kernel"), kernel()).unwrap();
         File::create(path("disk")).unwrap().set_len(1 << 20).unwrap();
         std::fs::create_dir(path(files::ROOT)).unwrap();
-        let config = config(directory.path());
-        std::fs::write(path(files::CONFIG), serde_json::to_vec(&config).unwrap()).unwrap();
+        std::fs::write(path(files::CONFIG), serde_json::to_vec(config).unwrap()).unwrap();
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_berth-vmm"));
@@ -126,6 +142,7 @@ impl Jailed {
         let process = command.stdin(theirs).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         drop(command);
         let paths = names.iter().map(|name| path(name)).chain([PathBuf::from("/dev/kvm")]);
+        let paths = paths.chain(others.iter().cloned());
         let opened: Vec<(PathBuf, OwnedFd)> = paths.map(|path| (path.clone(), open(&path))).collect();
         let lent: Vec<_> = opened.iter().map(|(path, file)| (path.as_path(), file.as_fd())).collect();
         let user = if daemon.is_none() { Some(USER) } else { None };
@@ -358,6 +375,38 @@ fn a_jailed_machine_pauses_resumes_and_ends_when_asked_to() {
     let signal = rustix::process::Signal::TERM;
     rustix::process::kill_process(rustix::process::Pid::from_child(&machine.process), signal).unwrap();
     assert_eq!(machine.exit(), Some(MachineExit::ShutDown));
+}
+
+#[test]
+fn a_jailed_machine_is_saved_to_open_files_and_restored_from_such() {
+    if !possible("a_jailed_machine_is_saved_to_open_files_and_restored_from_such") {
+        return;
+    }
+    let saved = TempDir::new().unwrap();
+    let files = ["snapshot", "memory"].map(|name| saved.path().join(name));
+    for file in &files {
+        File::create(file).unwrap();
+    }
+    let original = Jailed::start();
+    let mut control = original.connect();
+    let save = Request::SaveSnapshot { directory: saved.path().into(), track_changes: false };
+    let Reply::Error { message } = control.ask(&save, &[]) else { panic!("saved to a path") };
+    assert!(message.contains("was not handed over"), "{message}");
+    let opened: Vec<OwnedFd> = files.iter().map(|file| open(file)).collect();
+    let take = Request::TakeFiles { paths: files.to_vec() };
+    assert_eq!(control.ask(&take, &opened.iter().collect::<Vec<_>>()), Reply::Done);
+    let reply = control.ask(&save, &[]);
+    assert!(matches!(reply, Reply::SnapshotSaved(_)), "{reply:?}");
+
+    let directory = TempDir::new().unwrap();
+    let restore = Some(RestoreConfig { directory: saved.path().into(), paused: false });
+    let config = MachineConfig { restore, ..config(directory.path()) };
+    let restored = Jailed::spawn_configured(None, directory, &config, &["disk"], &files).listening();
+    let mut control = restored.connect();
+    for request in [Request::Pause, Request::Resume] {
+        assert_eq!(control.ask(&request, &[]), Reply::Done, "{:?}", restored.console());
+    }
+    has_nothing(&restored, USER);
 }
 
 #[test]
