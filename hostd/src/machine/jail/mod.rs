@@ -103,7 +103,11 @@ impl Jails {
                 users.keep(id, user);
             }
         }
-        Self { profile, users, control_groups: ControlGroups::find() }
+        let control_groups = match profile {
+            Profile::None => Err("nobody asked for any".into()),
+            Profile::Emulator | Profile::DaemonUser | Profile::Full => ControlGroups::find(),
+        };
+        Self { profile, users, control_groups }
     }
 
     pub(crate) fn profile(&self) -> Profile {
