@@ -9,6 +9,7 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 
+use kvm_bindings::CpuId;
 use vm_memory::{GuestMemoryBackend, GuestMemoryRegion};
 
 use super::{Attached, Console, KvmMachine, Parts, StartError, number_of, traits_of};
@@ -26,9 +27,9 @@ use crate::vcpu::FirstState;
 use crate::virtio::VirtioDevice;
 use crate::virtio::mmio::DeviceRestoreError;
 
-/// A chunk is worth loading as a whole if the guest touched this many of its pages: reading 2 MiB takes as long as a
-/// dozen faults, where faults are slow.
-const WORTHWHILE_PAGES: u32 = 16;
+/// A chunk is worth loading as a whole if the guest touched this many of its pages: reading 2 MiB takes as long as ten
+/// faults where they are slow (guest programs on software KVM), and as long as a hundred where they are fast.
+const WORTHWHILE_PAGES: u32 = 32;
 
 /// Why a machine cannot go on from a snapshot. Nothing of it has run then.
 #[derive(Debug, thiserror::Error)]
@@ -86,13 +87,22 @@ impl KvmMachine {
             opened.load().map_err(RestoreError::from)?;
         check(config, number_of(&devices)?, &snapshot)?;
         let host = kvm::Host::open()?;
-        let mapped = snapshot::map(snapshot.memory_bytes, sources, working_set.as_ref(), faults)
-            .map_err(RestoreError::from)?;
-        let memory = mapped.memory;
-        let filling = mapped.lazy.map(|lazy| lazy.start(exits.clone())).transpose()?;
-        let machine = host.create_machine(&memory)?;
-        let attached = Attached::new(&machine, &memory, devices, console, exits)?;
-        let vcpus = restore_vcpus(&host, &machine, &snapshot.vcpus)?;
+        // It takes KVM as long to list the processor's features as everything else takes that comes before them.
+        let (supported, built) = std::thread::scope(|scope| {
+            let supported = scope.spawn(|| host.supported_cpuid());
+            let build = || {
+                let mapped = snapshot::map(snapshot.memory_bytes, sources, working_set.as_ref(), faults)
+                    .map_err(RestoreError::from)?;
+                let filling = mapped.lazy.map(|lazy| lazy.start(exits.clone())).transpose()?;
+                let machine = host.create_machine(&mapped.memory)?;
+                let attached = Attached::new(&machine, &mapped.memory, devices, console, exits)?;
+                Ok::<_, StartError>((mapped.memory, filling, machine, attached))
+            };
+            let built = build();
+            (supported.join().expect("the thread only asks KVM"), built)
+        });
+        let (memory, filling, machine, attached) = built?;
+        let vcpus = restore_vcpus(&host, &machine, &snapshot.vcpus, &supported?)?;
         machine.restore(&snapshot.chips)?;
         restore_devices(&attached, &snapshot)?;
         let origin = Some(Origin { directory, base: snapshot.memory_files.base, page_map });
@@ -141,12 +151,13 @@ fn restore_vcpus(
     host: &kvm::Host,
     machine: &kvm::Machine,
     saved: &[SavedVcpu],
+    supported: &CpuId,
 ) -> Result<Vec<Vcpu>, StartError> {
-    let (supported, traits) = (host.supported_cpuid()?, traits_of(host));
+    let traits = traits_of(host);
     let count = u8::try_from(saved.len()).expect("as many as the configuration has");
     let create = |(id, saved)| {
         let mut vcpu = machine.create_vcpu(id)?;
-        let expected = cpuid::for_vcpu(&supported, id, count, traits);
+        let expected = cpuid::for_vcpu(supported, id, count, traits);
         vcpu.restore(host, saved, &expected).map_err(|source| RestoreError::Vcpu { id, source })?;
         Ok(vcpu)
     };
