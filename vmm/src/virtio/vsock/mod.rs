@@ -7,8 +7,9 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use virtio_queue::Queue;
+use virtio_queue::{Queue, QueueT};
 
 use self::host_socket::Received;
 use self::packet::{HEADER_BYTES, Header, Operation};
@@ -51,8 +52,20 @@ const TURN_CHAINS: usize = 18;
 pub(crate) struct Vsock {
     switchboard: Switchboard,
     guest_cid: u32,
-    /// The guest goes on from a snapshot and has not been told yet.
-    owes_reset: bool,
+    news: News,
+}
+
+/// What a guest that goes on from a snapshot knows of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    Known,
+    /// It has offered no buffer to be told in.
+    Owed,
+    /// It has been told, and had offered event buffers up to this index. Until it offers the next, it may not have read
+    /// its new context id, and would lose a new connection with the old ones: nothing is given to it.
+    Told {
+        offered: u16,
+    },
 }
 
 impl Vsock {
@@ -61,7 +74,7 @@ impl Vsock {
     /// # Errors
     /// The socket cannot be bound.
     pub(crate) fn listen(path: PathBuf, guest_cid: u32) -> io::Result<Self> {
-        Ok(Self { switchboard: Switchboard::listen(path, guest_cid)?, guest_cid, owes_reset: false })
+        Ok(Self { switchboard: Switchboard::listen(path, guest_cid)?, guest_cid, news: News::Known })
     }
 
     pub(crate) fn statistics(&self) -> Arc<VsockStatistics> {
@@ -75,14 +88,33 @@ impl Vsock {
         queues: &mut [&mut Queue],
     ) -> Result<UsedQueues, Broken> {
         let mut used = UsedQueues::NONE;
-        let Some(events) = queues.get_mut(EVENT_QUEUE).filter(|_| self.owes_reset) else { return Ok(used) };
+        let Some(events) = queues.get_mut(EVENT_QUEUE).filter(|_| self.news == News::Owed) else {
+            return Ok(used);
+        };
         let Some(buffer) = chain::pop(events, memory)? else { return Ok(used) };
         let event = TRANSPORT_RESET.to_le_bytes();
         buffer.writable.write(memory, &event)?;
         chain::complete(events, memory, &buffer, event.len())?;
-        self.owes_reset = false;
+        self.news = News::Told { offered: offered(events, memory)? };
+        listen_behind_offered(events, memory)?;
         used.add(EVENT_QUEUE);
         Ok(used)
+    }
+
+    /// Whether the guest, which has been told, has worked that off just now: then it takes packets again.
+    fn has_understood(&mut self, memory: &GuestMemoryMmap, queues: &[&mut Queue]) -> Result<bool, Broken> {
+        let News::Told { offered: before } = self.news else { return Ok(false) };
+        let Some(events) = queues.get(EVENT_QUEUE) else { return Ok(false) };
+        if offered(events, memory)? == before {
+            return Ok(false);
+        }
+        self.news = News::Known;
+        Ok(true)
+    }
+
+    /// Whether there is something for the guest, and it can take it.
+    fn has_turns(&self) -> bool {
+        self.switchboard.has_turns() && !matches!(self.news, News::Told { .. })
     }
 
     /// Moves what can be moved, in both directions, until there is nothing left or it is others' turn. Asks for news of
@@ -125,7 +157,7 @@ impl Vsock {
         memory: &GuestMemoryMmap,
     ) -> Result<bool, Broken> {
         let packets = chain::listen(transmit, memory)? && self.switchboard.takes_packets();
-        let room = self.switchboard.has_turns() && chain::listen(receive, memory)?;
+        let room = self.has_turns() && chain::listen(receive, memory)?;
         Ok(packets || room)
     }
 
@@ -149,7 +181,7 @@ impl Vsock {
     fn give_turns(&mut self, queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<bool, Broken> {
         let mut any = false;
         for _ in 0..PACKETS_IN_A_ROW {
-            if !self.switchboard.has_turns() {
+            if !self.has_turns() {
                 break;
             }
             let Some(chain) = pop_buffer(queue, memory)? else { break };
@@ -206,6 +238,24 @@ impl Vsock {
     }
 }
 
+/// How far the guest has offered buffers.
+fn offered(queue: &Queue, memory: &GuestMemoryMmap) -> Result<u16, Broken> {
+    let index = queue.avail_idx(memory, Ordering::Acquire);
+    Ok(index.map_err(|error| Broken(format!("event queue: {error}")))?.0)
+}
+
+/// Has the driver notify of the next buffer that it offers, not of those that it has offered already: it notifies when it
+/// passes the place where the device stands.
+fn listen_behind_offered(queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<(), Broken> {
+    let mut passed = 0;
+    while chain::pop(queue, memory)?.is_some() {
+        passed += 1;
+    }
+    chain::listen(queue, memory)?;
+    (0..passed).for_each(|_| chain::unpop(queue));
+    Ok(())
+}
+
 /// A receive buffer, with room for a header and something behind it.
 fn pop_buffer(queue: &mut Queue, memory: &GuestMemoryMmap) -> Result<Option<Chain>, Broken> {
     match chain::pop(queue, memory)? {
@@ -250,7 +300,7 @@ impl VirtioDevice for Vsock {
 
     fn reset(&mut self) {
         self.switchboard.reset();
-        self.owes_reset = false;
+        self.news = News::Known;
     }
 
     fn queue_event(
@@ -259,7 +309,7 @@ impl VirtioDevice for Vsock {
         memory: &GuestMemoryMmap,
         queues: &mut [&mut Queue],
     ) -> Result<UsedQueues, Broken> {
-        if index == EVENT_QUEUE {
+        if index == EVENT_QUEUE && !self.has_understood(memory, queues)? {
             self.tell_of_reset(memory, queues)
         } else {
             self.process(false, memory, queues)
@@ -291,7 +341,7 @@ impl VirtioDevice for Vsock {
     }
 
     fn resume(&mut self, memory: &GuestMemoryMmap, queues: &mut [&mut Queue]) -> Result<UsedQueues, Broken> {
-        self.owes_reset = true;
+        self.news = News::Owed;
         self.tell_of_reset(memory, queues)
     }
 }

@@ -35,7 +35,7 @@ impl Bench {
     pub(super) fn new() -> Self {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("vsock.sock");
-        let memory = test_driver::memory(2);
+        let memory = test_driver::memory(3);
         let (receive, receive_queue) = Driver::new(&memory, 0);
         let (transmit, transmit_queue) = Driver::new(&memory, 1);
         let device = Vsock::listen(path.clone(), 3).unwrap();
@@ -85,7 +85,7 @@ impl Bench {
     }
 
     /// What arrived at the guest; every buffer used is offered anew.
-    fn received(&mut self) -> Vec<(Header, Vec<u8>)> {
+    pub(super) fn received(&mut self) -> Vec<(Header, Vec<u8>)> {
         self.run().unwrap();
         let mut packets = Vec::new();
         for (head, length) in self.receive.returned() {
@@ -120,7 +120,7 @@ impl Bench {
         (host, request.source_port)
     }
 
-    fn dial(&self) -> UnixStream {
+    pub(super) fn dial(&self) -> UnixStream {
         let mut host = UnixStream::connect(&self.path).unwrap();
         host.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         host.write_all(format!("CONNECT {GUEST_PORT}\n").as_bytes()).unwrap();
