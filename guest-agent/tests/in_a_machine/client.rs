@@ -15,8 +15,8 @@ use berth_protocol::frame;
 use berth_protocol::ports::{REQUEST_PORT, STREAM_PORT};
 use prost::Message;
 
-/// No answer of the agent takes longer, unless a test waits for something that never comes.
-const DEADLINE: Duration = Duration::from_secs(60);
+/// No answer of the agent takes longer, not even on software KVM, unless a test waits for something that never comes.
+const DEADLINE: Duration = Duration::from_mins(5);
 
 /// A connection for requests.
 pub(crate) struct Client {

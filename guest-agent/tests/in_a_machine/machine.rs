@@ -12,8 +12,8 @@ use berth_protocol::ports::READY_PORT;
 use crate::client::{self, Client};
 use crate::disks;
 
-/// Generous: a loaded host boots many machines at once.
-const BOOT_DEADLINE: Duration = Duration::from_secs(90);
+/// Generous: a loaded host boots many machines at once, and some on software KVM.
+const BOOT_DEADLINE: Duration = Duration::from_mins(10);
 /// Scratch disks per machine; every container of a test takes one.
 const SCRATCH_DISKS: usize = 3;
 const MEMORY_MIB: u32 = 256;
@@ -44,18 +44,48 @@ pub(crate) struct Machine {
     vmm: Child,
 }
 
+/// What tests ask a machine to be.
+struct Plan<'a> {
+    accelerator: &'a str,
+    memory_mib: u32,
+    guest_cid: u32,
+    describe: fn(&Path, &str) -> String,
+    /// The directory of a snapshot to go on from.
+    restore: Option<&'a Path>,
+}
+
+/// Small, because software KVM initialises every page by interpreting it.
+const ON_KVM: Plan<'_> = Plan { accelerator: "kvm", memory_mib: 128, ..ORDINARY };
+
+const ORDINARY: Plan<'_> = Plan {
+    accelerator: "tcg",
+    memory_mib: MEMORY_MIB,
+    guest_cid: 3,
+    describe: disks::describe,
+    restore: None,
+};
+
 impl Machine {
     /// Boots, or says that the test is skipped and why.
     pub(crate) fn boot(test: &str) -> Option<Self> {
-        Self::boot_with(test, disks::describe)
+        Self::boot_as(test, &ORDINARY)
     }
 
     /// The same, before it is known what its disks hold: [`Machine::bind_disks`] says that.
     pub(crate) fn boot_unbound(test: &str) -> Option<Self> {
-        Self::boot_with(test, disks::describe_unbound)
+        Self::boot_as(test, &Plan { describe: disks::describe_unbound, ..ORDINARY })
     }
 
-    fn boot_with(test: &str, describe: fn(&Path, &str) -> String) -> Option<Self> {
+    /// A small machine on `/dev/kvm`, with unbound disks: something to make snapshots of.
+    pub(crate) fn boot_on_kvm(test: &str) -> Option<Self> {
+        if let Err(error) = std::fs::File::options().read(true).write(true).open("/dev/kvm") {
+            eprintln!("skipped: {test}: /dev/kvm: {error}");
+            return None;
+        }
+        Self::boot_as(test, &Plan { describe: disks::describe_unbound, ..ON_KVM })
+    }
+
+    fn boot_as(test: &str, plan: &Plan<'_>) -> Option<Self> {
         let programs = match Programs::find() {
             Ok(programs) => programs,
             Err(missing) => {
@@ -63,11 +93,34 @@ impl Machine {
                 return None;
             }
         };
-        eprintln!("accelerator: tcg");
+        eprintln!("accelerator: {}", plan.accelerator);
         let state = tempfile::tempdir().unwrap();
-        let configuration = configuration(&programs, state.path(), describe);
-        std::fs::write(state.path().join("machine.json"), configuration).unwrap();
         let ready = UnixListener::bind(state.path().join(format!("vsock.sock_{READY_PORT}"))).unwrap();
+        let mut machine = Self::start(&programs, state, plan);
+        machine.ready = machine.wait_until_ready(&ready);
+        Some(machine)
+    }
+
+    /// Another life of a machine of [`Machine::boot_on_kvm`], from its snapshot, with disks of its own. Its agent says
+    /// nothing by itself: it was ready already.
+    pub(crate) fn restore(snapshot: &Path, guest_cid: u32) -> Self {
+        let programs = Programs::find().expect("the snapshot's machine found them");
+        let machine = Self::start(
+            &programs,
+            tempfile::tempdir().unwrap(),
+            &Plan { guest_cid, restore: Some(snapshot), ..ON_KVM },
+        );
+        let end = Instant::now() + BOOT_DEADLINE;
+        while !machine.path("control.sock").exists() {
+            assert!(Instant::now() < end, "no monitor:\n{}", machine.evidence());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        machine
+    }
+
+    fn start(programs: &Programs, state: tempfile::TempDir, plan: &Plan<'_>) -> Self {
+        let configuration = configuration(programs, state.path(), plan);
+        std::fs::write(state.path().join("machine.json"), configuration).unwrap();
         let vmm = Command::new(&programs.vmm)
             .arg("--state-dir")
             .arg(state.path())
@@ -75,9 +128,17 @@ impl Machine {
             .stdout(Stdio::null())
             .spawn();
         let vmm = vmm.unwrap_or_else(|error| panic!("{}: {error}", programs.vmm.display()));
-        let mut machine = Self { ready: Ready::default(), state, vmm };
-        machine.ready = machine.wait_until_ready(&ready);
-        Some(machine)
+        Self { ready: Ready::default(), state, vmm }
+    }
+
+    /// Saves the machine into a directory below that of its own state.
+    pub(crate) fn save(&self) -> PathBuf {
+        let directory = self.path("snapshot");
+        let request =
+            format!(r#"{{"request": "save_snapshot", "directory": {:?}}}"#, directory.display().to_string());
+        let reply = self.control(&request);
+        assert!(reply.contains("snapshot_saved"), "{reply}");
+        directory
     }
 
     /// A connection of its own for requests.
@@ -87,18 +148,21 @@ impl Machine {
 
     /// Binds the first two disks of a machine that was booted without.
     pub(crate) fn bind_disks(&self) {
-        let control = UnixStream::connect(self.path("control.sock")).unwrap();
-        let mut replies = BufReader::new(&control);
         for (disk, file) in [disks::busybox(), self.path("scratch-0.ext4")].iter().enumerate() {
             let extents = disks::extents(file);
-            let request =
-                format!("{{\"request\": \"bind_disk\", \"disk\": {disk}, \"extents\": {extents}}}\n");
-            (&control).write_all(request.replace('\n', " ").as_bytes()).unwrap();
-            (&control).write_all(b"\n").unwrap();
-            let mut reply = String::new();
-            replies.read_line(&mut reply).unwrap();
+            let request = format!(r#"{{"request": "bind_disk", "disk": {disk}, "extents": {extents}}}"#);
+            let reply = self.control(&request);
             assert!(reply.contains("done"), "{reply}");
         }
+    }
+
+    /// Asks the monitor.
+    fn control(&self, request: &str) -> String {
+        let mut control = UnixStream::connect(self.path("control.sock")).unwrap();
+        control.write_all(format!("{}\n", request.replace('\n', " ")).as_bytes()).unwrap();
+        let mut reply = String::new();
+        BufReader::new(control).read_line(&mut reply).unwrap();
+        reply
     }
 
     /// Whether the machine has ended by itself within the time.
@@ -148,18 +212,25 @@ impl Drop for Machine {
     }
 }
 
-fn configuration(programs: &Programs, state: &Path, describe: fn(&Path, &str) -> String) -> String {
-    let mut all_disks = vec![describe(&disks::busybox(), "read_only")];
+fn configuration(programs: &Programs, state: &Path, plan: &Plan<'_>) -> String {
+    let mut all_disks = vec![(plan.describe)(&disks::busybox(), "read_only")];
     for number in 0..SCRATCH_DISKS {
-        all_disks.push(describe(&disks::scratch(state, number), "read_write"));
+        all_disks.push((plan.describe)(&disks::scratch(state, number), "read_write"));
     }
+    let text = |path: &Path| format!("{:?}", path.display().to_string());
+    let restore =
+        plan.restore.map(|directory| format!(r#""restore": {{"directory": {}}},"#, text(directory)));
     format!(
-        r#"{{"id": "test", "accelerator": "tcg", "vcpus": 1, "memory_mib": {MEMORY_MIB}, "kernel": {:?},
-            "initramfs": {:?}, "command_line": "", "disks": [{}], "guest_cid": 3,
-            "console_limit_bytes": 1048576, "qemu": "qemu-system-x86_64"}}"#,
-        programs.kernel.display().to_string(),
-        programs.initramfs.display().to_string(),
+        r#"{{"id": "test", "accelerator": "{}", "vcpus": 1, "memory_mib": {}, "kernel": {}, "initramfs": {},
+            "command_line": "", "disks": [{}], "guest_cid": {}, "console_limit_bytes": 1048576,
+            {} "qemu": "qemu-system-x86_64"}}"#,
+        plan.accelerator,
+        plan.memory_mib,
+        text(&programs.kernel),
+        text(&programs.initramfs),
         all_disks.join(","),
+        plan.guest_cid,
+        restore.unwrap_or_default(),
     )
 }
 

@@ -11,6 +11,8 @@ mod client;
 
 mod container;
 
+mod copies;
+
 mod disks;
 
 mod exec;
