@@ -132,6 +132,9 @@ fn end_on_panics(exits: Sender<MachineExit>) {
 fn raise_descriptor_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
     // It cannot fail for a soft limit; if it did, connections beyond it would be refused.
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }).ok();
 }

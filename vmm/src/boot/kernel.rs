@@ -33,8 +33,7 @@ pub(super) struct LoadedInitramfs {
 /// The file cannot be read, is no kernel, or is one that does not fit in `memory`.
 pub(super) fn load(memory: &GuestMemoryMmap, path: &Path) -> Result<LoadedKernel, BootError> {
     let read_error = |source| BootError::Read { path: path.to_owned(), source };
-    let mut file = open(path)?;
-    let file_bytes = file.metadata().map_err(read_error)?.len();
+    let (mut file, file_bytes) = open(path)?;
     let mut head = Vec::with_capacity(HEAD_BYTES);
     file.by_ref().take(HEAD_BYTES as u64).read_to_end(&mut head).map_err(read_error)?;
     let kernel = Elf::parse(&head, file_bytes)
@@ -69,9 +68,7 @@ pub(super) fn load_initramfs(
     path: &Path,
     kernel_end: u64,
 ) -> Result<LoadedInitramfs, BootError> {
-    let mut file = open(path)?;
-    let read_error = |source| BootError::Read { path: path.to_owned(), source };
-    let bytes = file.metadata().map_err(read_error)?.len();
+    let (mut file, bytes) = open(path)?;
     let no_room = || BootError::NoRoom { path: path.to_owned(), bytes };
     let low_ram_end = (memory.last_addr().0 + 1).min(DEVICE_GAP_START);
     let start = low_ram_end.checked_sub(bytes).ok_or_else(no_room)? & !(PAGE_BYTES - 1);
@@ -85,12 +82,13 @@ pub(super) fn load_initramfs(
     Ok(LoadedInitramfs { start, bytes })
 }
 
-/// A regular file: the length of anything else is not known before it is read.
-fn open(path: &Path) -> Result<File, BootError> {
+/// A regular file, and its length: that of anything else is not known before it is read.
+fn open(path: &Path) -> Result<(File, u64), BootError> {
     let failed = |source| BootError::Read { path: path.to_owned(), source };
     let file = HOST_FILES.open(path, Access::Read).map_err(failed)?;
-    if !file.metadata().map_err(failed)?.is_file() {
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
         return Err(failed(std::io::Error::other("not a regular file")));
     }
-    Ok(file)
+    Ok((file, metadata.len()))
 }

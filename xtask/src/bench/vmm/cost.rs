@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use super::monitor::{Guest, Host, MEMORY_MIB, Side};
 use crate::progress;
@@ -15,9 +15,18 @@ pub(super) struct Measured {
 
 /// Of one monitor.
 pub(super) struct Costs {
-    /// From exec to the first KVM_RUN, of all threads; `None` without strace.
-    pub(super) system_calls: Option<usize>,
+    /// `None` without strace.
+    pub(super) system_calls: Option<SystemCalls>,
     pub(super) memory: Memory,
+}
+
+/// From exec to the first KVM_RUN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SystemCalls {
+    /// Of all threads: what others do meanwhile depends on who is scheduled when.
+    pub(super) all: usize,
+    /// Of the thread that runs the guest, and of the one that started it until it did.
+    pub(super) leading_there: usize,
 }
 
 /// In KiB, of everything that is mapped but the guest's memory.
@@ -43,24 +52,39 @@ fn costs(host: &Host, side: Side) -> anyhow::Result<Costs> {
     Ok(Costs { system_calls: system_calls(host, side)?, memory })
 }
 
-fn system_calls(host: &Host, side: Side) -> anyhow::Result<Option<usize>> {
+fn system_calls(host: &Host, side: Side) -> anyhow::Result<Option<SystemCalls>> {
     if Command::new("strace").arg("--version").output().is_err() {
         progress::note("no strace: system calls are not counted");
         return Ok(None);
     }
     let log = host.directory.join("strace");
     drop(host.prepare(side, Guest::Stub)?.traced(&log).start()?);
-    Ok(Some(calls_before_run(&fs::read_to_string(&log)?)?))
+    let log = fs::read_to_string(&log)?;
+    Ok(Some(calls_before_run(&log).context("the monitor never ran its guest")?))
 }
 
-/// Lines of strace's that begin a call, up to the first that runs the guest.
-fn calls_before_run(log: &str) -> anyhow::Result<usize> {
-    let begins = |line: &&str| !line.contains(" resumed>") && line.contains('(');
-    let before: Vec<&str> = log.lines().take_while(|line| !line.contains("KVM_RUN")).collect();
-    if before.len() == log.lines().count() {
-        bail!("the monitor never ran its guest");
-    }
-    Ok(before.iter().filter(|line| begins(line)).count())
+/// Counts the lines of strace's that begin a call, up to the first that runs the guest.
+fn calls_before_run(log: &str) -> Option<SystemCalls> {
+    let lines: Vec<(&str, &str)> = log.lines().filter_map(|line| line.split_once(' ')).collect();
+    let run = lines.iter().position(|(_, call)| call.contains("KVM_RUN"))?;
+    let (guest_thread, _) = lines[run];
+    let before = &lines[..run];
+    // Thread creation: the call, or its end if it was interrupted, gives the new thread's id.
+    let born = before.iter().position(|(_, call)| {
+        call.contains("clone") && call.trim_end().ends_with(&format!("= {guest_thread}"))
+    });
+    let count = |lines: &[(&str, &str)], thread: &str| {
+        lines.iter().filter(|(of, call)| *of == thread && begins(call)).count()
+    };
+    let of_creator = born.map_or(0, |born| count(&before[..=born], before[born].0));
+    Some(SystemCalls {
+        all: before.iter().filter(|(_, call)| begins(call)).count(),
+        leading_there: of_creator + count(before, guest_thread),
+    })
+}
+
+fn begins(call: &str) -> bool {
+    !call.contains(" resumed>") && call.contains('(')
 }
 
 /// Sums up all mappings but those that lie in the guest's memory: the largest mapping's end is its end.
@@ -116,9 +140,12 @@ mod tests {
     #[test]
     fn calls_are_counted_once_even_when_they_are_interrupted() {
         let log = "7 execve(\"x\") = 0\n7 read(3,  <unfinished ...>\n8 gettid() = 8\n7 <... read resumed>\"\") = 0\n\
-                   8 ioctl(9, KVM_RUN, 0) = 0\n8 write(1) = 1\n";
-        assert_eq!(calls_before_run(log).unwrap(), 3);
-        assert!(calls_before_run("7 execve(\"x\") = 0\n").is_err());
+                   7 clone3({flags=0} <unfinished ...>\n9 rseq(1) = 0\n\
+                   7 <... clone3 resumed> => {parent_tid=[9]}, 88) = 9\n7 close(3) = 0\n\
+                   9 ioctl(9, KVM_RUN, 0) = 0\n9 write(1) = 1\n";
+        let expected = SystemCalls { all: 6, leading_there: 4 };
+        assert_eq!(calls_before_run(log), Some(expected));
+        assert_eq!(calls_before_run("7 execve(\"x\") = 0\n"), None);
     }
 
     #[test]

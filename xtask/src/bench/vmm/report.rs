@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::super::report::{Section, as_mib_from_kib, conditions};
 use super::Measured;
 use super::block::{Cache, Reads};
-use super::cost::Costs;
+use super::cost::{Costs, SystemCalls};
 use super::end;
 use super::rate;
 use super::start::{self, Pair};
@@ -66,8 +66,13 @@ fn costs(text: &mut String, ours: &Costs, peer: Option<&Costs>) {
         let peer = peer.map_or_else(|| "-".to_owned(), of);
         line(text, format_args!("| {name} | {} | {peer} | {firecracker} |", of(ours)));
     };
-    let calls = |costs: &Costs| costs.system_calls.map_or_else(|| "-".to_owned(), |calls| calls.to_string());
-    row("system calls from exec to the first KVM_RUN", &calls, firecracker::SYSTEM_CALLS);
+    let calls = |costs: &Costs, of: fn(&SystemCalls) -> usize| {
+        costs.system_calls.as_ref().map_or_else(|| "-".to_owned(), |calls| of(calls).to_string())
+    };
+    let leading = |costs: &Costs| calls(costs, |calls| calls.leading_there);
+    row("system calls that lead from exec to the first KVM_RUN", &leading, firecracker::SYSTEM_CALLS);
+    let all = |costs: &Costs| calls(costs, |calls| calls.all);
+    row("– with those that other threads make meanwhile, under strace", &all, "-");
     let proportional = |costs: &Costs| format!("{:.2} MiB", as_mib_from_kib(costs.memory.proportional_kib));
     row("PSS beyond guest memory", &proportional, firecracker::PROPORTIONAL_MB);
     let dirty = |costs: &Costs| format!("{:.2} MiB", as_mib_from_kib(costs.memory.private_dirty_kib));
