@@ -1,10 +1,9 @@
 //! What whoever ends a machine waits for: goal 25.
 
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use serde_json::json;
 
 use super::super::figures::Figures;
 use super::monitor::{Guest, Host, Side};
@@ -35,15 +34,8 @@ pub(super) fn measure(host: &Host, runs: u32) -> anyhow::Result<Measured> {
 fn one(host: &Host, measured: &mut Measured) -> anyhow::Result<()> {
     let machine = host.start(Side::Ours, Guest::Stub)?;
     let state = machine.state().context("ours has a directory")?.to_path_buf();
-    let control = UnixStream::connect(state.join("control.sock")).context("no control socket")?;
-    let mut control = BufReader::new(control);
     let begun = Instant::now();
-    control.get_mut().write_all(b"{\"request\":\"shut_down\"}\n")?;
-    let mut reply = String::new();
-    control.read_line(&mut reply)?;
-    if !reply.contains("done") {
-        bail!("shutting down was answered with {reply:?}");
-    }
+    machine.ask(&json!({ "request": "shut_down" }))?;
     measured.reply.add(begun.elapsed());
     while !state.join("exit.json").exists() {
         if begun.elapsed() > DEADLINE {

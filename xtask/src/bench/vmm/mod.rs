@@ -1,6 +1,7 @@
 //! `bench vmm`: what one machine costs on `/dev/kvm`, beside QEMU's microvm and fio in the same run.
 //!
-//! Starting machines is measured from outside, with the release program: [`start`], [`cost`], [`rate`], [`end`]. The
+//! Starting machines is measured from outside, with the release program: [`start`], [`cost`], [`rate`], [`end`],
+//! [`restore`]. The
 //! devices [`block`] and [`vsock`] are measured through their own queues, by synthetic [`drivers`] inside the
 //! monitor's crate.
 
@@ -11,6 +12,7 @@ mod end;
 mod monitor;
 mod rate;
 mod report;
+mod restore;
 mod start;
 mod stub;
 mod vsock;
@@ -29,6 +31,7 @@ struct Measured {
     cost: cost::Measured,
     rate: rate::Measured,
     end: end::Measured,
+    restore: Vec<restore::Restored>,
     block: Vec<block::Reads>,
     vsock: vsock::Measured,
 }
@@ -44,6 +47,8 @@ pub(super) fn run(workspace: &Workspace, runs: u32) -> anyhow::Result<()> {
         tempfile::Builder::new().prefix("berth-bench-").tempdir().context("no temporary directory")?;
     let stub = directory.path().join("stub");
     stub::write(&stub)?;
+    let talker = directory.path().join("talker");
+    stub::write_talker(&talker)?;
     let kernel = kernel::cached(workspace)?;
     let large_stub = kernel.as_ref().map(|_| directory.path().join("large-stub"));
     if let (Some(kernel), Some(path)) = (&kernel, &large_stub) {
@@ -51,13 +56,14 @@ pub(super) fn run(workspace: &Workspace, runs: u32) -> anyhow::Result<()> {
     }
     progress::heading("berth-vmm, in release mode");
     let monitor = build::monitor(workspace)?;
-    let host = Host { monitor, directory: directory.path().to_path_buf(), stub, kernel, large_stub };
+    let host = Host { monitor, directory: directory.path().to_path_buf(), stub, kernel, large_stub, talker };
     let drivers = Drivers::build(workspace)?;
     let measured = Measured {
         start: start::measure(&host, runs)?,
         cost: cost::measure(&host)?,
         rate: rate::measure(&host)?,
         end: end::measure(&host, runs)?,
+        restore: restore::measure(&host, runs)?,
         block: block::measure(&drivers, workspace)?,
         vsock: vsock::measure(&drivers, directory.path())?,
     };

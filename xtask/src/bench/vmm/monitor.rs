@@ -4,7 +4,9 @@
 //! wrote to its serial port is in the file that the monitor keeps its console in, of which inotify tells us.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -19,6 +21,8 @@ use serde_json::json;
 const BYTE_DEADLINE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
 /// The kernel's earliest console, and nothing that would keep it silent.
 const EARLY_CONSOLE: &str = "earlycon=uart8250,io,0x3f8 ignore_loglevel";
+const CONTROL_DEADLINE: Duration = Duration::from_secs(10);
+const CONTROL_INTERVAL: Duration = Duration::from_micros(200);
 const DISK_BYTES: u64 = 1 << 20;
 pub(super) const MEMORY_MIB: u32 = 256;
 
@@ -32,6 +36,8 @@ pub(super) struct Host {
     /// The product's kernel, if it was built, and the same file with the stub at its entries.
     pub(super) kernel: Option<PathBuf>,
     pub(super) large_stub: Option<PathBuf>,
+    /// A stub that never stops writing.
+    pub(super) talker: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +56,13 @@ pub(super) enum Guest {
     LargeStub,
     /// The product's kernel, told to use its early console.
     Kernel,
+}
+
+/// Where a machine of ours goes on from, and whether it waits to be told so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Restore<'a> {
+    pub(super) snapshot: &'a Path,
+    pub(super) paused: bool,
 }
 
 /// A machine whose guest has written.
@@ -87,13 +100,27 @@ impl Host {
         let mut command = Command::new(&self.monitor);
         match side {
             Side::Ours => {
-                write_configuration(&directory, kernel, words)?;
+                write_configuration(&directory, kernel, words, MEMORY_MIB, None)?;
                 command.arg("--state-dir").arg(&directory);
             }
             Side::Peer => command = qemu(kernel, words, &console.path),
         }
         let state = (side == Side::Ours).then_some(directory);
         Ok(Prepared { command, console, state })
+    }
+
+    /// A machine of ours with the talker and this much memory, from its beginning or from a snapshot.
+    pub(super) fn prepare_talker(
+        &self,
+        memory_mib: u32,
+        restore: Option<Restore<'_>>,
+    ) -> anyhow::Result<Prepared> {
+        let directory = self.new_directory()?;
+        let console = Console::watch(directory.join("console.log"))?;
+        write_configuration(&directory, &self.talker, "", memory_mib, restore)?;
+        let mut command = Command::new(&self.monitor);
+        command.arg("--state-dir").arg(&directory);
+        Ok(Prepared { command, console, state: Some(directory) })
     }
 
     fn new_directory(&self) -> anyhow::Result<PathBuf> {
@@ -122,23 +149,28 @@ impl Prepared {
     }
 
     /// From spawning to the first byte.
-    pub(super) fn start(mut self) -> anyhow::Result<Machine> {
-        let command = self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // Cargo sets it for us; every directory in it is searched for every library.
-        command.env_remove("LD_LIBRARY_PATH");
+    pub(super) fn start(self) -> anyhow::Result<Machine> {
         let begun = Instant::now();
-        let child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
-        let mut machine = Machine { child, state: self.state, first_byte_after: Duration::ZERO };
-        if !self.console.wait()? {
+        let (mut machine, console) = self.spawn()?;
+        if !console.wait()? {
             bail!("no byte of the guest's: {}", machine.why_it_ended());
         }
         machine.first_byte_after = begun.elapsed();
         Ok(machine)
     }
+
+    /// Without waiting for anything.
+    pub(super) fn spawn(mut self) -> anyhow::Result<(Machine, Console)> {
+        let command = self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // Cargo sets it for us; every directory in it is searched for every library.
+        command.env_remove("LD_LIBRARY_PATH");
+        let child = command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+        Ok((Machine { child, state: self.state, first_byte_after: Duration::ZERO }, self.console))
+    }
 }
 
 /// The file that a monitor keeps its console in.
-struct Console {
+pub(super) struct Console {
     path: PathBuf,
     changes: OwnedFd,
 }
@@ -152,7 +184,7 @@ impl Console {
     }
 
     /// Waits until something is in it; whether there ever was is the result.
-    fn wait(&self) -> anyhow::Result<bool> {
+    pub(super) fn wait(&self) -> anyhow::Result<bool> {
         while fs::metadata(&self.path)?.len() == 0 {
             let mut ready = [PollFd::new(&self.changes, PollFlags::IN)];
             if poll(&mut ready, Some(&BYTE_DEADLINE)).context("cannot wait for the guest")? == 0 {
@@ -168,6 +200,31 @@ impl Console {
 impl Machine {
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Asks over the control socket, once that is there, and gives the reply.
+    ///
+    /// # Errors
+    /// It is not ours, does not answer, or answers with an error.
+    pub(super) fn ask(&self, request: &serde_json::Value) -> anyhow::Result<String> {
+        let socket = self.state.as_ref().context("only ours is asked")?.join("control.sock");
+        let begun = Instant::now();
+        let mut control = loop {
+            match UnixStream::connect(&socket) {
+                Ok(stream) => break BufReader::new(stream),
+                Err(error) if begun.elapsed() > CONTROL_DEADLINE => {
+                    return Err(error).context("no control socket");
+                }
+                Err(_not_yet) => std::thread::sleep(CONTROL_INTERVAL),
+            }
+        };
+        control.get_mut().write_all(format!("{request}\n").as_bytes())?;
+        let mut reply = String::new();
+        control.read_line(&mut reply)?;
+        if reply.is_empty() || reply.contains("\"reply\":\"error\"") {
+            bail!("{request} was answered with {reply:?}");
+        }
+        Ok(reply)
     }
 
     /// Its state directory, if it is ours.
@@ -217,15 +274,22 @@ fn qemu(kernel: &Path, words: &str, console: &Path) -> Command {
     command
 }
 
-fn write_configuration(directory: &Path, kernel: &Path, words: &str) -> anyhow::Result<()> {
+fn write_configuration(
+    directory: &Path,
+    kernel: &Path,
+    words: &str,
+    memory_mib: u32,
+    restore: Option<Restore<'_>>,
+) -> anyhow::Result<()> {
     let disk = directory.join("disk");
     File::create(&disk)?.set_len(DISK_BYTES)?;
     let extent = json!({ "path": disk, "offset_bytes": 0, "length_bytes": DISK_BYTES });
     let configuration = json!({
-        "id": "bench", "accelerator": "kvm", "vcpus": 1, "memory_mib": MEMORY_MIB,
+        "id": "bench", "accelerator": "kvm", "vcpus": 1, "memory_mib": memory_mib,
         "kernel": kernel, "initramfs": null, "command_line": words,
         "disks": [{ "capacity_bytes": DISK_BYTES, "access": "read_write", "extents": [extent] }],
         "guest_cid": 3, "console_limit_bytes": 1 << 20, "qemu": "",
+        "restore": restore.map(|from| json!({ "directory": from.snapshot, "paused": from.paused })),
     });
     fs::write(directory.join("machine.json"), configuration.to_string())?;
     Ok(())

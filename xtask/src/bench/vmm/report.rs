@@ -8,6 +8,7 @@ use super::block::{Cache, Reads};
 use super::cost::{Costs, SystemCalls};
 use super::end;
 use super::rate;
+use super::restore::Restored;
 use super::start::{self, Pair};
 use super::vsock;
 use crate::workspace::Workspace;
@@ -18,16 +19,18 @@ mod firecracker {
     pub(super) const KERNEL: &str = "16.8";
     pub(super) const SYSTEM_CALLS: &str = "212, without devices";
     pub(super) const PROPORTIONAL_MB: &str = "2.6";
+    pub(super) const RESTORE: &str = "6.5 at least, load and resume";
     pub(super) const PRIVATE_DIRTY_MB: &str = "0.33";
 }
 
 pub(super) fn write(workspace: &Workspace, measured: &Measured) -> anyhow::Result<()> {
-    let Measured { start, cost, rate, end, block, vsock } = measured;
+    let Measured { start, cost, rate, end, restore, block, vsock } = measured;
     let mut text = conditions(&format!("{} runs of each", start.runs));
     starts(&mut text, start);
     costs(&mut text, &cost.ours, cost.peer.as_ref());
     rates(&mut text, rate);
     ends(&mut text, end);
+    restores(&mut text, restore);
     reads(&mut text, block);
     streams(&mut text, vsock);
     Section::named("vmm").write(workspace, &text)
@@ -97,6 +100,25 @@ fn ends(text: &mut String, end: &end::Measured) {
         [("its reply", &end.reply), ("`exit.json`", &end.exit_file), ("the process is gone", &end.process)];
     for (name, figures) in rows {
         line(text, format_args!("| {name} | {} |", figures.summary_to(2)));
+    }
+}
+
+fn restores(text: &mut String, restored: &[Restored]) {
+    line(
+        text,
+        "\n| from a snapshot to the guest's first byte, ms | min / p50 / p90 | Firecracker, another run |",
+    );
+    line(text, "|---|---|---|");
+    for Restored { memory_mib, whole, resume } in restored {
+        let firecracker = firecracker::RESTORE;
+        line(text, format_args!("| {memory_mib} MiB, from spawning | {} | - |", whole.summary_to(2)));
+        let resume = resume.summary_to(2);
+        line(
+            text,
+            format_args!(
+                "| {memory_mib} MiB, loaded before: from the request to resume | {resume} | {firecracker} |"
+            ),
+        );
     }
 }
 

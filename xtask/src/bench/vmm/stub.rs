@@ -28,9 +28,21 @@ const SEGMENT_NOTE: u32 = 4;
 /// mov edx, 0x3f8; mov al, BYTE; out dx, al; cli; 1: hlt; jmp 1b.
 const PROGRAM: [u8; 12] = [0xba, 0xf8, 0x03, 0x00, 0x00, 0xb0, BYTE, 0xee, 0xfa, 0xf4, 0xeb, 0xfd];
 
+/// The same, for ever: mov edx, 0x3f8; mov al, BYTE; 1: out dx, al; jmp 1b.
+const TALKER: [u8; 12] = [0xba, 0xf8, 0x03, 0x00, 0x00, 0xb0, BYTE, 0xee, 0xeb, 0xfd, 0xf4, 0xf4];
+
 /// Writes the ELF file.
 pub(super) fn write(path: &Path) -> anyhow::Result<()> {
-    fs::write(path, elf()).with_context(|| format!("cannot write {}", path.display()))
+    write_elf(path, &PROGRAM)
+}
+
+/// Writes an ELF file whose program never stops writing the byte.
+pub(super) fn write_talker(path: &Path) -> anyhow::Result<()> {
+    write_elf(path, &TALKER)
+}
+
+fn write_elf(path: &Path, program: &[u8]) -> anyhow::Result<()> {
+    fs::write(path, elf(program)).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Writes a copy of the ELF file `kernel` that has the program at both entries.
@@ -90,13 +102,13 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
 }
 
 /// An ELF64 executable (System V ABI, chapter 4) of one segment, and a note inside it.
-fn elf() -> Vec<u8> {
+fn elf(program: &[u8]) -> Vec<u8> {
     let note = pvh_note();
     let mut file = header();
     file.extend(segment_header(SEGMENT_LOAD, 0, SEGMENT_BYTES));
     file.extend(segment_header(SEGMENT_NOTE, NOTE_OFFSET, note.len() as u64));
     file.resize(to_index(FILE_OFFSET), 0);
-    file.extend(PROGRAM);
+    file.extend(program);
     file.resize(to_index(FILE_OFFSET + NOTE_OFFSET), 0);
     file.extend(note);
     file.resize(to_index(FILE_OFFSET + SEGMENT_BYTES), 0);
@@ -152,7 +164,7 @@ mod tests {
 
     #[test]
     fn the_program_begins_where_both_entries_point() {
-        let file = elf();
+        let file = elf(&PROGRAM);
         assert_eq!(file.len(), 0x2000);
         assert_eq!(file[0x1000..][..PROGRAM.len()], PROGRAM);
         assert_eq!(entries(&file).unwrap(), [0x1000, 0x1000]);
@@ -162,6 +174,6 @@ mod tests {
     #[test]
     fn what_is_no_kernel_has_no_entries() {
         assert!(entries(b"#!/bin/sh").is_none());
-        assert!(entries(&elf()[..0x1000]).is_none());
+        assert!(entries(&elf(&PROGRAM)[..0x1000]).is_none());
     }
 }
