@@ -47,9 +47,14 @@ impl Interrupt {
         self.status.fetch_and(!reasons, Ordering::SeqCst);
     }
 
-    /// As it was in another life; the driver has not heard of it here.
+    /// Whether a status has no bits but those that there are.
+    pub(super) fn is_known(status: u32) -> bool {
+        status & !(USED_BUFFERS | CONFIGURATION_CHANGED) == 0
+    }
+
+    /// As it was in another life, and [known](Self::is_known); the driver has not heard of it here.
     pub(super) fn restore(&self, status: u32) {
-        self.status.store(status & (USED_BUFFERS | CONFIGURATION_CHANGED), Ordering::SeqCst);
+        self.status.store(status, Ordering::SeqCst);
     }
 
     /// Pulses the line if the driver has not acknowledged everything: the pulse may have been lost.

@@ -59,6 +59,8 @@ pub(crate) enum DeviceRestoreError {
     Queue { index: usize, problem: String },
     #[error("no driver reaches status {status:#x} with features {features:#x}")]
     Status { status: u32, features: u64 },
+    #[error("no device reaches interrupt status {0:#x}")]
+    Interrupt(u32),
     #[error(transparent)]
     Broken(#[from] Broken),
 }
@@ -113,6 +115,9 @@ impl MmioDevice {
     /// # Errors
     /// It was another device, or its state is one that no driver brings about.
     pub(crate) fn restore(&self, saved: &SavedDevice) -> Result<(), DeviceRestoreError> {
+        if !Interrupt::is_known(saved.interrupt_status) {
+            return Err(DeviceRestoreError::Interrupt(saved.interrupt_status));
+        }
         self.lock().restore(saved)?;
         self.interrupt.restore(saved.interrupt_status);
         Ok(())
