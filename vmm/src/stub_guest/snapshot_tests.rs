@@ -271,6 +271,33 @@ fn a_recorded_working_set_is_loaded_and_right() {
     go(&restored(&first));
 }
 
+/// From the opening of its files until the guest's first byte; prints what it measures.
+#[test]
+#[ignore = "a measurement: run it alone, on an idle host"]
+fn how_soon_a_restored_guest_speaks() {
+    needs_kvm!();
+    for memory_mib in [128, 1024] {
+        let directory = TempDir::new().unwrap();
+        let (path, kernel) = (directory.path().join("snapshot"), directory.path().join("kernel"));
+        std::fs::write(&kernel, elf::wrap(snapshot_program::letters())).unwrap();
+        let config = MachineConfig { memory_mib, ..config(kernel, 1) };
+        let stub = Stub::start(&config, Vec::new()).unwrap();
+        stub.prints("abc");
+        save(&stub, &path);
+        drop(stub);
+        let mut times: Vec<Duration> = Vec::new();
+        for _ in 0..20 {
+            let begun = Instant::now();
+            let stub = Stub::restore(&config, &path, Vec::new()).unwrap();
+            let printed = stub.printed.bytes.lock().unwrap();
+            drop(stub.printed.more.wait_while(printed, |bytes| bytes.is_empty()).unwrap());
+            times.push(begun.elapsed());
+        }
+        times.sort();
+        eprintln!("{memory_mib} MiB: min {:?}, p50 {:?}, max {:?}", times[0], times[10], times[19]);
+    }
+}
+
 /// Prints what it measures; nothing here can fail for slowness.
 #[test]
 #[ignore = "a measurement: run it alone, on an idle host"]
