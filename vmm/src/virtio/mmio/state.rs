@@ -217,3 +217,85 @@ impl Transport {
         saved.status & !KNOWN_STATUS == 0 && in_order && agreed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use vm_memory::GuestAddress;
+    use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+    use super::*;
+    use crate::event_loop::EventLoop;
+    use crate::memory::GuestMemoryMmap;
+    use crate::virtio::Rng;
+    use crate::virtio::mmio::Connections;
+
+    /// An entropy device, which has one queue of 64, and its interrupt line.
+    fn device() -> (MmioDevice, EventFd) {
+        let line = EventFd::new(EFD_NONBLOCK).unwrap();
+        let connections = Connections {
+            memory: GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)]).unwrap(),
+            interrupt: line.try_clone().unwrap(),
+            host_watch: EventLoop::new().unwrap().next_host_watch(),
+            on_broken: Box::new(|_, broken| panic!("{broken}")),
+        };
+        (MmioDevice::new(Box::new(Rng), connections).unwrap(), line)
+    }
+
+    /// As an honest driver leaves it: ready, with an interrupt that it has not acknowledged.
+    fn ready() -> SavedDevice {
+        let queue = SavedQueue {
+            size: 64,
+            is_ready: true,
+            next_available: 7,
+            next_used: 7,
+            descriptors: 0x1000,
+            available_ring: 0x2000,
+            used_ring: 0x3000,
+        };
+        SavedDevice {
+            device: DeviceState::Rng,
+            status: status::ACKNOWLEDGE | status::DRIVER | status::FEATURES_OK | status::DRIVER_OK,
+            interrupt_status: 1,
+            config_generation: 3,
+            device_features_select: 1,
+            driver_features_select: 1,
+            driver_features: 1 << 32 | 1 << VIRTIO_RING_F_EVENT_IDX,
+            queue_select: 0,
+            queues: vec![queue],
+        }
+    }
+
+    #[test]
+    fn a_device_becomes_what_was_saved_and_its_line_is_pulsed_again() {
+        let (device, line) = device();
+        device.restore(&ready()).unwrap();
+        assert_eq!(device.hold().save().unwrap(), ready());
+        assert!(line.read().is_err(), "not before the machine's interrupt chips are there");
+        device.resume();
+        assert!(line.read().is_ok());
+    }
+
+    #[test]
+    fn what_no_driver_brings_about_is_refused_and_changes_nothing() {
+        type Change = fn(&mut SavedDevice);
+        let changes: [(&str, Change); 9] = [
+            ("an unknown status", |saved| saved.status |= 1 << 30),
+            ("ready before features", |saved| saved.status &= !status::FEATURES_OK),
+            ("a feature that was not offered", |saved| saved.driver_features |= 1 << 50),
+            ("a legacy driver", |saved| saved.driver_features = 0),
+            ("another device", |saved| saved.device = DeviceState::Console),
+            ("another number of queues", |saved| saved.queues.clear()),
+            ("a queue that is too long", |saved| saved.queues[0].size = 128),
+            ("a queue outside memory", |saved| saved.queues[0].used_ring = 1 << 20),
+            ("a queue at the end of addresses", |saved| saved.queues[0].descriptors = u64::MAX - 15),
+        ];
+        let (device, _line) = device();
+        let untouched = device.hold().save().unwrap();
+        for (what, change) in changes {
+            let mut saved = ready();
+            change(&mut saved);
+            assert!(device.restore(&saved).is_err(), "{what}");
+            assert_eq!(device.hold().save().unwrap(), untouched, "{what}");
+        }
+    }
+}
