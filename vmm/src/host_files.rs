@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -77,11 +78,28 @@ impl HostFiles {
         if let Some(descriptor) = self.descriptor(path)? {
             return Ok(descriptor.into());
         }
+        self.check_is_the_hosts()?;
+        OpenOptions::new().read(true).write(access == Access::ReadWrite).open(path)
+    }
+
+    /// Connects to a socket, or takes the connection that was made for us.
+    ///
+    /// # Errors
+    /// Nobody listens there; in the jail, nobody handed it over.
+    pub(crate) fn connect(&self, path: &Path) -> io::Result<UnixStream> {
+        if let Some(connected) = self.descriptor(path)? {
+            return Ok(connected.into());
+        }
+        self.check_is_the_hosts()?;
+        UnixStream::connect(path)
+    }
+
+    fn check_is_the_hosts(&self) -> io::Result<()> {
         if self.handed().is_some() {
             let message = "it was not handed over, and a machine in the jail opens no files";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
         }
-        OpenOptions::new().read(true).write(access == Access::ReadWrite).open(path)
+        Ok(())
     }
 
     /// Lets go of all that was handed over so far: what is in use has a descriptor of its own.
@@ -107,6 +125,23 @@ mod tests {
         files.restrict_to([]);
         let refusal = files.open(file.path(), Access::Read).unwrap_err();
         assert!(refusal.to_string().contains("not handed over"), "{refusal}");
+    }
+
+    #[test]
+    fn connections_are_made_or_handed_over_like_files() {
+        let files = HostFiles::by_path();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        files.connect(&path).unwrap();
+        listener.accept().unwrap();
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        files.restrict_to([("/server".into(), ours.into())]);
+        assert!(files.connect(&path).unwrap_err().to_string().contains("not handed over"));
+        std::io::Write::write_all(&mut theirs, b"text").unwrap();
+        let mut text = [0; 4];
+        files.connect(Path::new("/server")).unwrap().read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"text");
     }
 
     #[test]

@@ -68,10 +68,7 @@ impl Server {
     /// # Errors
     /// Nobody listens there.
     pub(super) fn connect(socket: &Path) -> io::Result<Self> {
-        let stream = match HOST_FILES.descriptor(socket)? {
-            Some(connected) => UnixStream::from(connected),
-            None => UnixStream::connect(socket)?,
-        };
+        let stream = HOST_FILES.connect(socket)?;
         Self::over(stream)
     }
 

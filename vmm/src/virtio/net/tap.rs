@@ -85,8 +85,8 @@ impl AsFd for Tap {
 
 fn open_attached(name: &str) -> Result<File, TapError> {
     let failed = |step| move |source| TapError::Call { name: name.to_owned(), step, source };
-    check_exists(name)?;
     let file = HOST_FILES.open(Path::new(DEVICE), Access::ReadWrite).map_err(failed("open /dev/net/tun"))?;
+    check_exists(name)?;
     attach(&file, name).map_err(|source| match source.raw_os_error() {
         Some(libc::EBUSY) => TapError::Busy(name.to_owned()),
         _ => failed("attach to it as a TAP interface")(source),
