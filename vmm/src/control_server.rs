@@ -35,6 +35,8 @@ pub(crate) struct Controlled {
     exits: Mutex<Sender<MachineExit>>,
     started: OnceLock<Started>,
     paused: Mutex<bool>,
+    /// Held by who pauses, resumes or saves: one at a time. Saving takes as long as a disk does.
+    turn: Mutex<()>,
 }
 
 struct Started {
@@ -45,8 +47,8 @@ struct Started {
 impl Controlled {
     /// `begun` is when the process started; a request to shut down is sent to `exits`.
     pub(crate) fn new(begun: Instant, devices: DeviceHandles, exits: Sender<MachineExit>) -> Self {
-        let (started, paused) = (OnceLock::new(), Mutex::new(false));
-        Self { begun, devices, exits: Mutex::new(exits), started, paused }
+        let (started, paused, turn) = (OnceLock::new(), Mutex::new(false), Mutex::new(()));
+        Self { begun, devices, exits: Mutex::new(exits), started, paused, turn }
     }
 
     /// The machine runs from now on, or stands at its first instruction.
@@ -97,10 +99,10 @@ impl Controlled {
         let Some(Started { machine, .. }) = self.started.get() else {
             return error("the machine has not started yet");
         };
-        let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let reply = done(if pause { machine.pause() } else { machine.resume() });
         if reply == Reply::Done {
-            *paused = pause;
+            *self.paused.lock().unwrap_or_else(PoisonError::into_inner) = pause;
         }
         reply
     }
@@ -110,9 +112,9 @@ impl Controlled {
             return error("the machine has not started yet");
         };
         let tracking = if track_changes { Tracking::On } else { Tracking::Off };
-        // Nobody pauses or resumes meanwhile.
-        let paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
-        machine.save(directory, tracking, *paused).map_or_else(error_with_sources, Reply::SnapshotSaved)
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let was_paused = *self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+        machine.save(directory, tracking, was_paused).map_or_else(error_with_sources, Reply::SnapshotSaved)
     }
 
     fn record_working_set(&self) -> Reply {
