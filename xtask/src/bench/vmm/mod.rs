@@ -1,10 +1,11 @@
 //! `bench vmm`: what one machine costs on `/dev/kvm`, beside QEMU's microvm and fio in the same run.
 //!
-//! Starting machines is measured from outside, with the release program: [`start`], [`cost`], [`rate`], [`end`],
+//! Starting machines is measured from outside, with the release program: [`start`], [`agent`], [`cost`], [`rate`], [`end`],
 //! [`restore`]. The
 //! devices [`block`] and [`vsock`] are measured through their own queues, by synthetic [`drivers`] inside the
 //! monitor's crate.
 
+mod agent;
 mod block;
 mod cost;
 mod drivers;
@@ -28,6 +29,7 @@ use self::monitor::Host;
 /// Everything that was measured, in the order of the page.
 struct Measured {
     start: start::Measured,
+    boot: Option<agent::Boot>,
     cost: cost::Measured,
     rate: rate::Measured,
     end: end::Measured,
@@ -54,12 +56,22 @@ pub(super) fn run(workspace: &Workspace, runs: u32) -> anyhow::Result<()> {
     if let (Some(kernel), Some(path)) = (&kernel, &large_stub) {
         stub::write_into(kernel, path)?;
     }
+    let initramfs = kernel.as_ref().map(|_| crate::agent::ensure(workspace)).transpose()?;
     progress::heading("berth-vmm, in release mode");
     let monitor = build::monitor(workspace)?;
-    let host = Host { monitor, directory: directory.path().to_path_buf(), stub, kernel, large_stub, talker };
+    let host = Host {
+        monitor,
+        directory: directory.path().to_path_buf(),
+        stub,
+        kernel,
+        large_stub,
+        initramfs,
+        talker,
+    };
     let drivers = Drivers::build(workspace)?;
     let measured = Measured {
         start: start::measure(&host, runs)?,
+        boot: agent::measure(&host)?,
         cost: cost::measure(&host)?,
         rate: rate::measure(&host)?,
         end: end::measure(&host, runs)?,

@@ -36,6 +36,8 @@ pub(super) struct Host {
     /// The product's kernel, if it was built, and the same file with the stub at its entries.
     pub(super) kernel: Option<PathBuf>,
     pub(super) large_stub: Option<PathBuf>,
+    /// With the agent, to go with the kernel.
+    pub(super) initramfs: Option<PathBuf>,
     /// A stub that never stops writing.
     pub(super) talker: PathBuf,
 }
@@ -100,7 +102,8 @@ impl Host {
         let mut command = Command::new(&self.monitor);
         match side {
             Side::Ours => {
-                write_configuration(&directory, kernel, words, MEMORY_MIB, None)?;
+                let guest = Loaded { kernel, initramfs: None, words };
+                write_configuration(&directory, &guest, MEMORY_MIB, None)?;
                 command.arg("--state-dir").arg(&directory);
             }
             Side::Peer => command = qemu(kernel, words, &console.path),
@@ -117,10 +120,25 @@ impl Host {
     ) -> anyhow::Result<Prepared> {
         let directory = self.new_directory()?;
         let console = Console::watch(directory.join("console.log"))?;
-        write_configuration(&directory, &self.talker, "", memory_mib, restore)?;
+        let guest = Loaded { kernel: &self.talker, initramfs: None, words: "" };
+        write_configuration(&directory, &guest, memory_mib, restore)?;
         let mut command = Command::new(&self.monitor);
         command.arg("--state-dir").arg(&directory);
         Ok(Prepared { command, console, state: Some(directory) })
+    }
+
+    /// A machine of ours with the product's kernel and agent, and its state directory; `None` without a kernel.
+    pub(super) fn prepare_agent(&self, memory_mib: u32) -> anyhow::Result<Option<(Prepared, PathBuf)>> {
+        let Some((kernel, initramfs)) = self.kernel.as_deref().zip(self.initramfs.as_deref()) else {
+            return Ok(None);
+        };
+        let directory = self.new_directory()?;
+        let console = Console::watch(directory.join("console.log"))?;
+        let guest = Loaded { kernel, initramfs: Some(initramfs), words: "" };
+        write_configuration(&directory, &guest, memory_mib, None)?;
+        let mut command = Command::new(&self.monitor);
+        command.arg("--state-dir").arg(&directory);
+        Ok(Some((Prepared { command, console, state: Some(directory.clone()) }, directory)))
     }
 
     fn new_directory(&self) -> anyhow::Result<PathBuf> {
@@ -274,10 +292,16 @@ fn qemu(kernel: &Path, words: &str, console: &Path) -> Command {
     command
 }
 
+/// What is put into a machine's memory.
+struct Loaded<'a> {
+    kernel: &'a Path,
+    initramfs: Option<&'a Path>,
+    words: &'a str,
+}
+
 fn write_configuration(
     directory: &Path,
-    kernel: &Path,
-    words: &str,
+    guest: &Loaded<'_>,
     memory_mib: u32,
     restore: Option<Restore<'_>>,
 ) -> anyhow::Result<()> {
@@ -286,7 +310,7 @@ fn write_configuration(
     let extent = json!({ "path": disk, "offset_bytes": 0, "length_bytes": DISK_BYTES });
     let configuration = json!({
         "id": "bench", "accelerator": "kvm", "vcpus": 1, "memory_mib": memory_mib,
-        "kernel": kernel, "initramfs": null, "command_line": words,
+        "kernel": guest.kernel, "initramfs": guest.initramfs, "command_line": guest.words,
         "disks": [{ "capacity_bytes": DISK_BYTES, "access": "read_write", "extents": [extent] }],
         "guest_cid": 3, "console_limit_bytes": 1 << 20, "qemu": "",
         "restore": restore.map(|from| json!({ "directory": from.snapshot, "paused": from.paused })),

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::super::report::{Section, as_mib_from_kib, conditions};
 use super::Measured;
+use super::agent::{self, Boot};
 use super::block::{Cache, Reads};
 use super::cost::{Costs, SystemCalls};
 use super::end;
@@ -24,9 +25,12 @@ mod firecracker {
 }
 
 pub(super) fn write(workspace: &Workspace, measured: &Measured) -> anyhow::Result<()> {
-    let Measured { start, cost, rate, end, restore, block, vsock } = measured;
+    let Measured { start, boot, cost, rate, end, restore, block, vsock } = measured;
     let mut text = conditions(&format!("{} runs of each", start.runs));
     starts(&mut text, start);
+    if let Some(boot) = boot {
+        whole_boot(&mut text, boot);
+    }
     costs(&mut text, &cost.ours, cost.peer.as_ref());
     rates(&mut text, rate);
     ends(&mut text, end);
@@ -53,6 +57,22 @@ fn starts(text: &mut String, start: &start::Measured) {
     row("a stub of 12 bytes, 256 MiB", &start.stub, firecracker::STUB);
     row("the stub inside the product's kernel: loaded, not executed", &start.large_stub, firecracker::KERNEL);
     row("the product's kernel, first byte of its early console", &start.kernel, "-");
+}
+
+fn whole_boot(text: &mut String, boot: &Boot) {
+    let memory_mib = agent::MEMORY_MIB;
+    let seconds = boot.duration.as_secs_f64();
+    let counted = match boot.emulated_instructions {
+        Some(count) => format!("KVM itself executed {}.{} million", count / 1_000_000, count / 100_000 % 10),
+        None => "this KVM does not count the".to_owned(),
+    };
+    line(
+        text,
+        format_args!(
+            "\nThe product's kernel and agent, {memory_mib} MiB, one processor, from spawning until the agent serves, one \
+             run: {seconds:.2} s; {counted} guest instructions."
+        ),
+    );
 }
 
 fn ratio(pair: &Pair) -> String {
