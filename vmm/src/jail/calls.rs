@@ -241,8 +241,12 @@ const DEVICES: &[Call] = &[
 ];
 
 /// Who waits for which page, and putting it there (linux/userfaultfd.h).
-const MEMORY: &[Call] =
-    &[call_if(libc::SYS_ioctl, 1, 0xff00, USER_FAULT_REQUESTS), call(libc::SYS_lseek), call(libc::SYS_poll)];
+const MEMORY: &[Call] = &[
+    call_if(libc::SYS_ioctl, 1, 0xff00, USER_FAULT_REQUESTS),
+    call(libc::SYS_lseek),
+    call(libc::SYS_poll),
+    call(libc::SYS_ppoll),
+];
 
 /// A driver's start and end: descriptors come to event loops and leave them, cards and shares learn what was negotiated.
 const VCPU: &[Call] = &[
