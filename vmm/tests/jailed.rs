@@ -63,7 +63,7 @@ fn possible(test: &str) -> bool {
     let kvm = OpenOptions::new().read(true).write(true).open("/dev/kvm");
     let reason = match kvm {
         Err(error) => format!("/dev/kvm: {error}"),
-        Ok(_) if !rustix::process::geteuid().is_root() => "giving users away takes root".to_owned(),
+        Ok(_) if !may_give_users() => "giving users and namespaces away takes root's rights".to_owned(),
         Ok(_) => {
             eprintln!("accelerator: kvm, for bare guests");
             return true;
@@ -71,6 +71,12 @@ fn possible(test: &str) -> bool {
     };
     eprintln!("skipped: {test}: {reason}");
     false
+}
+
+fn may_give_users() -> bool {
+    use rustix::thread::CapabilitySet;
+    let needed = CapabilitySet::SYS_ADMIN | CapabilitySet::SETUID | CapabilitySet::SETGID;
+    rustix::thread::capabilities(None).is_ok_and(|own| own.effective.contains(needed))
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {

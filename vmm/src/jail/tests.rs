@@ -159,9 +159,9 @@ struct Outside {
 impl Outside {
     /// `None`, and says so, where these tests cannot prove anything.
     fn new() -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
+        if !has_rights_to_give_up() {
             let thread = std::thread::current();
-            eprintln!("skipped: {}: giving up what root has takes root", thread.name().unwrap_or("a test"));
+            eprintln!("skipped: {}: giving up root's rights takes them", thread.name().unwrap_or("a test"));
             return None;
         }
         let directory = tempfile::tempdir().unwrap();
@@ -206,6 +206,14 @@ impl Outside {
     }
 }
 
+/// A root who is one by name only has few, and most attempts would fail anyway.
+fn has_rights_to_give_up() -> bool {
+    use rustix::thread::CapabilitySet;
+    let needed =
+        CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_PTRACE | CapabilitySet::SETUID | CapabilitySet::SETGID;
+    rustix::thread::capabilities(None).is_ok_and(|own| own.effective.contains(needed))
+}
+
 fn names() -> Vec<&'static str> {
     ATTEMPTS.iter().map(|(name, _)| *name).collect()
 }
@@ -213,7 +221,9 @@ fn names() -> Vec<&'static str> {
 #[test]
 fn without_a_jail_everything_that_is_tried_here_works() {
     let Some(outside) = Outside::new() else { return };
-    for attempt in names() {
+    // Hosts may forbid rings to everybody.
+    let possible = |attempt: &&str| *attempt != "make a ring" || io_uring::IoUring::new(1).is_ok();
+    for attempt in names().into_iter().filter(possible) {
         assert_eq!(outside.send_to(Wall::Nothing, attempt).code(), Some(SUCCEEDED), "{attempt}");
     }
 }
