@@ -48,8 +48,9 @@ async fn run(settings: Settings, accelerator: Choice) -> anyhow::Result<()> {
     let engine = open_engine(&settings, accelerator).await?;
     let listeners = Listeners::bind(&settings.hosts).await?;
     announce(&settings, accelerator, &engine.info());
-    let daemon = Daemon::new(engine, settings, accelerator);
+    let daemon = Daemon::new(engine.clone(), settings, accelerator);
     listeners.serve(Api::new(Arc::new(daemon)), stop).await;
+    engine.finish_removals().await;
     tracing::info!("stopped; containers go on running");
     drop(roots);
     Ok(())

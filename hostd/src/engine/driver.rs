@@ -220,11 +220,10 @@ impl Driver {
             self.commit(removing).await;
         }
         self.publish(ContainerState::Removing);
-        self.finish_teardown().await;
-        self.shared.delete_remains(&id).await?;
         self.shared.records.delete(&id).await?;
         self.shared.forget(&id);
         self.container.hub.finish();
+        self.shared.delete_remains_later(id, self.teardown.take());
         self.status.send_modify(|status| status.removed = true);
         Ok(())
     }

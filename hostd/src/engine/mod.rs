@@ -35,6 +35,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio_util::task::TaskTracker;
 
 pub use attach::{AttachOptions, Logs};
 pub use container::{Outcome, Started};
@@ -103,6 +104,8 @@ struct Shared {
     /// Read while a container is made of an image, written while one is removed.
     image_removal: Arc<tokio::sync::RwLock<()>>,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
+    /// What removed containers left is deleted by these, after the removal's reply.
+    removals: TaskTracker,
 }
 
 impl Engine {
@@ -161,6 +164,7 @@ impl Shared {
             containers: RwLock::default(),
             image_removal: Arc::default(),
             execs: Mutex::default(),
+            removals: TaskTracker::new(),
             settings,
         })
     }

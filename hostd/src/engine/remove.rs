@@ -2,6 +2,10 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::container::{Command, Container};
 use super::error::EngineError;
@@ -9,6 +13,9 @@ use super::identity::ContainerId;
 use super::state::ContainerState;
 use super::stop::end_by_force;
 use super::{Engine, Shared};
+
+/// How long a daemon that stops waits for what it is still deleting; the next one deletes the rest.
+const LAST_REMOVALS_DEADLINE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RemoveOptions {
@@ -25,6 +32,14 @@ impl Engine {
         let container = self.find(name)?;
         let removing = tokio::spawn(async move { remove(&container, how).await });
         removing.await.map_err(|error| EngineError::internal("cannot remove container", &error))?
+    }
+
+    /// To be called when nobody asks for anything any more: completes when removed containers have left nothing.
+    pub async fn finish_removals(&self) {
+        self.shared.removals.close();
+        if timeout(LAST_REMOVALS_DEADLINE, self.shared.removals.wait()).await.is_err() {
+            tracing::warn!("not all that removed containers left is deleted; the next start does the rest");
+        }
     }
 }
 
@@ -54,6 +69,21 @@ async fn remove(container: &Arc<Container>, how: RemoveOptions) -> Result<(), En
 }
 
 impl Shared {
+    /// Deletes what a container that no record names any more has left, once its machine has ended. Nobody waits for
+    /// it: should the daemon die before, the next one finds what no record names.
+    pub(super) fn delete_remains_later(self: &Arc<Self>, id: ContainerId, teardown: Option<JoinHandle<()>>) {
+        let shared = Arc::clone(self);
+        self.removals.spawn(async move {
+            if let Some(teardown) = teardown {
+                // If it panicked, clearing the machine's directory does the rest.
+                let _panicked = teardown.await;
+            }
+            if let Err(error) = shared.delete_remains(&id).await {
+                tracing::warn!(container = %id, error = error.message, "cannot delete what a container left");
+            }
+        });
+    }
+
     /// Deletes what a container that does not run has on disk; may be repeated.
     pub(super) async fn delete_remains(self: &Arc<Self>, id: &ContainerId) -> Result<(), EngineError> {
         self.clear_machine(id).await;
