@@ -73,9 +73,16 @@ pub struct MachineConfig {
     /// are this machine's own. Only [`Accelerator::Kvm`] can.
     #[serde(default)]
     pub restore: Option<RestoreConfig>,
+    /// What [`crate::host_cpuid`] gave on this host since it booted. Empty: KVM is asked again, which takes as long as
+    /// half of a restore.
+    #[serde(default)]
+    pub host_cpuid: Vec<CpuidLeaf>,
     /// `qemu-system-x86_64`, looked up in PATH if not absolute. Only [`Accelerator::Tcg`] uses it.
     pub qemu: PathBuf,
 }
+
+/// What a guest may be told by one leaf of CPUID: the leaf, its index, KVM's flags, EAX, EBX, ECX and EDX.
+pub type CpuidLeaf = [u32; 7];
 
 /// Where a machine goes on from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,6 +178,8 @@ pub const MAX_TAP_NAME_BYTES: usize = 15;
 /// What IPv4 takes for granted (virtio 1.2, section 5.1.4.1).
 pub const MIN_MTU_BYTES: u16 = 68;
 pub const MAX_COMMAND_LINE_BYTES: usize = 896;
+/// What KVM takes, less the leaves of a processor's own place.
+pub const MAX_CPUID_LEAVES: usize = 78;
 
 #[derive(Debug, thiserror::Error)]
 #[error("machine configuration: {field}: {problem}")]
@@ -191,6 +200,8 @@ impl MachineConfig {
         let memory = MIN_MEMORY_MIB..=MAX_MEMORY_MIB;
         let possible = format!("{MIN_MEMORY_MIB} to {MAX_MEMORY_MIB} are possible");
         check(memory.contains(&self.memory_mib), "memory_mib", possible)?;
+        let leaves = self.host_cpuid.len() <= MAX_CPUID_LEAVES;
+        check(leaves, "host_cpuid", format!("at most {MAX_CPUID_LEAVES}"))?;
         check(self.guest_cid > 2, "guest_cid", "0 to 2 are reserved")?;
         check(self.disks.len() <= MAX_DISKS, "disks", format!("at most {MAX_DISKS}"))?;
         let is_short = self.command_line.len() <= MAX_COMMAND_LINE_BYTES;

@@ -288,6 +288,7 @@ mod tests {
             shares: vec![],
             guest_cid: 3,
             console_limit_bytes: 1024,
+            host_cpuid: vec![],
             restore: None,
             qemu: "qemu".into(),
         };

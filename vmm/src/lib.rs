@@ -41,4 +41,4 @@ mod tcg;
 mod vcpu;
 mod virtio;
 
-pub use process::run;
+pub use process::{host_cpuid, run};

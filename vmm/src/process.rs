@@ -15,7 +15,8 @@ use std::time::Instant;
 use anyhow::Context;
 use nix::sys::signal::{SigSet, Signal};
 
-use crate::config::{Accelerator, MachineConfig, files};
+use crate::boot::cpuid;
+use crate::config::{Accelerator, CpuidLeaf, MachineConfig, files};
 use crate::control::MachineExit;
 use crate::control_server::{self, Controlled};
 use crate::device_set;
@@ -23,9 +24,18 @@ use crate::handover::{self, Handover};
 use crate::heap;
 use crate::host_files::HOST_FILES;
 use crate::jail::{self, ThreadKind};
+use crate::kvm;
 use crate::machine::Machine;
 use crate::machine_thread;
 use crate::state_dir::StateDir;
+
+/// What KVM on this host offers a guest of its processors, for [`MachineConfig::host_cpuid`].
+///
+/// # Errors
+/// There is no KVM here, or it does not say.
+pub fn host_cpuid() -> anyhow::Result<Vec<CpuidLeaf>> {
+    Ok(cpuid::to_leaves(&kvm::Host::open()?.supported_cpuid()?))
+}
 
 /// Runs the machine described in `state_dir` until it ends; how it ended is in the exit file then, too. With `jailed`,
 /// standard input is a [`handover`].

@@ -225,6 +225,7 @@ fn config(directory: &Path) -> MachineConfig {
         shares: vec![],
         guest_cid: 3,
         console_limit_bytes: 64 << 10,
+        host_cpuid: vec![],
         restore: None,
         qemu: PathBuf::new(),
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use berth_vmm::config::{Accelerator, MachineConfig, RestoreConfig, files};
+use berth_vmm::config::{Accelerator, CpuidLeaf, MachineConfig, RestoreConfig, files};
 use berth_vmm::control::{MachineExit, Reply, Request, RunState};
 use tempfile::TempDir;
 
@@ -79,14 +79,15 @@ struct Machine {
 
 impl Machine {
     fn boot() -> Self {
-        Self::start(Accelerator::Kvm, None)
+        Self::start(Accelerator::Kvm, None, vec![])
     }
 
     fn restore(snapshot: &Path, paused: bool) -> Self {
-        Self::start(Accelerator::Kvm, Some(RestoreConfig { directory: snapshot.to_owned(), paused }))
+        let restore = RestoreConfig { directory: snapshot.to_owned(), paused };
+        Self::start(Accelerator::Kvm, Some(restore), vec![])
     }
 
-    fn start(accelerator: Accelerator, restore: Option<RestoreConfig>) -> Self {
+    fn start(accelerator: Accelerator, restore: Option<RestoreConfig>, host_cpuid: Vec<CpuidLeaf>) -> Self {
         let directory = TempDir::new().unwrap();
         let path = |name| directory.path().join(name);
         std::fs::write(path("kernel"), kernel()).unwrap();
@@ -104,6 +105,7 @@ impl Machine {
             shares: vec![],
             guest_cid: 3,
             console_limit_bytes: 1 << 20,
+            host_cpuid,
             restore,
             qemu: "qemu-system-x86_64".into(),
         };
@@ -224,12 +226,34 @@ fn what_is_no_whole_snapshot_is_refused_by_name() {
 }
 
 #[test]
+fn what_kvm_offers_is_taken_from_the_configuration_where_it_says() {
+    if !has_kvm("what_kvm_offers_is_taken_from_the_configuration_where_it_says") {
+        return;
+    }
+    let asked = Command::new(env!("CARGO_BIN_EXE_berth-vmm")).arg("--host-cpuid").output().unwrap();
+    let leaves: Vec<CpuidLeaf> = serde_json::from_slice(&asked.stdout).unwrap();
+    let outer = TempDir::new().unwrap();
+    let restore = RestoreConfig { directory: snapshot(&outer), paused: false };
+    let start = |leaves| Machine::start(Accelerator::Kvm, Some(restore.clone()), leaves);
+    assert!(!start(leaves.clone()).letters().is_empty());
+    // A host whose processors have no time stamp counter would not do for this snapshot.
+    const FEATURES: u32 = 1;
+    const EDX_TIME_STAMP_COUNTER: u32 = 1 << 4;
+    let without = |mut leaf: CpuidLeaf| {
+        leaf[6] &= if leaf[0] == FEATURES { !EDX_TIME_STAMP_COUNTER } else { u32::MAX };
+        leaf
+    };
+    let message = start(leaves.into_iter().map(without).collect()).failure();
+    assert!(message.contains("CPUID leaf 0x1"), "{message}");
+}
+
+#[test]
 fn tcg_says_that_it_has_no_snapshots() {
     let outer = TempDir::new().unwrap();
     for name in ["snapshot", "memory"] {
         std::fs::write(outer.path().join(name), "").unwrap();
     }
     let restore = RestoreConfig { directory: outer.path().to_owned(), paused: false };
-    let message = Machine::start(Accelerator::Tcg, Some(restore)).failure();
+    let message = Machine::start(Accelerator::Tcg, Some(restore), vec![]).failure();
     assert!(message.contains("snapshots under --accelerator kvm only"), "{message}");
 }

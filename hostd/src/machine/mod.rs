@@ -12,11 +12,14 @@ mod ready;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
 use berth_protocol::agent::Ready;
-use berth_vmm::config::{Accelerator, BalloonConfig, DiskAccess, DiskConfig, Extent, MachineConfig, files};
+use berth_vmm::config::{
+    Accelerator, BalloonConfig, CpuidLeaf, DiskAccess, DiskConfig, Extent, MachineConfig, files,
+};
 use berth_vmm::control::{MachineExit, Reply, Request};
 use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -101,6 +104,8 @@ pub(crate) struct Machines {
     root: PathBuf,
     settings: MachineSettings,
     jails: Arc<Jails>,
+    /// What KVM says of the host's processors, which it takes too long over to be asked at each start.
+    host_cpuid: Vec<CpuidLeaf>,
 }
 
 impl Machines {
@@ -115,7 +120,11 @@ impl Machines {
             |source| MachineError::Io { id: String::new(), step: "make the machines' directory", source };
         std::fs::create_dir_all(&root).map_err(error)?;
         let jails = Arc::new(Jails::open(settings.jail, settings.accelerator, &root));
-        Ok(Self { root, settings, jails })
+        let host_cpuid = match settings.accelerator {
+            Accelerator::Kvm => host_cpuid(&settings.vmm),
+            Accelerator::Tcg => vec![],
+        };
+        Ok(Self { root, settings, jails, host_cpuid })
     }
 
     pub(crate) fn jails(&self) -> &Jails {
@@ -208,6 +217,7 @@ impl Machines {
             guest_cid: GUEST_CID,
             console_limit_bytes: CONSOLE_LIMIT_BYTES,
             restore: None,
+            host_cpuid: self.host_cpuid.clone(),
             qemu: self.settings.qemu.clone(),
         }
     }
@@ -257,6 +267,16 @@ impl Machines {
     pub(crate) fn post_mortem(&self, id: &str) -> String {
         process::end_reason(&self.directory(id), None)
     }
+}
+
+/// What `berth-vmm` hears from KVM. Blocks. Without it each machine asks for itself.
+fn host_cpuid(vmm: &Path) -> Vec<CpuidLeaf> {
+    let asked = std::process::Command::new(vmm).arg("--host-cpuid").stdin(Stdio::null()).output();
+    let leaves = asked.and_then(|output| Ok(serde_json::from_slice(&output.stdout)?));
+    leaves.unwrap_or_else(|error| {
+        tracing::warn!(vmm = %vmm.display(), %error, "does not say what KVM offers; machines start more slowly");
+        vec![]
+    })
 }
 
 /// A machine whose guest boots.

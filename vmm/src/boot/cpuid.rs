@@ -6,6 +6,9 @@
 use std::arch::x86_64::__cpuid;
 
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2};
+
+use crate::config::{CpuidLeaf, MAX_CPUID_LEAVES};
+use crate::kvm::{Host, KvmError};
 use serde::{Deserialize, Serialize};
 
 /// Leaves (Intel SDM 2A, CPUID; AMD APM 3, appendix E; KVM's cpuid.rst).
@@ -52,6 +55,32 @@ impl Virtualization {
 pub(crate) struct HostTraits {
     pub(crate) has_tsc_deadline_timer: bool,
     pub(crate) virtualization: Virtualization,
+}
+
+/// What KVM offers on this host: as it was handed on, or asked for.
+pub(crate) fn supported(host: &Host, known: &[CpuidLeaf]) -> Result<CpuId, KvmError> {
+    if known.is_empty() { host.supported_cpuid() } else { Ok(from_leaves(known)) }
+}
+
+fn from_leaves(leaves: &[CpuidLeaf]) -> CpuId {
+    let entry = |&[function, index, flags, eax, ebx, ecx, edx]: &CpuidLeaf| kvm_cpuid_entry2 {
+        function,
+        index,
+        flags,
+        eax,
+        ebx,
+        ecx,
+        edx,
+        ..Default::default()
+    };
+    let entries: Vec<kvm_cpuid_entry2> = leaves.iter().take(MAX_CPUID_LEAVES).map(entry).collect();
+    CpuId::from_entries(&entries).expect("as many as a list may have")
+}
+
+/// To be handed on to later machines of this host.
+pub(crate) fn to_leaves(cpuid: &CpuId) -> Vec<CpuidLeaf> {
+    let leaf = |e: &kvm_cpuid_entry2| [e.function, e.index, e.flags, e.eax, e.ebx, e.ecx, e.edx];
+    cpuid.as_slice().iter().map(leaf).collect()
 }
 
 /// The CPUID of processor `id` of `vcpus`, made from what KVM supports. All processors are cores of one socket.
@@ -131,7 +160,7 @@ mod tests {
     const SOFTWARE: HostTraits =
         HostTraits { has_tsc_deadline_timer: true, virtualization: Virtualization::Software };
 
-    fn supported() -> CpuId {
+    fn offered() -> CpuId {
         let leaf = |function, eax| kvm_cpuid_entry2 { function, eax, ..Default::default() };
         let leaves = [
             leaf(0, 0x20),
@@ -148,8 +177,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_handed_on_is_what_kvm_said() {
+        let leaves = to_leaves(&offered());
+        assert_eq!(leaves.len(), 5);
+        assert_eq!(from_leaves(&leaves).as_slice(), offered().as_slice());
+        assert_eq!(from_leaves(&[leaves[0]; 200]).as_slice().len(), MAX_CPUID_LEAVES);
+    }
+
+    #[test]
     fn each_processor_finds_its_own_number() {
-        let cpuid = for_vcpu(&supported(), 5, 6, HARDWARE);
+        let cpuid = for_vcpu(&offered(), 5, 6, HARDWARE);
         assert_eq!(find(&cpuid, FEATURES, 0).ebx, 5 << 24 | 6 << 16);
         assert_eq!(find(&cpuid, TOPOLOGY, 0).edx, 5);
         let cores = find(&cpuid, TOPOLOGY, 1);
@@ -166,7 +203,7 @@ mod tests {
 
     #[test]
     fn software_kvm_offers_no_hypercalls() {
-        let eax = |host| find(&for_vcpu(&supported(), 0, 1, host), KVM_FEATURES, 0).eax;
+        let eax = |host| find(&for_vcpu(&offered(), 0, 1, host), KVM_FEATURES, 0).eax;
         assert_eq!(eax(SOFTWARE), !KVM_FEATURES_WITH_HYPERCALLS);
         assert_eq!(eax(HARDWARE), u32::MAX);
     }

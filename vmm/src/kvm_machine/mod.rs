@@ -12,7 +12,6 @@ use std::io;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex};
 
-use kvm_bindings::CpuId;
 use vm_memory::GuestAddress;
 use vmm_sys_util::eventfd::{EFD_CLOEXEC, EFD_NONBLOCK, EventFd};
 
@@ -121,7 +120,7 @@ impl KvmMachine {
         let machine = host.create_machine(&memory)?;
         let kernel = load_kernel(config, &memory, number_of(&devices)?)?;
         let attached = Attached::new(&machine, &memory, devices, console, exits)?;
-        let vcpus = create_vcpus(&host, &machine, config.vcpus)?;
+        let vcpus = create_vcpus(&host, &machine, config)?;
         enter(&vcpus, kernel)?;
         let parts = Parts { host, memory, machine, attached, vcpus, filling: None, origin: None };
         parts.start(FirstState::Running, exits)
@@ -338,9 +337,14 @@ fn traits_of(host: &kvm::Host) -> cpuid::HostTraits {
     }
 }
 
-fn create_vcpus(host: &kvm::Host, machine: &kvm::Machine, count: u8) -> Result<Vec<Vcpu>, StartError> {
-    let supported: CpuId = host.supported_cpuid()?;
+fn create_vcpus(
+    host: &kvm::Host,
+    machine: &kvm::Machine,
+    config: &MachineConfig,
+) -> Result<Vec<Vcpu>, StartError> {
+    let supported = cpuid::supported(host, &config.host_cpuid)?;
     let traits = traits_of(host);
+    let count = config.vcpus;
     let create = |id| {
         let mut vcpu = machine.create_vcpu(id)?;
         vcpu.set_state(&VcpuState {

@@ -87,22 +87,14 @@ impl KvmMachine {
             opened.load().map_err(RestoreError::from)?;
         check(config, number_of(&devices)?, &snapshot)?;
         let host = kvm::Host::open()?;
-        // It takes KVM as long to list the processor's features as everything else takes that comes before them.
-        let (supported, built) = std::thread::scope(|scope| {
-            let supported = scope.spawn(|| host.supported_cpuid());
-            let build = || {
-                let mapped = snapshot::map(snapshot.memory_bytes, sources, working_set.as_ref(), faults)
-                    .map_err(RestoreError::from)?;
-                let filling = mapped.lazy.map(|lazy| lazy.start(exits.clone())).transpose()?;
-                let machine = host.create_machine(&mapped.memory)?;
-                let attached = Attached::new(&machine, &mapped.memory, devices, console, exits)?;
-                Ok::<_, StartError>((mapped.memory, filling, machine, attached))
-            };
-            let built = build();
-            (supported.join().expect("the thread only asks KVM"), built)
-        });
-        let (memory, filling, machine, attached) = built?;
-        let vcpus = restore_vcpus(&host, &machine, &snapshot.vcpus, &supported?)?;
+        let mapped = snapshot::map(snapshot.memory_bytes, sources, working_set.as_ref(), faults)
+            .map_err(RestoreError::from)?;
+        let memory = mapped.memory;
+        let filling = mapped.lazy.map(|lazy| lazy.start(exits.clone())).transpose()?;
+        let machine = host.create_machine(&memory)?;
+        let attached = Attached::new(&machine, &memory, devices, console, exits)?;
+        let supported = cpuid::supported(&host, &config.host_cpuid)?;
+        let vcpus = restore_vcpus(&host, &machine, &snapshot.vcpus, &supported)?;
         machine.restore(&snapshot.chips)?;
         restore_devices(&attached, &snapshot)?;
         let origin = Some(Origin { directory, base: snapshot.memory_files.base, page_map });

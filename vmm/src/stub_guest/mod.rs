@@ -160,6 +160,7 @@ fn config(kernel: PathBuf, vcpus: u8) -> MachineConfig {
         shares: vec![],
         guest_cid: 3,
         console_limit_bytes: 1 << 20,
+        host_cpuid: vec![],
         restore: None,
         qemu: PathBuf::new(),
     }

@@ -63,6 +63,7 @@ pub(crate) fn config(kernel: &Path) -> MachineConfig {
         shares: vec![],
         guest_cid: 3,
         console_limit_bytes: 64 << 10,
+        host_cpuid: vec![],
         restore: None,
         qemu: "qemu-system-x86_64".into(),
     }

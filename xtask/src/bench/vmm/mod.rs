@@ -60,6 +60,7 @@ pub(super) fn run(workspace: &Workspace, runs: u32) -> anyhow::Result<()> {
     progress::heading("berth-vmm, in release mode");
     let monitor = build::monitor(workspace)?;
     let host = Host {
+        cpuid: monitor::host_cpuid(&monitor)?,
         monitor,
         directory: directory.path().to_path_buf(),
         stub,

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A guest kernel that is interpreted needs a second for its first words on a busy host.
 const BYTE_DEADLINE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
@@ -30,6 +30,8 @@ pub(super) const MEMORY_MIB: u32 = 256;
 pub(super) struct Host {
     /// `berth-vmm`.
     pub(super) monitor: PathBuf,
+    /// Given to each machine, as the daemon does.
+    pub(super) cpuid: Value,
     /// Machines' directories are made here.
     pub(super) directory: PathBuf,
     pub(super) stub: PathBuf,
@@ -103,7 +105,7 @@ impl Host {
         match side {
             Side::Ours => {
                 let guest = Loaded { kernel, initramfs: None, words };
-                write_configuration(&directory, &guest, MEMORY_MIB, None)?;
+                write_configuration(&directory, &guest, &self.cpuid, MEMORY_MIB, None)?;
                 command.arg("--state-dir").arg(&directory);
             }
             Side::Peer => command = qemu(kernel, words, &console.path),
@@ -121,7 +123,7 @@ impl Host {
         let directory = self.new_directory()?;
         let console = Console::watch(directory.join("console.log"))?;
         let guest = Loaded { kernel: &self.talker, initramfs: None, words: "" };
-        write_configuration(&directory, &guest, memory_mib, restore)?;
+        write_configuration(&directory, &guest, &self.cpuid, memory_mib, restore)?;
         let mut command = Command::new(&self.monitor);
         command.arg("--state-dir").arg(&directory);
         Ok(Prepared { command, console, state: Some(directory) })
@@ -135,7 +137,7 @@ impl Host {
         let directory = self.new_directory()?;
         let console = Console::watch(directory.join("console.log"))?;
         let guest = Loaded { kernel, initramfs: Some(initramfs), words: "" };
-        write_configuration(&directory, &guest, memory_mib, None)?;
+        write_configuration(&directory, &guest, &self.cpuid, memory_mib, None)?;
         let mut command = Command::new(&self.monitor);
         command.arg("--state-dir").arg(&directory);
         Ok(Some((Prepared { command, console, state: Some(directory.clone()) }, directory)))
@@ -292,6 +294,12 @@ fn qemu(kernel: &Path, words: &str, console: &Path) -> Command {
     command
 }
 
+/// What KVM offers on this host, as the monitor is told to say once for all machines.
+pub(super) fn host_cpuid(monitor: &Path) -> anyhow::Result<Value> {
+    let said = Command::new(monitor).arg("--host-cpuid").output()?;
+    serde_json::from_slice(&said.stdout).context("berth-vmm --host-cpuid")
+}
+
 /// What is put into a machine's memory.
 struct Loaded<'a> {
     kernel: &'a Path,
@@ -302,6 +310,7 @@ struct Loaded<'a> {
 fn write_configuration(
     directory: &Path,
     guest: &Loaded<'_>,
+    cpuid: &Value,
     memory_mib: u32,
     restore: Option<Restore<'_>>,
 ) -> anyhow::Result<()> {
@@ -312,7 +321,7 @@ fn write_configuration(
         "id": "bench", "accelerator": "kvm", "vcpus": 1, "memory_mib": memory_mib,
         "kernel": guest.kernel, "initramfs": guest.initramfs, "command_line": guest.words,
         "disks": [{ "capacity_bytes": DISK_BYTES, "access": "read_write", "extents": [extent] }],
-        "guest_cid": 3, "console_limit_bytes": 1 << 20, "qemu": "",
+        "guest_cid": 3, "console_limit_bytes": 1 << 20, "host_cpuid": cpuid, "qemu": "",
         "restore": restore.map(|from| json!({ "directory": from.snapshot, "paused": from.paused })),
     });
     fs::write(directory.join("machine.json"), configuration.to_string())?;
