@@ -9,7 +9,7 @@ mod device_tests;
 mod elf;
 mod program;
 mod snapshot_program;
-mod snapshot_tests;
+pub(crate) mod snapshot_tests;
 mod tests;
 
 use std::path::{Path, PathBuf};

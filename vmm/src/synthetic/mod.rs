@@ -1,6 +1,7 @@
 //! Drivers that keep a device's queues as busy as a guest could: `cargo xtask bench vmm` runs them, nothing else does.
 //!
-//! Each prints lines that begin with `measured: `. No guest and no KVM takes part: what is measured is the device.
+//! Each prints lines that begin with `measured: `. But for restored memory no guest and no KVM
+//! takes part: what is measured is the device.
 
 mod block;
 mod vsock;
@@ -8,6 +9,8 @@ mod vsock;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
+
+use crate::stub_guest::snapshot_tests::cost_of_restored_memory;
 
 /// A number that the caller sets in the environment.
 fn variable(name: &str) -> u32 {
@@ -18,6 +21,17 @@ fn variable(name: &str) -> u32 {
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec.try_into().unwrap(), time.tv_nsec.try_into().unwrap())
+}
+
+/// In microseconds, page by page and with a working set.
+#[test]
+#[ignore = "a measurement: cargo xtask bench vmm"]
+fn restored_memory() {
+    let [memory_mib, places, distance] =
+        ["BERTH_BENCH_MEMORY_MIB", "BERTH_BENCH_PLACES", "BERTH_BENCH_DISTANCE"].map(variable);
+    for cost in cost_of_restored_memory(memory_mib, places, distance) {
+        println!("measured: {}", cost.as_micros());
+    }
 }
 
 #[test]

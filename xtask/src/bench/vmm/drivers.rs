@@ -28,10 +28,15 @@ impl Drivers {
 
     /// Runs one driver, and gives the first number it measured.
     pub(super) fn run(&self, name: &str, variables: Variables<'_>) -> anyhow::Result<f64> {
+        let first = self.run_all(name, variables)?.into_iter().next();
+        first.with_context(|| format!("the driver {name} measured nothing"))
+    }
+
+    /// Runs one driver, and gives the first number of each line it measured.
+    pub(super) fn run_all(&self, name: &str, variables: Variables<'_>) -> anyhow::Result<Vec<f64>> {
         let said = program::output(self.add_arguments(&mut Command::new(&self.0), name, variables))?;
-        let measured = said.lines().find_map(|line| Some(line.split_once("measured: ")?.1));
-        let figure = measured.and_then(|words| words.split_whitespace().next()?.parse().ok());
-        figure.with_context(|| format!("the driver {name} measured nothing"))
+        let measured = said.lines().filter_map(|line| Some(line.split_once("measured: ")?.1));
+        Ok(measured.filter_map(|words| words.split_whitespace().next()?.parse().ok()).collect())
     }
 
     /// Runs one driver under strace, which writes the system calls of each thread to `log`.

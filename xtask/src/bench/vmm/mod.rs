@@ -1,9 +1,8 @@
 //! `bench vmm`: what one machine costs on `/dev/kvm`, beside QEMU's microvm and fio in the same run.
 //!
 //! Starting machines is measured from outside, with the release program: [`start`], [`agent`], [`cost`], [`rate`], [`end`],
-//! [`restore`]. The
-//! devices [`block`] and [`vsock`] are measured through their own queues, by synthetic [`drivers`] inside the
-//! monitor's crate.
+//! [`restore`]. The devices [`block`] and [`vsock`] are measured through their own queues, by synthetic [`drivers`] inside
+//! the monitor's crate; these measure restored memory ([`touch`]), too.
 
 mod agent;
 mod block;
@@ -16,6 +15,7 @@ mod report;
 mod restore;
 mod start;
 mod stub;
+mod touch;
 mod vsock;
 
 use anyhow::{Context, bail};
@@ -34,6 +34,7 @@ struct Measured {
     rate: rate::Measured,
     end: end::Measured,
     restore: Vec<restore::Restored>,
+    touch: Vec<touch::Touched>,
     block: Vec<block::Reads>,
     vsock: vsock::Measured,
 }
@@ -77,6 +78,7 @@ pub(super) fn run(workspace: &Workspace, runs: u32) -> anyhow::Result<()> {
         rate: rate::measure(&host)?,
         end: end::measure(&host, runs)?,
         restore: restore::measure(&host, runs)?,
+        touch: touch::measure(&drivers)?,
         block: block::measure(&drivers, workspace)?,
         vsock: vsock::measure(&drivers, directory.path())?,
     };

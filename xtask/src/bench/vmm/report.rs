@@ -11,6 +11,7 @@ use super::end;
 use super::rate;
 use super::restore::Restored;
 use super::start::{self, Pair};
+use super::touch::Touched;
 use super::vsock;
 use crate::workspace::Workspace;
 
@@ -25,7 +26,7 @@ mod firecracker {
 }
 
 pub(super) fn write(workspace: &Workspace, measured: &Measured) -> anyhow::Result<()> {
-    let Measured { start, boot, cost, rate, end, restore, block, vsock } = measured;
+    let Measured { start, boot, cost, rate, end, restore, touch, block, vsock } = measured;
     let mut text = conditions(&format!("{} runs of each", start.runs));
     starts(&mut text, start);
     if let Some(boot) = boot {
@@ -35,6 +36,7 @@ pub(super) fn write(workspace: &Workspace, measured: &Measured) -> anyhow::Resul
     rates(&mut text, rate);
     ends(&mut text, end);
     restores(&mut text, restore);
+    touches(&mut text, touch);
     reads(&mut text, block);
     streams(&mut text, vsock);
     Section::named("vmm").write(workspace, &text)
@@ -139,6 +141,15 @@ fn restores(text: &mut String, restored: &[Restored]) {
                 "| {memory_mib} MiB, loaded before: from the request to resume | {resume} | {firecracker} |"
             ),
         );
+    }
+}
+
+fn touches(text: &mut String, touched: &[Touched]) {
+    line(text, "\n| 64 MiB written to after a restore: its price, ms | page by page | working set | ratio |");
+    line(text, "|---|---|---|---|");
+    for Touched { places, page_by_page_ms, working_set_ms } in touched {
+        let ratio = working_set_ms / page_by_page_ms;
+        line(text, format_args!("| {places} | {page_by_page_ms:.1} | {working_set_ms:.1} | {ratio:.2} |"));
     }
 }
 
