@@ -1,16 +1,11 @@
-//! Images as containers need them: found for a new one, kept while one is there.
+//! Removing an image: a container keeps what it is made of.
 
-use super::Engine;
-use super::container::Container;
-use super::error::EngineError;
-use crate::image::{Image, ImageStore, RemoveError, Removed, ResolveError};
+use crate::engine::Engine;
+use crate::engine::container::Container;
+use crate::engine::error::EngineError;
+use crate::image::{Image, RemoveError, Removed};
 
 impl Engine {
-    pub(super) async fn resolve_image(&self, reference: &str) -> Result<Image, EngineError> {
-        let reference = reference.to_owned();
-        self.with_images(move |images| images.resolve(&reference).map_err(EngineError::from)).await
-    }
-
     /// Removes a name of an image, and with its last name the image. Tells what went.
     ///
     /// # Errors
@@ -31,15 +26,6 @@ impl Engine {
             images.remove(&name, force).map_err(EngineError::from)
         })
         .await
-    }
-
-    async fn with_images<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(ImageStore) -> Result<T, EngineError> + Send + 'static,
-    ) -> Result<T, EngineError> {
-        let images = self.shared.images.clone();
-        let working = tokio::task::spawn_blocking(move || work(images)).await;
-        working.map_err(|error| EngineError::internal("the image store failed", &error))?
     }
 }
 
@@ -66,16 +52,6 @@ fn in_use(image: &Image, name: &str, force: bool, user: &Container) -> EngineErr
              using its referenced image {id}"
         )
     })
-}
-
-impl From<ResolveError> for EngineError {
-    fn from(error: ResolveError) -> Self {
-        match error {
-            ResolveError::NotFound { .. } => Self::not_found(error.to_string()),
-            ResolveError::Invalid(_) | ResolveError::Ambiguous { .. } => Self::invalid(error.to_string()),
-            ResolveError::Store(cause) => Self::internal("cannot read the image store", &cause),
-        }
-    }
 }
 
 impl From<RemoveError> for EngineError {

@@ -1,0 +1,34 @@
+//! Images as containers need them, and what clients ask about them: one use case a file.
+
+mod remove;
+
+use super::Engine;
+use super::error::EngineError;
+use crate::image::{Image, ImageStore, ResolveError};
+
+impl Engine {
+    pub(super) async fn resolve_image(&self, reference: &str) -> Result<Image, EngineError> {
+        let reference = reference.to_owned();
+        self.with_images(move |images| images.resolve(&reference).map_err(EngineError::from)).await
+    }
+
+    /// Runs `work` on the image store, off the threads that answer requests.
+    async fn with_images<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(ImageStore) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let images = self.shared.images.clone();
+        let working = tokio::task::spawn_blocking(move || work(images)).await;
+        working.map_err(|error| EngineError::internal("the image store failed", &error))?
+    }
+}
+
+impl From<ResolveError> for EngineError {
+    fn from(error: ResolveError) -> Self {
+        match error {
+            ResolveError::NotFound { .. } => Self::not_found(error.to_string()),
+            ResolveError::Invalid(_) | ResolveError::Ambiguous { .. } => Self::invalid(error.to_string()),
+            ResolveError::Store(cause) => Self::internal("cannot read the image store", &cause),
+        }
+    }
+}
