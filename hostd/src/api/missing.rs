@@ -11,7 +11,7 @@ use super::Daemon;
 use super::error::ApiError;
 
 #[rustfmt::skip]
-const MISSING: [(Method, &str); 83] = [
+const MISSING: [(Method, &str); 82] = [
     (Method::GET, "/containers/{id}/top"),
     (Method::GET, "/containers/{id}/changes"),
     (Method::GET, "/containers/{id}/export"),
@@ -36,7 +36,6 @@ const MISSING: [(Method, &str); 83] = [
     (Method::GET, "/images/get"),
     (Method::POST, "/auth"),
     (Method::POST, "/commit"),
-    (Method::GET, "/events"),
     (Method::GET, "/system/df"),
     (Method::GET, "/volumes"),
     (Method::POST, "/volumes/create"),

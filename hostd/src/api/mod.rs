@@ -6,6 +6,7 @@
 mod server;
 
 mod containers;
+mod events;
 mod exec;
 mod images;
 mod missing;
@@ -16,6 +17,7 @@ mod error;
 mod filters;
 mod params;
 mod stream;
+mod time;
 mod version;
 
 use std::sync::Arc;
@@ -59,6 +61,7 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/_ping", get(system::ping))
         .route("/version", get(system::version))
         .route("/info", get(system::info))
+        .route("/events", get(events::events))
         .route("/images/json", get(images::list))
         .route("/images/load", post(images::load))
         .route("/images/create", post(images::pull))

@@ -16,6 +16,7 @@ use crate::machine::Pace;
 /// A daemon whose files go with it.
 struct TestDaemon {
     api: Api,
+    engine: Engine,
     _root: tempfile::TempDir,
 }
 
@@ -28,8 +29,8 @@ impl TestDaemon {
         let accelerator =
             Choice { accelerator: Accelerator::Tcg, pace: Pace::Ordinary, reason: "for the test" };
         let engine = Engine::open(settings.for_engine(&accelerator), images, database).await.unwrap();
-        let api = Api::new(Arc::new(Daemon::new(engine, settings, accelerator)));
-        Self { api, _root: root }
+        let api = Api::new(Arc::new(Daemon::new(engine.clone(), settings, accelerator)));
+        Self { api, engine, _root: root }
     }
 
     async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
@@ -111,9 +112,9 @@ async fn an_unknown_path_is_not_found_and_a_missing_endpoint_says_its_name() {
     let not_found = (StatusCode::NOT_FOUND, message("page not found"));
     assert_eq!(daemon.get("/v1.43/nothing").await, not_found);
     assert_eq!(daemon.ask(Method::PUT, "/info", None).await, not_found);
-    let (status, reply) = daemon.get("/v1.43/events").await;
+    let (status, reply) = daemon.get("/v1.43/volumes").await;
     assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
-    assert_eq!(reply, message("GET /events is not supported by berth yet"));
+    assert_eq!(reply, message("GET /volumes is not supported by berth yet"));
     assert_eq!(daemon.ask(Method::POST, "/images/a/b/push", None).await.0, StatusCode::NOT_IMPLEMENTED);
 }
 
@@ -227,4 +228,23 @@ async fn what_a_request_says_wrong_is_said_back() {
         assert_eq!(status, StatusCode::BAD_REQUEST);
         assert!(reply["message"].as_str().unwrap().ends_with(text), "{reply}");
     }
+}
+
+#[tokio::test]
+async fn events_that_were_are_replayed_and_the_stream_ends_at_its_time() {
+    let daemon = TestDaemon::start().await;
+    for action in ["pull", "tag"] {
+        daemon.engine.publish_image(action, "a:1".to_owned(), "a".to_owned(), None);
+    }
+    let (status, reply) =
+        daemon.get("/events?until=1s&filters=%7B%22event%22%3A%5B%22tag%22%5D%7D&since=0").await;
+    assert_eq!((status, reply), (StatusCode::OK, Value::Null), "until is a second before anything happened");
+    let until = jiff::Timestamp::now().as_second() + 1;
+    let path = format!("/events?since=0&until={until}&filters=%7B%22event%22%3A%5B%22tag%22%5D%7D");
+    let (status, reply) = daemon.get(&path).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!((&reply["Action"], &reply["id"]), (&json!("tag"), &json!("a:1")));
+    let (status, reply) = daemon.get("/events?since=yesterday").await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "{reply}");
+    assert_eq!(daemon.engine.events().listeners(), 0, "streams that ended leave nothing");
 }

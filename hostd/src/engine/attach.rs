@@ -32,6 +32,7 @@ impl Engine {
     /// No such container.
     pub fn attach(&self, name: &str, what: AttachOptions) -> Result<Attachment, EngineError> {
         let container = self.find(name)?;
+        container.publish("attach", []);
         let stdin = what.stdin && what.stream && container.spec.stdio.open_stdin;
         let live = what
             .stream
@@ -71,7 +72,10 @@ impl Engine {
         let container = self.find(name)?;
         let live = container.live().await?;
         let resized = live.agent.resize(container.id.as_str(), size.rows, size.columns).await;
-        resized.map_err(|error| EngineError::internal("cannot resize the terminal", &error))
+        resized.map_err(|error| EngineError::internal("cannot resize the terminal", &error))?;
+        let (height, width) = (size.rows.to_string(), size.columns.to_string());
+        container.publish("resize", [("height", height), ("width", width)]);
+        Ok(())
     }
 }
 

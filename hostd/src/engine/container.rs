@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::EngineError;
+use super::events::Events;
 use super::hub::Hub;
 use super::identity::ContainerId;
 use super::spec::ContainerSpec;
@@ -27,6 +28,7 @@ pub(super) struct Container {
     /// Holds its scratch disk and log.
     pub(super) directory: PathBuf,
     pub(super) hub: Arc<Hub>,
+    pub(super) events: Events,
     pub(super) status: watch::Receiver<Status>,
     pub(super) commands: mpsc::Sender<Command>,
 }

@@ -92,6 +92,7 @@ async fn settle(
         let _later = tokio::fs::remove_dir_all(&directory).await;
         return Err(error);
     }
+    container.publish("create", []);
     Ok(id)
 }
 

@@ -14,7 +14,7 @@ use super::error::{EngineError, ErrorKind};
 use super::record::ContainerRecord;
 use super::run::{ActiveRun, RunEnd};
 use super::spec::AutoRemove;
-use super::state::{ContainerState, StartFailure, Step};
+use super::state::{ContainerState, Exit, StartFailure, Step};
 
 /// Commands that may wait for a driver that is busy; more callers wait for their turn to ask.
 const COMMAND_QUEUE: usize = 16;
@@ -118,6 +118,7 @@ impl Driver {
                 active.connect_streams(&self.container);
                 self.publish_live(Some(&active));
                 self.active = Some(active);
+                self.container.publish("start", []);
                 Ok(Started::Now(timeline))
             }
             Err(failure) => {
@@ -126,6 +127,7 @@ impl Driver {
                 self.commit(state.clone()).await;
                 self.container.hub.finish();
                 self.publish(state);
+                self.publish_failed_start(&failure);
                 self.remove_after_failed_start().await;
                 Err(failure)
             }
@@ -146,6 +148,7 @@ impl Driver {
                 machine.machine.end().await;
             })
         });
+        publish_end(&self.container, &exit);
         match self.record.state.after(Step::Exited(exit)) {
             Ok(exited) => self.commit(exited).await,
             Err(illegal) => {
@@ -225,8 +228,25 @@ impl Driver {
         self.container.hub.finish();
         self.shared.delete_remains_later(id, self.teardown.take());
         self.status.send_modify(|status| status.removed = true);
+        self.container.publish("destroy", []);
         Ok(())
     }
+
+    /// Docker tells of a container whose program could not be started as of one that ended.
+    fn publish_failed_start(&self, failure: &StartError) {
+        let code = recorded(failure).code;
+        self.container.publish("die", [("exitCode", code.to_string()), ("execDuration", "0".to_owned())]);
+    }
+}
+
+/// The events of a run's end.
+pub(super) fn publish_end(container: &Container, exit: &Exit) {
+    if exit.oom_killed {
+        container.publish("oom", []);
+    }
+    let duration_s = exit.finished_at.duration_since(exit.started_at).as_secs().max(0);
+    let more = [("exitCode", exit.code.to_string()), ("execDuration", duration_s.to_string())];
+    container.publish("die", more);
 }
 
 /// The end of the run, or never.

@@ -87,6 +87,7 @@ impl Engine {
         }
         let exec = Arc::new(Exec::new(container, spec));
         let id = exec.id.clone();
+        exec.publish("exec_create", None);
         let mut execs = self.shared.execs();
         execs.retain(|_id, exec| !exec.is_forgotten());
         execs.insert(id.clone(), exec);
@@ -187,6 +188,7 @@ impl Exec {
         match started {
             Ok(started) => {
                 self.state.send_replace(ExecState::Running { pid: started.pid });
+                self.publish("exec_start", None);
                 tokio::spawn(Arc::clone(&self).attend(Arc::clone(live)));
                 Ok(())
             }
@@ -218,7 +220,18 @@ impl Exec {
         }
         pumps.stop();
         self.state.send_replace(ExecState::Ended { code, at: Timestamp::now() });
+        self.publish("exec_die", Some(code));
         self.hub.finish();
+    }
+
+    /// An event of the container's: what happened, and for the first two to which command.
+    fn publish(&self, what: &str, exit_code: Option<i64>) {
+        let action = match exit_code {
+            None => format!("{what}: {}", self.spec.args.join(" ")),
+            Some(_) => what.to_owned(),
+        };
+        let exit_code = exit_code.map(|code| ("exitCode", code.to_string()));
+        self.container.publish(action, [("execID", self.id.clone())].into_iter().chain(exit_code));
     }
 
     pub(super) async fn resize(&self, size: TerminalSize) -> Result<(), EngineError> {

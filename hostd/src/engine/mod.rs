@@ -13,6 +13,7 @@ mod timeline;
 // How one lives.
 mod container;
 mod driver;
+mod events;
 mod hub;
 mod launch;
 mod record;
@@ -41,6 +42,7 @@ pub use attach::{AttachOptions, Logs};
 pub use container::{Outcome, Started};
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
+pub use events::{Actor, Event, EventKind, Events, Heard, Listener};
 pub use exec::{ExecSpec, ExecStart, ExecView};
 pub use hub::{Attachment, Input, Output};
 pub use identity::ContainerId;
@@ -104,6 +106,7 @@ struct Shared {
     /// Read while a container is made of an image, written while one is removed.
     image_removal: Arc<tokio::sync::RwLock<()>>,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
+    events: Events,
     /// What removed containers left is deleted by these, after the removal's reply.
     removals: TaskTracker,
 }
@@ -164,6 +167,7 @@ impl Shared {
             containers: RwLock::default(),
             image_removal: Arc::default(),
             execs: Mutex::default(),
+            events: Events::default(),
             removals: TaskTracker::new(),
             settings,
         })
@@ -184,6 +188,7 @@ impl Shared {
             spec: Arc::clone(&record.spec),
             directory: self.container_directory(&record.id),
             hub: Arc::new(Hub::new(record.spec.stdio.terminal)),
+            events: self.events.clone(),
             status,
             commands,
         }

@@ -4,7 +4,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::driver::Driver;
+use super::container::Container;
+use super::driver::{Driver, publish_end};
 use super::error::EngineError;
 use super::record::ContainerRecord;
 use super::run::{ActiveRun, RunLog, exit_of_dead_machine};
@@ -71,11 +72,11 @@ async fn recover_running(
     tracing::warn!(container = %record.id, reason = lost, "a container's machine is gone");
     shared.clear_machine(&record.id).await;
     let exit = exit_of_dead_machine(format!("the container's machine ended: {lost}"), run.started_at);
-    if let Ok(exited) = record.state.after(Step::Exited(exit)) {
+    if let Ok(exited) = record.state.after(Step::Exited(exit.clone())) {
         record.state = exited;
     }
     shared.records.put(&record).await?;
-    revive(shared, record, None);
+    publish_end(&revive(shared, record, None), &exit);
     Ok(())
 }
 
@@ -104,10 +105,11 @@ async fn adopt(
     }
 }
 
-fn revive(shared: &Arc<Shared>, record: ContainerRecord, active: Option<ActiveRun>) {
+fn revive(shared: &Arc<Shared>, record: ContainerRecord, active: Option<ActiveRun>) -> Arc<Container> {
     let id = record.id.clone();
     let container = Driver::spawn(Arc::clone(shared), record, active);
-    shared.containers_mut().insert(id, container);
+    shared.containers_mut().insert(id, Arc::clone(&container));
+    container
 }
 
 /// Removes machines and containers' directories that no record knows: a creation that did not get to its record, or a

@@ -44,7 +44,9 @@ impl Engine {
         let container = self.find(name)?;
         in_own_task(async move {
             stop(&container, how).await?;
-            start(&container).await.map(|_started| ())
+            start(&container).await?;
+            container.publish("restart", []);
+            Ok(())
         })
         .await
     }
@@ -96,6 +98,7 @@ async fn stop(container: &Arc<Container>, how: StopOptions) -> Result<Outcome, E
     if !ended_within(container, status.runs_ended, patience).await {
         end_by_force(container, &live, status.runs_ended).await?;
     }
+    container.publish("stop", []);
     Ok(Outcome::Changed)
 }
 
@@ -131,6 +134,9 @@ async fn ensure_killed(container: &Container, runs_ended: u64) -> Result<(), Eng
 async fn signal_first_process(container: &Container, live: &Live, signal: Signal) -> Result<(), EngineError> {
     let deadline = live.pace.deadline(SIGNAL_DEADLINE);
     let sent = timeout(deadline, live.agent.signal(container.id.as_str(), signal.number())).await;
+    if matches!(sent, Ok(Ok(()))) {
+        container.publish("kill", [("signal", signal.number().to_string())]);
+    }
     match sent {
         Ok(Ok(()) | Err(CallError::Lost | CallError::Agent { code: ErrorCode::NoSuchProcess, .. })) => Ok(()),
         Ok(Err(error)) => Err(cannot_kill(&container.name, &chain(&error))),

@@ -10,10 +10,11 @@ use bytes::{Bytes, BytesMut};
 use futures_util::stream;
 use jiff::Timestamp;
 
-use super::{State, time};
+use super::State;
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::params::Params;
 use crate::api::stream::{content_type, stdcopy};
+use crate::api::time;
 use crate::api::version::ApiVersion;
 use crate::engine::{LogQuery, LogRecord, OutputStream};
 

@@ -8,7 +8,6 @@ mod lifecycle;
 mod list;
 mod logs;
 mod status;
-mod time;
 mod timeline;
 mod wait;
 

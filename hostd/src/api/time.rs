@@ -11,10 +11,19 @@ use crate::api::params::Params;
 /// # Errors
 /// What is no time, by name.
 pub(super) fn bound(params: &Params, name: &str, now: Timestamp) -> ApiResult<Option<Timestamp>> {
-    let Some(text) = params.text(name) else { return Ok(None) };
-    let time = parse(text, now)
-        .ok_or_else(|| ApiError::invalid(format!("invalid value for {name}: \"{text}\" is no time")))?;
-    Ok((time != Timestamp::UNIX_EPOCH).then_some(time))
+    Ok(point(name, params.text(name), now)?.filter(|time| *time != Timestamp::UNIX_EPOCH))
+}
+
+/// The time that the text of a parameter or filter means.
+///
+/// # Errors
+/// What is no time, by name.
+pub(super) fn point(name: &str, text: Option<&str>, now: Timestamp) -> ApiResult<Option<Timestamp>> {
+    let parse = |text: &str| {
+        let invalid = || ApiError::invalid(format!("invalid value for {name}: \"{text}\" is no time"));
+        parse(text, now).ok_or_else(invalid)
+    };
+    text.map(parse).transpose()
 }
 
 fn parse(text: &str, now: Timestamp) -> Option<Timestamp> {
