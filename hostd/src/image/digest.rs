@@ -50,6 +50,11 @@ impl Digest {
         *self.0.first_chunk().expect("16 is less than 32")
     }
 
+    /// What a hash came to.
+    pub(crate) fn from_hash(hash: Sha256) -> Self {
+        Self(hash.finalize().into())
+    }
+
     /// Parses the digits alone, as file names carry them.
     pub(crate) fn from_hex(digits: &str) -> Result<Self, InvalidDigest> {
         let invalid = || InvalidDigest { text: digits.chars().take(128).collect() };

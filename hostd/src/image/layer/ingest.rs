@@ -27,6 +27,12 @@ pub(crate) enum LayerError {
     Entry { path: String, problem: InvalidEntry },
     #[error("it is too large: {0}")]
     TooLarge(&'static str),
+    #[error("its blob has {actual} bytes instead of {expected}")]
+    BlobSize { expected: u64, actual: u64 },
+    #[error("its blob's digest is {actual}")]
+    BlobDigest { actual: Digest },
+    #[error("its uncompressed digest is {actual}")]
+    DiffId { actual: Digest },
     #[error("writing {}", path.display())]
     Write { path: PathBuf, source: io::Error },
 }
@@ -36,6 +42,8 @@ pub(crate) enum LayerError {
 pub(crate) struct Ingested {
     /// Digest of the uncompressed archive.
     pub(crate) diff_id: Digest,
+    /// Bytes of the uncompressed archive.
+    pub(crate) plain_bytes: u64,
     /// Bytes of all regular files.
     pub(crate) content_bytes: u64,
 }
@@ -67,10 +75,10 @@ pub(crate) fn ingest(source: impl Read, directory: &Path) -> Result<Ingested, La
             return Err(LayerError::TooLarge("names and attributes of more than 256 MiB"));
         }
     }
-    let (diff_id, _) = archive.into_source().finish().map_err(TarError::Read)?;
+    let (diff_id, plain_bytes) = archive.into_source().finish().map_err(TarError::Read)?;
     let data_bytes = data.finish()?;
     write_durably(directory.join(files::INDEX), &index.finish(data_bytes))?;
-    Ok(Ingested { diff_id, content_bytes })
+    Ok(Ingested { diff_id, plain_bytes, content_bytes })
 }
 
 /// The data file while it grows. Between what is written it has holes.
@@ -184,7 +192,10 @@ mod tests {
         let big = vec![7; 5000];
         let bytes = archive(&[("empty", b""), ("big", &big), ("small", b"hi")]);
         let ingested = ingest(&bytes[..], directory.path()).unwrap();
-        assert_eq!(ingested, Ingested { diff_id: Digest::of(&bytes), content_bytes: 5002 });
+        assert_eq!(
+            ingested,
+            Ingested { diff_id: Digest::of(&bytes), plain_bytes: bytes.len() as u64, content_bytes: 5002 }
+        );
         let index = LayerIndex::parse(&std::fs::read(directory.path().join(files::INDEX)).unwrap()).unwrap();
         let data = std::fs::read(directory.path().join(files::DATA)).unwrap();
         assert_eq!((index.data_bytes, data.len()), (12_288, 12_288));

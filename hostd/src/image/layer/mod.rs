@@ -6,11 +6,17 @@
 mod entry;
 mod index;
 mod ingest;
+mod intake;
 mod path;
 
 pub(crate) use entry::{Attributes, Entry, EntryKind};
 pub(crate) use index::LayerIndex;
-pub(crate) use ingest::{LayerError, ingest};
+pub(crate) use ingest::LayerError;
+#[cfg(test)]
+pub(crate) use ingest::ingest;
+#[expect(unused_imports, reason = "pulls keep blobs")]
+pub(crate) use intake::{Blob, TakenIn};
+pub(crate) use intake::{Intake, IntakeProgress};
 
 /// Files begin at multiples of this in the data file: a block of the image disk's file system.
 pub(crate) const BLOCK_BYTES: u64 = 4096;

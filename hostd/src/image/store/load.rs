@@ -47,8 +47,6 @@ pub(super) enum Problem {
     Image { image: String, problem: String },
     #[error("image {image}: layer {layer}")]
     Layer { image: String, layer: Digest, source: LayerError },
-    #[error("image {image}: layer {layer}: its uncompressed digest is {actual}")]
-    DiffId { image: String, layer: Digest, actual: Digest },
     #[error("image {image}")]
     Disk { image: String, source: DiskFileError },
     #[error(transparent)]
@@ -61,7 +59,7 @@ impl LoadError {
     pub fn is_client_fault(&self) -> bool {
         match &self.problem {
             Problem::Archive(error) => !matches!(error, ArchiveError::Spool { .. }),
-            Problem::Image { .. } | Problem::DiffId { .. } => true,
+            Problem::Image { .. } => true,
             Problem::Layer { source, .. } => !matches!(source, LayerError::Write { .. }),
             Problem::Disk { source, .. } => {
                 matches!(source, DiskFileError::Layer { .. } | DiskFileError::TooLarge)

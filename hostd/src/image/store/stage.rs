@@ -2,17 +2,16 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Mutex, PoisonError};
 
 use super::load::{LoadProgress, Problem};
 use crate::image::archive::SpooledFile;
-use crate::image::compression::decompress;
 use crate::image::digest::Digest;
 use crate::image::disk::LayerDirectory;
-use crate::image::layer::{self, LayerError};
+use crate::image::layer::{Intake, IntakeProgress, LayerError};
 
 /// Layers are taken in side by side: inflating is the slow part, and it is serial within a layer.
 const MAX_WORKERS: usize = 4;
@@ -89,48 +88,18 @@ fn stage_one(
     let written = |source| failed(LayerError::Write { path: directory.path.clone(), source });
     fs::create_dir(&directory.path).map_err(written)?;
     let blob = File::open(&missing.blob.path).map_err(written)?;
-    let total_bytes = missing.blob.size_bytes;
-    let reported = ReportingReader {
-        source: blob,
-        id: diff_id,
-        total_bytes,
-        current_bytes: 0,
-        reported_bytes: 0,
-        reports,
-    };
-    let plain = decompress(reported).map_err(|error| failed(LayerError::Archive(error.into())))?;
-    let ingested = layer::ingest(plain, &directory.path).map_err(failed)?;
-    if ingested.diff_id != diff_id {
-        return Err(Problem::DiffId { image: image.to_owned(), layer: diff_id, actual: ingested.diff_id });
-    }
-    // The blob stays too, for push and save; it becomes durable here, where layers are worked on side by side.
-    let durable = File::open(&missing.blob.path).and_then(|blob| blob.sync_all());
-    durable.and_then(|()| super::files::sync_directory(&directory.path)).map_err(written)?;
-    Ok(StagedLayer { directory, content_bytes: ingested.content_bytes })
-}
-
-/// Says now and then how much was read.
-struct ReportingReader<'a> {
-    source: File,
-    id: Digest,
-    total_bytes: u64,
-    current_bytes: u64,
-    reported_bytes: u64,
-    reports: &'a Sender<LoadProgress>,
-}
-
-impl Read for ReportingReader<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.source.read(buffer)?;
-        self.current_bytes += count as u64;
-        let at_end = self.current_bytes == self.total_bytes;
-        let due = self.current_bytes - self.reported_bytes >= PROGRESS_STEP_BYTES || at_end;
-        if count > 0 && due {
-            self.reported_bytes = self.current_bytes;
-            let (id, current_bytes, total_bytes) = (self.id, self.current_bytes, self.total_bytes);
+    let (total_bytes, reported_bytes) = (missing.blob.size_bytes, AtomicU64::new(0));
+    let report = |progress| {
+        let IntakeProgress::Blob { bytes } = progress else { return };
+        let due = bytes >= reported_bytes.load(Relaxed) + PROGRESS_STEP_BYTES || bytes == total_bytes;
+        if due && reported_bytes.fetch_max(bytes, Relaxed) < bytes {
             // The receiver outlives the workers; should it not, nobody is left to tell.
-            self.reports.send(LoadProgress::Layer { id, current_bytes, total_bytes }).ok();
+            reports.send(LoadProgress::Layer { id: diff_id, current_bytes: bytes, total_bytes }).ok();
         }
-        Ok(count)
-    }
+    };
+    let intake = Intake { blob: None, diff_id, directory: &directory.path };
+    let taken = intake.run(blob, &report).map_err(failed)?;
+    // The blob stays too, for push and save; it becomes durable here, where layers are worked on side by side.
+    File::open(&missing.blob.path).and_then(|blob| blob.sync_all()).map_err(written)?;
+    Ok(StagedLayer { directory, content_bytes: taken.content_bytes })
 }
