@@ -20,7 +20,7 @@ const fn package(name: &'static str, reason: &'static str) -> Package {
 }
 
 /// In the order in which they are used.
-const PACKAGES: [Package; 12] = [
+const PACKAGES: [Package; 15] = [
     package("build-essential", "the linker for Rust, and the compiler for the kernel and SQLite"),
     package("linux-source-6.12", "the guest kernel's source"),
     package("xz-utils", "unpacks that source"),
@@ -33,6 +33,9 @@ const PACKAGES: [Package; 12] = [
     package("erofs-utils", "checks image disks in the tests"),
     package("busybox-static", "the content of the busybox image"),
     package("iproute2", "network namespaces and interfaces in the tests"),
+    package("docker-registry", "the registry that the tests push to and pull from"),
+    package("skopeo", "a second opinion on what is in a registry and in an archive"),
+    package("debootstrap", "the content of the Debian image"),
 ];
 
 /// What `cargo xtask bench` measures with or against, and nothing else needs.
