@@ -10,6 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::client::Client;
 use crate::environment::{Environment, program, skip};
+use crate::namespace::Namespace;
 use crate::patience::{DEADLINE, eventually};
 
 /// A running daemon and its world.
@@ -18,7 +19,9 @@ pub struct Host {
     root: tempfile::TempDir,
     environment: Environment,
     /// Flags of the daemon's beyond those that every host has.
-    flags: &'static [&'static str],
+    flags: Vec<String>,
+    /// The name of the network namespace that the daemon lives in, if not in ours.
+    namespace: Option<String>,
     daemon: Option<Child>,
 }
 
@@ -54,7 +57,7 @@ impl Host {
             skip(&format!("/dev/kvm: {error}"));
             return None;
         }
-        let host = Self::with_daemon(SMALL_ON_KVM)?;
+        let host = Self::with_daemon(SMALL_ON_KVM, None)?;
         eprintln!("accelerator: kvm, for one whole story");
         host.berth().run(["load", "--quiet", "--input", &host.image_archive("busybox")]).exits_with(0);
         Some(host)
@@ -66,14 +69,32 @@ impl Host {
     /// As [`Host::start`].
     #[must_use]
     pub fn empty() -> Option<Self> {
+        Self::with_flags(&[])
+    }
+
+    /// As [`Host::empty`], with these flags of the daemon's beside its own.
+    ///
+    /// # Panics
+    /// As [`Host::start`].
+    #[must_use]
+    pub fn with_flags(flags: &[&str]) -> Option<Self> {
         if program("qemu-system-x86_64").is_none() {
             skip("qemu-system-x86_64 is not installed, and this host's KVM is not relied on");
             return None;
         }
-        Self::with_daemon(&[])
+        Self::with_daemon(flags, None)
     }
 
-    fn with_daemon(flags: &'static [&'static str]) -> Option<Self> {
+    /// A daemon in that network, with these flags beside its own.
+    ///
+    /// # Panics
+    /// As [`Host::start`].
+    #[must_use]
+    pub fn inside(namespace: &Namespace, flags: &[&str]) -> Option<Self> {
+        Self::with_daemon(flags, Some(namespace))
+    }
+
+    fn with_daemon(flags: &[&str], namespace: Option<&Namespace>) -> Option<Self> {
         let environment = match Environment::from_variables() {
             Ok(environment) => environment,
             Err(reason) => {
@@ -85,7 +106,13 @@ impl Host {
         let root =
             tempfile::Builder::new().prefix("berth-").tempdir().expect("a temporary directory can be made");
         fs::create_dir(root.path().join("home")).expect("a directory can be made");
-        let mut host = Self { root, environment, flags, daemon: None };
+        let mut host = Self {
+            root,
+            environment,
+            flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
+            namespace: namespace.map(|namespace| namespace.name().to_owned()),
+            daemon: None,
+        };
         host.start_daemon();
         Some(host)
     }
@@ -112,7 +139,12 @@ impl Host {
             .append(true)
             .open(self.path("berthd.log"))
             .expect("a log can be made");
-        let mut daemon = Command::new(self.environment.binary("berthd"))
+        let berthd = self.environment.binary("berthd");
+        let mut command = match &self.namespace {
+            Some(namespace) => Namespace::enter(namespace, &berthd),
+            None => Command::new(berthd),
+        };
+        let mut daemon = command
             .arg("--data-root")
             .arg(self.path("data"))
             .arg("--exec-root")
@@ -124,7 +156,7 @@ impl Host {
             .arg(&self.environment.kernel)
             .arg("--initramfs")
             .arg(&self.environment.initramfs)
-            .args(self.flags)
+            .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log)

@@ -7,10 +7,18 @@
 mod client;
 mod environment;
 mod host;
+pub mod hostile_registry;
+pub mod http_server;
+pub mod made_image;
+mod namespace;
 mod outcome;
 mod patience;
+pub mod registry;
+mod skopeo;
 
 pub use client::{Client, Running};
 pub use host::Host;
+pub use namespace::Namespace;
 pub use outcome::Outcome;
 pub use patience::eventually;
+pub use skopeo::Skopeo;
