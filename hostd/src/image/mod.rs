@@ -9,6 +9,8 @@
 //! Everything here blocks: asynchronous callers use their runtime's blocking threads. Nothing here knows containers,
 //! machines or HTTP; errors say whose fault they are and callers translate.
 
+pub mod manifest;
+
 mod digest;
 mod disk;
 mod record;

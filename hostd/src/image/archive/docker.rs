@@ -38,5 +38,5 @@ fn image(spool: &Spool, item: ManifestItem) -> Result<ArchivedImage, ArchiveErro
     let layers = layers.iter().map(|layer| spool.file(layer, MANIFEST).cloned()).collect::<Result<_, _>>()?;
     let names = item.repo_tags.unwrap_or_default();
     let names = names.iter().map(|name| parse_name(name)).collect::<Result<_, _>>()?;
-    Ok(ArchivedImage { config, id, names, manifest: None, layers })
+    Ok(ArchivedImage { config, id, names, documents: Vec::new(), layers })
 }

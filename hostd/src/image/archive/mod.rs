@@ -12,18 +12,15 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::digest::Digest;
+use super::manifest::{MAX_DOCUMENT_BYTES, MAX_LAYERS, ManifestError, RawDocument};
 use super::reference::{InvalidReference, Reference};
 use super::tar_stream::TarError;
 use spool::Spool;
 
-/// Manifests, indexes and configurations beyond this are refused before they are read into memory.
-const MAX_DOCUMENT_BYTES: u64 = 4 << 20;
 /// All documents of an archive together, each counted as often as it is referred to.
 const MAX_DOCUMENTS_BYTES: u64 = 64 << 20;
 /// Images in one archive.
 const MAX_IMAGES: usize = 1024;
-/// Docker's own bound is 127; ours leaves room and keeps a disk's extents few.
-const MAX_LAYERS: usize = 512;
 
 /// One image of an archive; what it says of itself is not believed yet.
 #[derive(Debug)]
@@ -32,8 +29,9 @@ pub(crate) struct ArchivedImage {
     pub(crate) config: Vec<u8>,
     pub(crate) id: Digest,
     pub(crate) names: Vec<Reference>,
-    /// In OCI archives.
-    pub(crate) manifest: Option<Digest>,
+    /// In OCI archives: the documents that lead to it, from what its names stand for (an index, or its manifest) to its
+    /// manifest.
+    pub(crate) documents: Vec<RawDocument>,
     /// Base first.
     pub(crate) layers: Vec<SpooledFile>,
 }
@@ -59,6 +57,8 @@ pub(crate) enum ArchiveError {
     Missing { path: String, referrer: String },
     #[error("archive entry {path:?}: {source}")]
     Document { path: String, source: serde_json::Error },
+    #[error("archive entry {path:?}: {source}")]
+    Manifest { path: String, source: ManifestError },
     #[error("image name {name:?}: {source}")]
     Name { name: String, source: InvalidReference },
     #[error("archive: {0}")]

@@ -211,8 +211,8 @@ impl Candidate {
 
     /// Its names, and with a manifest each repository's digest too.
     pub(super) fn references(&self) -> Vec<Reference> {
-        let manifests = self.archived.manifest.iter().flat_map(|digest| {
-            let selector = Selector::Manifest(*digest);
+        let manifests = self.archived.documents.first().into_iter().flat_map(|target| {
+            let selector = Selector::Manifest(target.digest);
             self.archived
                 .names
                 .iter()

@@ -55,9 +55,9 @@ fn an_oci_index_is_followed_to_this_platform() {
         oci.image(&[(&ours, ours.clone())]),
         &json!({"platform": {"os": "linux", "architecture": "amd64"}}),
     );
-    let manifest: Digest = serde_json::from_value(amd["digest"].clone()).unwrap();
     let index = json!({"schemaVersion": 2, "manifests": [arm, amd]}).to_string().into_bytes();
     let nested = oci.blob(OCI_INDEX, index);
+    let index: Digest = serde_json::from_value(nested["digest"].clone()).unwrap();
     let named = with(nested, &json!({"annotations": {"org.opencontainers.image.ref.name": "ghcr.io/x/y:z"}}));
     let host = Host::new();
     assert_eq!(
@@ -65,8 +65,8 @@ fn an_oci_index_is_followed_to_this_platform() {
         [LoadedImage::Name("ghcr.io/x/y:z".into())]
     );
     assert!(host.disk_contains("ghcr.io/x/y:z", b"for amd64"));
-    let by_manifest = host.store().resolve(&format!("ghcr.io/x/y@{manifest}")).unwrap();
-    assert_eq!(by_manifest.repo_digests, [format!("ghcr.io/x/y@{manifest}")]);
+    let by_digest = host.store().resolve(&format!("ghcr.io/x/y@{index}")).unwrap();
+    assert_eq!(by_digest.repo_digests, [format!("ghcr.io/x/y@{index}")]);
 }
 
 #[test]
