@@ -1,7 +1,7 @@
 //! The host daemon: answers the Docker Engine API, keeps images and containers, runs each container in a machine.
 //!
 //! The binary is `src/main.rs`. Dependencies go one way: `api` -> `engine` -> `image`, `logs`, `agent_client`,
-//! `machine`; only `api` knows of HTTP.
+//! `machine`; only `api` answers HTTP, and only `registry` asks by it.
 
 pub mod accelerator;
 pub mod api;
@@ -9,6 +9,7 @@ pub mod config;
 pub mod database;
 pub mod engine;
 pub mod image;
+pub mod registry;
 pub mod roots;
 
 mod agent_client;

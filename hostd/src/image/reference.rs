@@ -136,6 +136,22 @@ impl Repository {
         &self.canonical
     }
 
+    /// The registry's host, with its port if it has one: `docker.io`.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        self.split().0
+    }
+
+    /// The name within the registry: `library/busybox`.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.split().1
+    }
+
+    fn split(&self) -> (&str, &str) {
+        self.canonical.split_once('/').expect("the canonical form has a domain and a path")
+    }
+
     /// `busybox`.
     #[must_use]
     pub fn familiar(&self) -> &str {
@@ -202,6 +218,8 @@ mod tests {
             let reference = Reference::parse(text).unwrap();
             assert_eq!(reference.familiar(), familiar);
             assert_eq!(reference.canonical(), canonical);
+            let (domain, path) = (reference.repository.domain(), reference.repository.path());
+            assert_eq!(format!("{domain}/{path}{}", reference.selector), canonical);
             assert_eq!(Reference::parse(&reference.familiar()), Ok(reference.clone()));
             assert_eq!(Reference::parse(&reference.canonical()), Ok(reference));
         }
