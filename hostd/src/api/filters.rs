@@ -54,12 +54,40 @@ impl Filters {
         values.is_empty() || values.iter().any(fits)
     }
 
+    /// The filter's word for yes or no; nothing if it was not given.
+    ///
+    /// # Errors
+    /// Both, or another word.
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
+        let invalid =
+            || ApiError::invalid(format!("invalid filter '{name}={}'", self.values(name).join(" ")));
+        match self.values(name) {
+            [] => Ok(None),
+            [value] => match value.as_str() {
+                "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Some(true)),
+                "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Some(false)),
+                _ => Err(invalid()),
+            },
+            _ => Err(invalid()),
+        }
+    }
+
     /// Whether every `label` value, "key" or "key=value", fits.
     pub(super) fn labels_fit(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.values("label").iter().all(|wanted| match wanted.split_once('=') {
-            Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
-            None => labels.contains_key(wanted),
-        })
+        self.values("label").iter().all(|wanted| is_among(wanted, labels))
+    }
+
+    /// Whether any value of the filter `name`, "key" or "key=value", is among the labels.
+    pub(super) fn any_label(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        self.values(name).iter().any(|unwanted| is_among(unwanted, labels))
+    }
+}
+
+/// "key" or "key=value".
+fn is_among(wanted: &str, labels: &BTreeMap<String, String>) -> bool {
+    match wanted.split_once('=') {
+        Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
+        None => labels.contains_key(wanted),
     }
 }
 

@@ -11,7 +11,7 @@ use super::Daemon;
 use super::error::ApiError;
 
 #[rustfmt::skip]
-const MISSING: [(Method, &str); 82] = [
+const MISSING: [(Method, &str); 80] = [
     (Method::GET, "/containers/{id}/top"),
     (Method::GET, "/containers/{id}/changes"),
     (Method::GET, "/containers/{id}/export"),
@@ -29,9 +29,7 @@ const MISSING: [(Method, &str); 82] = [
     (Method::POST, "/build/prune"),
     (Method::POST, "/build/cancel"),
     (Method::POST, "/images/{name}/push"),
-    (Method::POST, "/images/{name}/tag"),
     (Method::GET, "/images/search"),
-    (Method::POST, "/images/prune"),
     (Method::GET, "/images/{name}/get"),
     (Method::GET, "/images/get"),
     (Method::POST, "/auth"),

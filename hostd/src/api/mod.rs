@@ -65,6 +65,8 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/images/json", get(images::list))
         .route("/images/load", post(images::load))
         .route("/images/create", post(images::pull))
+        .route("/images/prune", post(images::prune))
+        .route("/images/{name}/tag", post(images::tag))
         .route("/images/{name}", delete(images::remove))
         .route("/images/{name}/json", get(images::inspect))
         .route("/images/{name}/history", get(images::history))

@@ -4,14 +4,18 @@ mod inspect;
 mod list;
 mod load;
 mod pattern;
+mod prune;
 mod pull;
 mod remove;
+mod tag;
 
 pub(super) use self::inspect::{history, inspect};
 pub(super) use self::list::list;
 pub(super) use self::load::load;
+pub(super) use self::prune::prune;
 pub(super) use self::pull::pull;
 pub(super) use self::remove::remove;
+pub(super) use self::tag::tag;
 use super::error::{ApiError, ApiResult};
 use super::{Daemon, State};
 use crate::image::ImageStore;

@@ -1,10 +1,13 @@
 //! Images as containers need them, and what clients ask about them: one use case a file.
 
 mod remove;
+mod tag;
+
+pub use self::remove::PrunedImages;
 
 use super::Engine;
 use super::error::EngineError;
-use crate::image::{Image, ImageStore, ResolveError};
+use crate::image::{Image, ImageStore, ResolveError, StoreError};
 
 impl Engine {
     pub(super) async fn resolve_image(&self, reference: &str) -> Result<Image, EngineError> {
@@ -20,6 +23,12 @@ impl Engine {
         let images = self.shared.images.clone();
         let working = tokio::task::spawn_blocking(move || work(images)).await;
         working.map_err(|error| EngineError::internal("the image store failed", &error))?
+    }
+}
+
+impl From<StoreError> for EngineError {
+    fn from(error: StoreError) -> Self {
+        Self::internal("the image store failed", &error)
     }
 }
 

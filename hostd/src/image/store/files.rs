@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -18,6 +18,8 @@ const LAYERS: &str = "layers";
 const DISKS: &str = "disks";
 const STAGING: &str = "tmp";
 const DIRECTORY_MODE: u32 = 0o711;
+/// In which stat(2) counts, whatever the file system's own.
+pub(super) const BYTES_PER_BLOCK: u64 = 512;
 /// Directory names carry the algorithm, so that another one could be added beside it.
 const LAYER_PREFIX: &str = "sha256-";
 /// The writer's version is in the name: disks that an older daemon wrote differently are made anew.
@@ -112,6 +114,17 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
     let entries =
         fs::read_dir(directory).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
     entries.map_err(|source| StoreError::File { step: "listing", path: directory.to_owned(), source })
+}
+
+/// What the files below `directory` take of the host's disk; what cannot be read counts nothing.
+pub(super) fn allocated_bytes(directory: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(directory) else { return 0 };
+    let bytes = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => allocated_bytes(&entry.path()),
+        Ok(metadata) => metadata.blocks() * BYTES_PER_BLOCK,
+        Err(_) => 0,
+    });
+    bytes.sum()
 }
 
 /// Makes the names in a directory durable.

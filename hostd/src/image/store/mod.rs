@@ -17,6 +17,7 @@ mod pin;
 mod publish;
 mod remove;
 mod stage;
+mod tag;
 
 use std::collections::HashMap;
 use std::io;
@@ -32,7 +33,8 @@ use catalog::Catalog;
 use files::Files;
 
 pub use load::{LoadError, LoadProgress, LoadedImage};
-pub use remove::{RemoveError, Removed};
+pub use remove::{ImageUsers, Removal, RemoveError, Removed};
+pub use tag::TagError;
 
 /// The images of one data root. Clones share it; every method may block for long.
 #[derive(Clone, Debug)]

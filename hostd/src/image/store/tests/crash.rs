@@ -28,7 +28,7 @@ fn victim() {
         let archive = docker_save(&format!("i:{number}"), &[&layers[0], &layers[1]]).bytes();
         store.load(&archive[..], &mut |_| {}).unwrap();
         if round % 3 == 2 {
-            store.remove(&format!("i:{number}"), false).unwrap();
+            store.remove(&format!("i:{number}"), false, |_| ImageUsers::default()).unwrap();
         }
     }
 }

@@ -4,7 +4,7 @@ use super::archives::*;
 use super::*;
 
 fn removed(host: &Host, reference: &str) -> Vec<Removed> {
-    host.store().remove(reference, false).unwrap()
+    host.remove(reference, false).unwrap()
 }
 
 #[test]
@@ -71,12 +71,12 @@ fn by_id_several_names_go_only_by_force() {
         host.load(&docker_save(name, &[&layer("f", b"x")]).bytes()).unwrap();
     }
     let id = host.store().resolve("a").unwrap().id.short();
-    let error = host.store().remove(&id, false).unwrap_err().to_string();
+    let error = host.remove(&id, false).unwrap_err().to_string();
     let expected = format!(
         "conflict: unable to delete {id} (must be forced) - image is referenced in multiple repositories"
     );
     assert_eq!(error, expected);
-    let removed = host.store().remove(&id, true).unwrap();
+    let removed = host.remove(&id, true).unwrap();
     assert_eq!(removed[..2], [Removed::Untagged("a:latest".into()), Removed::Untagged("b:latest".into())]);
     assert!(host.store().list().unwrap().is_empty());
 }
@@ -145,4 +145,83 @@ fn loading_again_heals_a_layer_whose_files_are_gone() {
     assert!(host.store().disk(&host.store().resolve("a").unwrap().id).is_err());
     host.load(&archive).unwrap();
     assert!(host.disk_contains("a", b"content"));
+}
+
+fn used(host: &Host, reference: &str, force: bool, running: bool) -> Result<Vec<Removed>, String> {
+    let user = || Some("c0ffee".to_owned());
+    let users = |_: &ImageId| match running {
+        true => ImageUsers { running: user(), stopped: None },
+        false => ImageUsers { running: None, stopped: user() },
+    };
+    host.store().remove(reference, force, users).map_or_else(|error| Err(error.to_string()), |r| Ok(r.steps))
+}
+
+#[test]
+fn an_image_that_is_used_keeps_its_last_name_unless_forced() {
+    let host = Host::new();
+    for name in ["a", "b"] {
+        host.load(&docker_save(name, &[&layer("f", b"x")]).bytes()).unwrap();
+    }
+    let id = host.store().resolve("a").unwrap().id;
+    let untagged = |name: &str| Ok(vec![Removed::Untagged(name.to_owned())]);
+    assert_eq!(used(&host, "a", false, true), untagged("a:latest"), "one of two names may go");
+    let refused = format!(
+        "conflict: unable to remove repository reference \"b\" (must force) - container c0ffee is using its \
+         referenced image {}",
+        id.short()
+    );
+    for running in [true, false] {
+        assert_eq!(used(&host, "b", false, running), Err(refused.clone()));
+    }
+    assert_eq!(used(&host, "b", true, true), untagged("b:latest"));
+    assert_eq!(host.store().resolve(&id.to_string()).unwrap().names, [] as [&str; 0], "it is still there");
+}
+
+#[test]
+fn by_id_what_runs_stays_and_what_is_stopped_loses_its_names_by_force() {
+    let host = Host::new();
+    host.load(&docker_save("a", &[&layer("f", b"x")]).bytes()).unwrap();
+    let id = host.store().resolve("a").unwrap().id.short();
+    let conflict = |how: &str, user: &str| {
+        Err(format!(
+            "conflict: unable to delete {id} ({how}) - image is being used by {user} container c0ffee"
+        ))
+    };
+    for force in [false, true] {
+        assert_eq!(used(&host, &id, force, true), conflict("cannot be forced", "running"));
+    }
+    assert_eq!(used(&host, &id, false, false), conflict("must be forced", "stopped"));
+    assert_eq!(used(&host, &id, true, false), Ok(vec![Removed::Untagged("a:latest".to_owned())]));
+    assert_eq!(used(&host, &id, true, false), conflict("cannot be forced", "stopped"));
+    assert!(host.disk_contains(&id, b"x"), "its user can start again");
+}
+
+#[test]
+fn a_removal_says_what_the_host_got_back() {
+    let host = Host::new();
+    host.load(&docker_save("a", &[&layer("f", &[7; 1 << 20])]).bytes()).unwrap();
+    let removal = host.store().remove("a", false, |_| ImageUsers::default()).unwrap();
+    // The layer as it came and as it is used; index and disk are small.
+    assert!((2 << 20..3 << 20).contains(&removal.reclaimed_bytes), "{}", removal.reclaimed_bytes);
+}
+
+#[test]
+fn a_tag_is_one_more_name() {
+    let host = Host::new();
+    host.load(&docker_save("a", &[&layer("f", b"x")]).bytes()).unwrap();
+    let id = host.store().resolve("a").unwrap().id;
+    let (image, name) = host.store().tag("a", "team/b:1").unwrap();
+    assert_eq!((image.id, name.familiar().as_str()), (id, "team/b:1"));
+    assert_eq!(image.names, ["a:latest", "team/b:1"]);
+    host.store().tag(&id.short(), "c").unwrap();
+    assert_eq!(host.store().resolve("c").unwrap().id, id);
+    let digest = format!("b@{}", Digest::of(b"x"));
+    for (source, target, message) in [
+        ("nosuch", "b", "No such image: nosuch:latest"),
+        ("a", "B", "invalid reference format: repository name (B) must be lowercase"),
+        ("a", digest.as_str(), "refusing to create a tag with a digest reference"),
+        ("a", "sha256:1", "refusing to create an ambiguous tag using digest algorithm as name"),
+    ] {
+        assert_eq!(host.store().tag(source, target).unwrap_err().to_string(), message);
+    }
 }

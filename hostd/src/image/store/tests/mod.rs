@@ -45,6 +45,11 @@ impl Host {
         self.store().load(archive, &mut |_| {})
     }
 
+    /// Removes what nobody uses.
+    fn remove(&self, reference: &str, force: bool) -> Result<Vec<Removed>, RemoveError> {
+        Ok(self.store().remove(reference, force, |_| ImageUsers::default())?.steps)
+    }
+
     /// What the store's files are, by path: to tell whether anything changed.
     fn files(&self) -> BTreeMap<PathBuf, u64> {
         let mut files = BTreeMap::new();
