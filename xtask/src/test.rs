@@ -35,7 +35,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
         program::run(workspace.cargo().args(["build", "--package", FUZZ_TARGETS]))
     })?;
     let products = suite.step("build", || build::ensure(workspace))?;
-    let images = suite.step("images", || images::ensure(workspace))?;
+    let images = suite.step("images", || images::ensure_all(workspace))?;
     let environment = Environment { products: &products, images: &images };
     let heard = suite.step("unit and integration tests", || {
         let packages = ["--workspace", "--exclude", END_TO_END, "--exclude", FUZZ_TARGETS];

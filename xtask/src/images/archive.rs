@@ -1,7 +1,10 @@
 //! An image as one archive: an OCI image layout (image-spec, image-layout.md) that carries the `manifest.json`
 //! of `docker save` beside its index, so that both kinds of reader find what they look for.
 
+use std::io::Write;
+
 use anyhow::Context;
+use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -13,16 +16,25 @@ const CREATED: &str = "2026-01-01T00:00:00Z";
 pub(super) const CREATED_UNIX_S: u64 = 1_767_225_600;
 const SEARCH_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// An image of one layer for amd64.
+/// An image for amd64.
 pub(super) struct Image {
     /// The repository; the tag is `latest`.
     pub(super) name: &'static str,
-    /// What `history` says of the layer.
+    /// What `history` says of each layer.
     pub(super) made_by: &'static str,
     /// Runs when the user names no command.
     pub(super) command: String,
-    /// An uncompressed tar archive.
-    pub(super) layer: Vec<u8>,
+    /// Uncompressed tar archives, the lowest first.
+    pub(super) layers: Vec<Vec<u8>>,
+    pub(super) compression: Compression,
+}
+
+/// How layers are stored.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Compression {
+    None,
+    Gzip,
+    Zstd,
 }
 
 /// Content under its digest.
@@ -37,26 +49,27 @@ impl Image {
     /// When a name does not fit the tar format.
     pub(super) fn archive(self) -> anyhow::Result<Vec<u8>> {
         let reference = format!("{}:latest", self.name);
-        let layer_digest = digest(&self.layer);
-        let config = Blob::json("application/vnd.oci.image.config.v1+json", &self.config(&layer_digest));
-        let layer = Blob::new("application/vnd.oci.image.layer.v1.tar", self.layer);
+        let diff_ids: Vec<String> = self.layers.iter().map(|layer| digest(layer)).collect();
+        let config = Blob::json("application/vnd.oci.image.config.v1+json", &self.config(&diff_ids));
+        let layers: Vec<Blob> =
+            self.layers.into_iter().map(|layer| self.compression.store(layer)).collect::<Result<_, _>>()?;
         let manifest = Blob::json(
             "application/vnd.oci.image.manifest.v1+json",
             &json!({
                 "schemaVersion": 2,
                 "mediaType": "application/vnd.oci.image.manifest.v1+json",
                 "config": config.descriptor(),
-                "layers": [layer.descriptor()],
+                "layers": layers.iter().map(Blob::descriptor).collect::<Vec<_>>(),
             }),
         );
         let index = index(&manifest, &reference);
-        let docker_manifest =
-            json!([{ "Config": config.path(), "RepoTags": [reference], "Layers": [layer.path()] }]);
+        let paths: Vec<String> = layers.iter().map(Blob::path).collect();
+        let docker_manifest = json!([{ "Config": config.path(), "RepoTags": [reference], "Layers": paths }]);
 
         let mut archive = Layer::new();
         archive.directory("blobs", 0o755)?;
         archive.directory("blobs/sha256", 0o755)?;
-        for blob in [&config, &layer, &manifest] {
+        for blob in layers.iter().chain([&config, &manifest]) {
             archive.file(&blob.path(), 0o644, &blob.content)?;
         }
         archive.file("index.json", 0o644, &bytes(&index))?;
@@ -66,14 +79,34 @@ impl Image {
     }
 
     /// image-spec, config.md.
-    fn config(&self, layer_digest: &str) -> Value {
+    fn config(&self, diff_ids: &[String]) -> Value {
+        let history = json!({ "created": CREATED, "created_by": self.made_by });
         json!({
             "created": CREATED,
             "architecture": "amd64",
             "os": "linux",
             "config": { "Env": [SEARCH_PATH], "Cmd": [self.command], "WorkingDir": "/" },
-            "rootfs": { "type": "layers", "diff_ids": [layer_digest] },
-            "history": [{ "created": CREATED, "created_by": self.made_by }],
+            "rootfs": { "type": "layers", "diff_ids": diff_ids },
+            "history": vec![history; diff_ids.len()],
+        })
+    }
+}
+
+impl Compression {
+    fn store(self, layer: Vec<u8>) -> anyhow::Result<Blob> {
+        let failed = "cannot compress a layer";
+        Ok(match self {
+            Self::None => Blob::new("application/vnd.oci.image.layer.v1.tar", layer),
+            Self::Gzip => {
+                let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
+                let content = encoder.write_all(&layer).and_then(|()| encoder.finish()).context(failed)?;
+                Blob::new("application/vnd.oci.image.layer.v1.tar+gzip", content)
+            }
+            Self::Zstd => {
+                let content =
+                    zstd::encode_all(layer.as_slice(), zstd::DEFAULT_COMPRESSION_LEVEL).context(failed)?;
+                Blob::new("application/vnd.oci.image.layer.v1.tar+zstd", content)
+            }
         })
     }
 }
@@ -130,12 +163,17 @@ mod tests {
     use super::*;
 
     fn example() -> Image {
+        example_stored(Compression::None)
+    }
+
+    fn example_stored(compression: Compression) -> Image {
         let mut layer = Layer::new();
         layer.directory("etc", 0o755).unwrap();
         layer.file("etc/name", 0o644, b"example\n").unwrap();
         layer.hard_link("etc/other", "etc/name").unwrap();
         let layer = layer.finish().unwrap();
-        Image { name: "example", made_by: "a test", command: "/run".to_owned(), layer }
+        let layers = vec![layer];
+        Image { name: "example", made_by: "a test", command: "/run".to_owned(), layers, compression }
     }
 
     fn unpack(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
@@ -167,6 +205,25 @@ mod tests {
         for (path, content) in blobs {
             assert_eq!(format!("blobs/{}", digest(content).replace(':', "/")), *path);
         }
+    }
+
+    #[test]
+    fn a_diff_id_is_that_of_the_uncompressed_layer() {
+        let config = |compression| {
+            let files = unpack(&example_stored(compression).archive().unwrap());
+            let docker = parse(&files["manifest.json"]);
+            let stored = files[docker[0]["Layers"][0].as_str().unwrap()].clone();
+            (docker[0]["Config"].clone(), stored)
+        };
+        let (plain, layer) = config(Compression::None);
+        let (gzip, stored) = config(Compression::Gzip);
+        assert_eq!(gzip, plain);
+        let mut inflated = Vec::new();
+        flate2::read::GzDecoder::new(stored.as_slice()).read_to_end(&mut inflated).unwrap();
+        assert_eq!(inflated, layer);
+        let (zstd, stored) = config(Compression::Zstd);
+        assert_eq!(zstd, plain);
+        assert_eq!(zstd::decode_all(stored.as_slice()).unwrap(), layer);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use super::archive::Image;
+use super::archive::{Compression, Image};
 use super::layer::Layer;
 use crate::program;
 
@@ -52,6 +52,17 @@ const USERS: [(&str, u32, &str); 8] = [
 ];
 
 pub(super) fn image() -> anyhow::Result<Image> {
+    Ok(Image {
+        name: "busybox",
+        made_by: "Debian's busybox-static, packed by Berth",
+        command: "sh".to_owned(),
+        layers: vec![layer()?],
+        compression: Compression::None,
+    })
+}
+
+/// The only layer of the image, which others build on.
+pub(super) fn layer() -> anyhow::Result<Vec<u8>> {
     program::output(Command::new("dpkg-query").args(["-W", PACKAGE]))
         .with_context(|| format!("{PACKAGE} is not installed: run `cargo xtask packages`"))?;
     let binary = fs::read(PROGRAM).with_context(|| format!("cannot read {PROGRAM}"))?;
@@ -67,12 +78,7 @@ pub(super) fn image() -> anyhow::Result<Image> {
     for applet in links(&applets) {
         layer.hard_link(applet, INSIDE)?;
     }
-    Ok(Image {
-        name: "busybox",
-        made_by: "Debian's busybox-static, packed by Berth",
-        command: "sh".to_owned(),
-        layer: layer.finish()?,
-    })
+    layer.finish()
 }
 
 /// The paths of the applets, sorted so that the layer does not depend on the order busybox lists them in.

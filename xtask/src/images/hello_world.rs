@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Context;
 
-use super::archive::Image;
+use super::archive::{Compression, Image};
 use super::layer::Layer;
 use crate::products::{self, Place};
 use crate::workspace::Workspace;
@@ -20,6 +20,7 @@ pub(super) fn image(workspace: &Workspace) -> anyhow::Result<Image> {
         name: "hello-world",
         made_by: "the hello-world crate of Berth",
         command: format!("/{PROGRAM}"),
-        layer: layer.finish()?,
+        layers: vec![layer.finish()?],
+        compression: Compression::None,
     })
 }

@@ -28,6 +28,11 @@ impl Layer {
         self.0.append_link(&mut header, path, target).with_context(|| refused(path))
     }
 
+    pub(super) fn symlink(&mut self, path: &str, target: &str) -> anyhow::Result<()> {
+        let mut header = header(EntryType::Symlink, 0o777);
+        self.0.append_link(&mut header, path, target).with_context(|| refused(path))
+    }
+
     pub(super) fn finish(self) -> anyhow::Result<Vec<u8>> {
         self.0.into_inner().context("cannot finish a layer")
     }

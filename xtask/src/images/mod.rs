@@ -1,28 +1,46 @@
-//! `cargo xtask images`: the demo images as archives that `docker load` and `berth load` take.
+//! `cargo xtask images`: images as archives that `docker load` and `berth load` take.
 //!
-//! No registry is asked: what is in them comes from this checkout and from installed Debian packages. The
-//! same input gives the same bytes, so an image keeps its id for as long as its content stays the same.
+//! No registry is asked: what is in them comes from this checkout, from installed Debian packages and, for the Debian
+//! image, from where apt gets its packages. The same input gives the same bytes, so an image keeps its id for as long as
+//! its content stays the same. The demo images are made each time; the large ones, for tests and benchmarks, are made
+//! once and kept in the cache.
 
 mod hello_world;
 
 mod busybox;
 
+mod debian;
+
+mod layered;
+
 mod archive;
 
 mod layer;
 
-use std::path::PathBuf;
+mod tree;
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context;
+
+use crate::cache::Key;
 use crate::products;
 use crate::progress;
 use crate::workspace::Workspace;
 
+use archive::Image;
+
+/// Counts up when the recipes of large images change, so that an image made the old way is not found.
+const RECIPE_VERSION: &str = "1";
+
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
-    println!("{}", ensure(workspace)?.display());
+    println!("{}", ensure_all(workspace)?.display());
     Ok(())
 }
 
-/// The directory with one up-to-date `NAME.tar` per image.
+/// The directory with one up-to-date `NAME.tar` per demo image.
 pub(crate) fn ensure(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     progress::heading("demo images");
     let directory = workspace.target("images");
@@ -32,4 +50,83 @@ pub(crate) fn ensure(workspace: &Workspace) -> anyhow::Result<PathBuf> {
         progress::note(path.display());
     }
     Ok(directory)
+}
+
+/// The same directory, in which `layered.tar` and, where they can be made, `debian.tar` and `debian-zstd.tar` are too.
+pub(crate) fn ensure_all(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    let directory = ensure(workspace)?;
+    progress::heading("large images");
+    let layered = Key::new().with("recipe", RECIPE_VERSION.as_bytes()).with("busybox", &busybox::layer()?);
+    let large = workspace.cache("images").join(layered.digits());
+    keep(&large, &directory, &[layered::NAME], || Ok(vec![layered::image()?]))?;
+
+    let codename = debian::codename()?;
+    let debian = Key::new().with("recipe", RECIPE_VERSION.as_bytes()).with("codename", codename.as_bytes());
+    let large = workspace.cache("images").join(debian.digits());
+    let kept = keep(&large, &directory, &debian::NAMES, || debian::images(&codename));
+    if let Err(error) = kept {
+        // Tests that want it say that they are skipped; everything else goes on.
+        progress::note(format_args!("skipped: the Debian image: {error:#}"));
+        for name in debian::NAMES {
+            remove_link(&directory.join(format!("{name}.tar")))?;
+        }
+    }
+    Ok(directory)
+}
+
+/// Makes the images of these names unless the cache has them, and links them into `directory`.
+fn keep(
+    cache: &Path,
+    directory: &Path,
+    names: &[&str],
+    make: impl FnOnce() -> anyhow::Result<Vec<Image>>,
+) -> anyhow::Result<()> {
+    let archive = |name: &str| format!("{name}.tar");
+    if !names.iter().all(|name| cache.join(archive(name)).exists()) {
+        let started = Instant::now();
+        for image in make()? {
+            products::replace(&cache.join(archive(image.name)), &image.archive()?)?;
+        }
+        let took = progress::seconds(started.elapsed());
+        progress::note(format_args!("{}: made in {took}, once", names.join(", ")));
+    }
+    for name in names {
+        let link = directory.join(archive(name));
+        remove_link(&link)?;
+        let target = cache.join(archive(name));
+        std::os::unix::fs::symlink(&target, &link)
+            .with_context(|| format!("cannot link {} to {}", link.display(), target.display()))?;
+        progress::note(link.display());
+    }
+    Ok(())
+}
+
+fn remove_link(path: &Path) -> anyhow::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", path.display()))
+        }
+        _gone => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::archive::Compression;
+    use super::*;
+
+    fn example() -> Image {
+        let (name, made_by, command) = ("example", "a test", "/run".to_owned());
+        Image { name, made_by, command, layers: vec![vec![0; 1024]], compression: Compression::None }
+    }
+
+    #[test]
+    fn a_large_image_is_made_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let cache = directory.path().join("cache");
+        keep(&cache, directory.path(), &["example"], || Ok(vec![example()])).unwrap();
+        keep(&cache, directory.path(), &["example"], || panic!("it is there")).unwrap();
+        let kept = fs::read(directory.path().join("example.tar")).unwrap();
+        assert_eq!(kept, example().archive().unwrap());
+    }
 }
