@@ -11,7 +11,7 @@ use super::Daemon;
 use super::error::ApiError;
 
 #[rustfmt::skip]
-const MISSING: [(Method, &str); 80] = [
+const MISSING: [(Method, &str); 79] = [
     (Method::GET, "/containers/{id}/top"),
     (Method::GET, "/containers/{id}/changes"),
     (Method::GET, "/containers/{id}/export"),
@@ -34,7 +34,6 @@ const MISSING: [(Method, &str); 80] = [
     (Method::GET, "/images/get"),
     (Method::POST, "/auth"),
     (Method::POST, "/commit"),
-    (Method::GET, "/system/df"),
     (Method::GET, "/volumes"),
     (Method::POST, "/volumes/create"),
     (Method::GET, "/volumes/{name}"),

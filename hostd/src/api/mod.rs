@@ -11,6 +11,7 @@ mod exec;
 mod images;
 mod missing;
 mod system;
+mod usage;
 
 mod body;
 mod error;
@@ -62,6 +63,7 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/version", get(system::version))
         .route("/info", get(system::info))
         .route("/events", get(events::events))
+        .route("/system/df", get(usage::df))
         .route("/images/json", get(images::list))
         .route("/images/load", post(images::load))
         .route("/images/create", post(images::pull))

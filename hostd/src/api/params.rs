@@ -1,7 +1,6 @@
 //! Query parameters, read as Docker reads them: the first of several wins, an empty one counts as absent, and every
 //! word but a few means true.
 
-use std::collections::HashMap;
 use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, Query};
@@ -11,11 +10,18 @@ use super::error::ApiError;
 use super::filters::Filters;
 
 #[derive(Debug, Default)]
-pub(super) struct Params(HashMap<String, String>);
+pub(super) struct Params(Vec<(String, String)>);
 
 impl Params {
     pub(super) fn text(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        let (_, value) = self.0.iter().find(|(given, _)| given == name)?;
+        Some(value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// Every value of a parameter that may be repeated.
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        let given = self.0.iter().filter(move |(given, value)| given == name && !value.is_empty());
+        given.map(|(_, value)| value.as_str())
     }
 
     pub(super) fn flag(&self, name: &str) -> bool {
@@ -62,11 +68,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
 
 impl FromIterator<(String, String)> for Params {
     fn from_iter<I: IntoIterator<Item = (String, String)>>(pairs: I) -> Self {
-        let mut first = HashMap::new();
-        for (name, value) in pairs {
-            first.entry(name).or_insert(value);
-        }
-        Self(first)
+        Self(pairs.into_iter().collect())
     }
 }
 

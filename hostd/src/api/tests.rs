@@ -14,14 +14,14 @@ use crate::image::ImageStore;
 use crate::machine::Pace;
 
 /// A daemon whose files go with it.
-struct TestDaemon {
-    api: Api,
+pub(super) struct TestDaemon {
+    pub(super) api: Api,
     engine: Engine,
     _root: tempfile::TempDir,
 }
 
 impl TestDaemon {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let root = tempfile::Builder::new().prefix("berth").tempdir_in("/tmp").unwrap();
         let settings = settings(root.path());
         let database = Database::open(&settings.data_root.join("berth.db")).unwrap();
@@ -33,7 +33,7 @@ impl TestDaemon {
         Self { api, engine, _root: root }
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
+    pub(super) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
         let mut request = axum::http::Request::builder().method(method).uri(path);
         if body.is_some() {
             request = request.header("content-type", "application/json");
@@ -45,7 +45,7 @@ impl TestDaemon {
         (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
     }
 
-    async fn get(&self, path: &str) -> (StatusCode, Value) {
+    pub(super) async fn get(&self, path: &str) -> (StatusCode, Value) {
         self.ask(Method::GET, path, None).await
     }
 }

@@ -28,6 +28,7 @@ mod images;
 mod recover;
 mod remove;
 mod stop;
+mod usage;
 mod view;
 mod wait;
 
@@ -54,6 +55,7 @@ pub use spec::{AutoRemove, ContainerSpec, Limits, Stdio, TerminalSize};
 pub use state::{ContainerState, Exit, Run, StartFailure};
 pub use stop::StopOptions;
 pub use timeline::Timeline;
+pub use usage::{ContainerUsage, Usage};
 pub use view::{ContainerView, EngineInfo};
 pub use wait::{Wait, WaitCondition, WaitResult};
 

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -35,6 +36,12 @@ impl ScratchTemplate {
 
     pub(super) fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    /// What of the host's disk a clone takes beyond the empty file system: what was written to it. 0 if it is not there.
+    pub(super) fn written_bytes(&self, clone: &Path) -> u64 {
+        let allocated = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.blocks() * 512);
+        allocated(clone).saturating_sub(allocated(&self.path))
     }
 
     /// Clones the template; the new disk takes only as much space as its few blocks of metadata.
@@ -100,7 +107,7 @@ fn copy_range(from: &File, to: &File, start: u64, end: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{FileExt, MetadataExt};
+    use std::os::unix::fs::FileExt;
 
     use super::*;
 

@@ -35,6 +35,10 @@ pub(in crate::api) struct ContainerSummary {
     labels: BTreeMap<String, String>,
     state: &'static str,
     status: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_rw: Option<u64>,
+    #[serde(rename = "SizeRootFs", skip_serializing_if = "Option::is_none")]
+    size_root_fs: Option<u64>,
     host_config: Value,
     network_settings: Value,
     mounts: [(); 0],
@@ -44,7 +48,6 @@ pub(in crate::api) async fn list(
     Extracted(daemon): State,
     params: Params,
 ) -> ApiResult<Json<Vec<ContainerSummary>>> {
-    params.refuse("GET /containers/json", &["size"])?;
     let limit = params
         .number::<i64>("limit")?
         .and_then(|limit| usize::try_from(limit).ok())
@@ -57,7 +60,9 @@ pub(in crate::api) async fn list(
     views.retain(|view| selection.descends(view, &images));
     views.truncate(limit.unwrap_or(usize::MAX));
     let now = Timestamp::now();
-    Ok(Json(views.iter().map(|view| summary(view, &images, now)).collect()))
+    let with_size = params.flag("size");
+    let written_bytes = |view: &ContainerView| with_size.then(|| daemon.engine.written_bytes(&view.id));
+    Ok(Json(views.iter().map(|view| summary(view, written_bytes(view), &images, now)).collect()))
 }
 
 async fn images(daemon: &Daemon) -> ApiResult<Vec<Image>> {
@@ -159,8 +164,17 @@ fn is_named(image: &Image, name: &str) -> bool {
     image.names.iter().any(|full| full == name || full.strip_suffix(":latest") == Some(name))
 }
 
-fn summary(view: &ContainerView, images: &[Image], now: Timestamp) -> ContainerSummary {
+/// One container of the list; its sizes are told if it is known what it wrote.
+pub(in crate::api) fn summary(
+    view: &ContainerView,
+    written_bytes: Option<u64>,
+    images: &[Image],
+    now: Timestamp,
+) -> ContainerSummary {
+    let image_bytes = image(view.image_id, images).map_or(0, |image| image.size_bytes);
     ContainerSummary {
+        size_rw: written_bytes,
+        size_root_fs: written_bytes.map(|bytes| bytes + image_bytes),
         id: view.id.to_string(),
         names: [format!("/{}", view.name)],
         image: image_column(view, images),

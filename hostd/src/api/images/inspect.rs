@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{State, with_store};
 use crate::api::error::ApiResult;
 use crate::api::params::Params;
-use crate::image::{Image, ImageConfig};
+use crate::image::{History, Image, ImageConfig};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -95,20 +95,34 @@ pub(in crate::api) async fn history(
     Extracted(daemon): State,
     Path(name): Path<String>,
 ) -> ApiResult<Json<Vec<HistoryEntry>>> {
-    let image = with_store(&daemon, move |store| store.resolve(&name)).await?;
+    let (image, sizes) = with_store(&daemon, move |store| {
+        let image = store.resolve(&name)?;
+        let sizes = store.layer_sizes(&image.id)?;
+        Ok::<_, crate::image::ResolveError>((image, sizes))
+    })
+    .await?;
+    Ok(Json(history_of(image, sizes)))
+}
+
+/// Newest first. Each step that made a layer has that layer's size; layers that no step tells of get one each.
+fn history_of(image: Image, sizes: Vec<u64>) -> Vec<HistoryEntry> {
+    let mut sizes = sizes.into_iter();
     let mut entries: Vec<HistoryEntry> = image.history.iter().map(HistoryEntry::from).collect();
+    let with_layer = entries.iter_mut().zip(&image.history).filter(|(_, step)| !step.empty_layer);
+    for (entry, _) in with_layer {
+        entry.size = sizes.next().unwrap_or(0);
+    }
+    entries.extend(sizes.map(|size| HistoryEntry { size, ..HistoryEntry::from(&History::default()) }));
     entries.reverse();
     if let Some(newest) = entries.first_mut() {
         newest.id = image.id.to_string();
         newest.tags = (!image.names.is_empty()).then_some(image.names);
-        // The store knows an image's size, not its layers'.
-        newest.size = image.size_bytes;
     }
-    Ok(Json(entries))
+    entries
 }
 
-impl From<&crate::image::History> for HistoryEntry {
-    fn from(entry: &crate::image::History) -> Self {
+impl From<&History> for HistoryEntry {
+    fn from(entry: &History) -> Self {
         Self {
             id: "<missing>".to_owned(),
             created: entry.created.map_or(0, jiff::Timestamp::as_second),

@@ -1,20 +1,21 @@
 //! `GET /images/json`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use axum::Json;
 use axum::extract::State as Extracted;
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::pattern::ReferencePattern;
+use super::prune::until;
 use super::{State, with_store};
 use crate::api::error::ApiResult;
 use crate::api::filters::Filters;
 use crate::api::params::Params;
-use crate::image::Image;
+use crate::image::{Image, ImageId, ImageStore, ImageUsage, ResolveError};
 
-const FILTERS: [&str; 3] = ["dangling", "label", "reference"];
-const LATER: [&str; 3] = ["before", "since", "until"];
+const FILTERS: [&str; 6] = ["before", "dangling", "label", "reference", "since", "until"];
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -33,26 +34,95 @@ pub(in crate::api) struct ImageSummary {
     containers: i64,
 }
 
+/// `all` asks for intermediate images too, which Berth's builds do not leave, and `digests` for what is always told.
 pub(in crate::api) async fn list(
     Extracted(daemon): State,
     params: Params,
 ) -> ApiResult<Json<Vec<ImageSummary>>> {
-    params.refuse("GET /images/json", &["shared-size", "manifests"])?;
+    params.refuse("GET /images/json", &["manifests"])?;
     let filters = params.filters()?;
-    filters.allow(&FILTERS, &LATER)?;
-    let references = filters.values("reference").iter().map(|text| ReferencePattern::parse(text));
-    let references = references.collect::<ApiResult<Vec<_>>>()?;
-    let images = with_store(&daemon, |store| store.list()).await?;
-    let fits = |image: &Image| fits(image, &filters, &references);
-    Ok(Json(images.into_iter().filter(fits).map(ImageSummary::from).collect()))
+    filters.allow(&FILTERS, &[])?;
+    let selection = Selection::new(&filters)?;
+    let with_shared_size = params.flag("shared-size");
+    let (images, usage) = with_store(&daemon, move |store| {
+        let images = selection.choose(&store, store.list()?)?;
+        let usage = if with_shared_size { store.usage()?.images } else { HashMap::new() };
+        Ok::<_, ResolveError>((images, usage))
+    })
+    .await?;
+    Ok(Json(images.into_iter().map(|image| summary(image, &usage)).collect()))
 }
 
-fn fits(image: &Image, filters: &Filters, references: &[ReferencePattern]) -> bool {
-    let dangling = image.names.is_empty();
-    let named = |pattern: &ReferencePattern| image.names.iter().any(|name| pattern.fits(name));
-    filters.any("dangling", |wanted| dangling == matches!(wanted.as_str(), "1" | "true"))
-        && filters.labels_fit(&image.config.labels)
-        && (references.is_empty() || references.iter().any(named))
+fn summary(image: Image, usage: &HashMap<ImageId, ImageUsage>) -> ImageSummary {
+    let shared_size = usage.get(&image.id).map_or(-1, shared_size);
+    ImageSummary { shared_size, ..image.into() }
+}
+
+impl ImageSummary {
+    /// What `system df` counts besides.
+    pub(in crate::api) fn with_usage(image: Image, usage: &ImageUsage, containers: usize) -> Self {
+        let containers = i64::try_from(containers).unwrap_or(i64::MAX);
+        Self { shared_size: shared_size(usage), containers, ..image.into() }
+    }
+}
+
+fn shared_size(usage: &ImageUsage) -> i64 {
+    i64::try_from(usage.shared_bytes).unwrap_or(i64::MAX)
+}
+
+/// The filters, parsed.
+struct Selection {
+    dangling: Option<bool>,
+    references: Vec<ReferencePattern>,
+    /// Names of images.
+    before: Vec<String>,
+    since: Vec<String>,
+    until: Option<Timestamp>,
+    labels: Filters,
+}
+
+impl Selection {
+    fn new(filters: &Filters) -> ApiResult<Self> {
+        let references = filters.values("reference").iter().map(|text| ReferencePattern::parse(text));
+        Ok(Self {
+            dangling: filters.flag("dangling")?,
+            references: references.collect::<ApiResult<_>>()?,
+            before: filters.values("before").to_vec(),
+            since: filters.values("since").to_vec(),
+            until: until(filters)?,
+            labels: filters.clone(),
+        })
+    }
+
+    /// Those that fit, with the names that fit.
+    fn choose(&self, store: &ImageStore, images: Vec<Image>) -> Result<Vec<Image>, ResolveError> {
+        let created = |names: &[String]| {
+            let created = names.iter().map(|name| Ok(store.resolve(name)?.created.unwrap_or_default()));
+            created.collect::<Result<Vec<_>, ResolveError>>()
+        };
+        let before = created(&self.before)?.into_iter().chain(self.until).min();
+        let since = created(&self.since)?.into_iter().max();
+        let fits_in_time = |image: &Image| {
+            let created = image.created.unwrap_or_default();
+            before.is_none_or(|before| created < before) && since.is_none_or(|since| created > since)
+        };
+        let fitting = images.into_iter().filter(fits_in_time).filter_map(|image| self.fit(image));
+        Ok(fitting.collect())
+    }
+
+    fn fit(&self, mut image: Image) -> Option<Image> {
+        let dangling = image.names.is_empty();
+        if !self.references.is_empty() {
+            let named = |name: &String| self.references.iter().any(|pattern| pattern.fits(name));
+            image.names.retain(named);
+            image.repo_digests.retain(named);
+        }
+        let is_named = !image.names.is_empty() || !image.repo_digests.is_empty();
+        let fits = (self.references.is_empty() || is_named)
+            && self.dangling.is_none_or(|wanted| wanted == dangling)
+            && self.labels.labels_fit(&image.config.labels);
+        fits.then_some(image)
+    }
 }
 
 impl From<Image> for ImageSummary {
@@ -62,7 +132,7 @@ impl From<Image> for ImageSummary {
             parent_id: "",
             repo_tags: image.names,
             repo_digests: image.repo_digests,
-            created: image.created.map_or(0, jiff::Timestamp::as_second),
+            created: image.created.map_or(0, Timestamp::as_second),
             size: image.size_bytes,
             shared_size: -1,
             labels: image.config.labels,

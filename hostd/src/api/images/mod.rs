@@ -10,7 +10,7 @@ mod remove;
 mod tag;
 
 pub(super) use self::inspect::{history, inspect};
-pub(super) use self::list::list;
+pub(super) use self::list::{ImageSummary, list};
 pub(super) use self::load::load;
 pub(super) use self::prune::prune;
 pub(super) use self::pull::pull;
@@ -33,3 +33,6 @@ where
     let store = daemon.engine.images().clone();
     Ok(tokio::task::spawn_blocking(move || work(store)).await??)
 }
+
+#[cfg(test)]
+mod tests;

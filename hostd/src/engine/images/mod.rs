@@ -16,7 +16,7 @@ impl Engine {
     }
 
     /// Runs `work` on the image store, off the threads that answer requests.
-    async fn with_images<T: Send + 'static>(
+    pub(super) async fn with_images<T: Send + 'static>(
         &self,
         work: impl FnOnce(ImageStore) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {

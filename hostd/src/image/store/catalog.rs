@@ -6,6 +6,7 @@ use std::str::FromStr;
 use rusqlite::{OptionalExtension, Params, Transaction};
 
 use super::StoreError;
+use super::usage::LayerUse;
 use crate::image::digest::Digest;
 use crate::image::record::{Configuration, Image, ImageId};
 use crate::image::reference::{Reference, Repository, Selector};
@@ -148,6 +149,37 @@ impl Catalog<'_> {
         self.digests(sql, [id.to_string()]).map(Some)
     }
 
+    /// Bytes of each of an image's layers, base first.
+    pub(super) fn layer_bytes_of(&self, id: &ImageId) -> Result<Vec<u64>, StoreError> {
+        let sql = "SELECT content_bytes FROM image_layers JOIN layers USING (diff_id)
+                   WHERE image_id = ?1 ORDER BY position";
+        let mut statement = self.0.prepare_cached(sql)?;
+        let rows = statement.query_map([id.to_string()], |row| row.get::<_, i64>(0))?;
+        rows.map(|bytes| Ok(u64::try_from(bytes?).unwrap_or_default())).collect()
+    }
+
+    /// Every layer of every image.
+    pub(super) fn layer_uses(&self) -> Result<Vec<LayerUse>, StoreError> {
+        let sql =
+            "SELECT image_id, diff_id, blob, content_bytes FROM image_layers JOIN layers USING (diff_id)
+                   ORDER BY image_id, position";
+        let mut statement = self.0.prepare_cached(sql)?;
+        let rows = statement.query_map((), |row| {
+            let text = |column| row.get::<_, String>(column);
+            Ok((text(0)?, text(1)?, text(2)?, row.get::<_, i64>(3)?))
+        })?;
+        rows.map(|row| {
+            let (image, diff_id, blob, content_bytes) = row?;
+            Ok(LayerUse {
+                image: ImageId(digest(&image)?),
+                diff_id: digest(&diff_id)?,
+                blob: digest(&blob)?,
+                content_bytes: u64::try_from(content_bytes).unwrap_or_default(),
+            })
+        })
+        .collect()
+    }
+
     pub(super) fn images(&self) -> Result<Vec<Image>, StoreError> {
         self.ids()?.iter().map(|id| self.image(id)).collect()
     }
@@ -206,4 +238,9 @@ impl Catalog<'_> {
         })
         .collect()
     }
+}
+
+fn digest(text: &str) -> Result<Digest, StoreError> {
+    let unreadable = |problem: String| StoreError::Record { id: text.to_owned(), problem };
+    text.parse().map_err(|error: crate::image::digest::InvalidDigest| unreadable(error.to_string()))
 }

@@ -18,6 +18,7 @@ mod publish;
 mod remove;
 mod stage;
 mod tag;
+mod usage;
 
 use std::collections::HashMap;
 use std::io;
@@ -35,6 +36,7 @@ use files::Files;
 pub use load::{LoadError, LoadProgress, LoadedImage};
 pub use remove::{ImageUsers, Removal, RemoveError, Removed};
 pub use tag::TagError;
+pub use usage::{ImageUsage, StoreUsage};
 
 /// The images of one data root. Clones share it; every method may block for long.
 #[derive(Clone, Debug)]

@@ -47,6 +47,10 @@ pub(in crate::api) struct ContainerInspect {
     exec_ids: Option<Vec<String>>,
     host_config: HostConfig,
     graph_driver: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_rw: Option<u64>,
+    #[serde(rename = "SizeRootFs", skip_serializing_if = "Option::is_none")]
+    size_root_fs: Option<u64>,
     mounts: [(); 0],
     config: Config,
     network_settings: NetworkSettings,
@@ -67,9 +71,17 @@ pub(in crate::api) async fn inspect(
     Path(id): Path<String>,
     params: Params,
 ) -> ApiResult<Json<ContainerInspect>> {
-    params.refuse("GET /containers/{id}/json", &["size"])?;
     let accelerator = accelerator::name(daemon.accelerator.accelerator);
-    Ok(Json(reply(&daemon.engine.container(&id)?, accelerator)))
+    let view = daemon.engine.container(&id)?;
+    let mut reply = reply(&view, accelerator);
+    if params.flag("size") {
+        let written_bytes = daemon.engine.written_bytes(&view.id);
+        let store = daemon.engine.images().clone();
+        let image = tokio::task::spawn_blocking(move || store.resolve(&view.image_id.to_string())).await?;
+        let image_bytes = image.map_or(0, |image| image.size_bytes);
+        (reply.size_rw, reply.size_root_fs) = (Some(written_bytes), Some(written_bytes + image_bytes));
+    }
+    Ok(Json(reply))
 }
 
 fn reply(view: &ContainerView, accelerator: &'static str) -> ContainerInspect {
@@ -95,6 +107,8 @@ fn reply(view: &ContainerView, accelerator: &'static str) -> ContainerInspect {
         exec_ids: (!view.exec_ids.is_empty()).then(|| view.exec_ids.clone()),
         host_config: HostConfig::from(&*view.spec),
         graph_driver: json!({ "Data": null, "Name": "erofs" }),
+        size_rw: None,
+        size_root_fs: None,
         mounts: [],
         config: Config::from(view),
         network_settings: NetworkSettings::default(),
