@@ -74,6 +74,35 @@ const MIGRATIONS: &[Migration] = &[
             record  TEXT NOT NULL
         ) STRICT;",
     },
+    Migration {
+        name: "manifests",
+        sql: "
+        -- Manifests and indexes exactly as they were received; digest: of content.
+        CREATE TABLE manifests (
+            digest      TEXT PRIMARY KEY,
+            media_type  TEXT NOT NULL,
+            content     BLOB NOT NULL
+        ) STRICT;
+        -- What they refer to, in their order. A child is a manifest or index that may or may not be here; a config
+        -- is an image's id; a layer is a blob.
+        CREATE TABLE manifest_links (
+            manifest    TEXT NOT NULL REFERENCES manifests(digest) ON DELETE CASCADE,
+            position    INTEGER NOT NULL,
+            role        TEXT NOT NULL CHECK (role IN ('child', 'config', 'layer')),
+            digest      TEXT NOT NULL,
+            PRIMARY KEY (manifest, position)
+        ) STRICT, WITHOUT ROWID;
+        CREATE INDEX manifest_links_by_digest ON manifest_links(digest);
+        -- A layer as it travels, verified and durable on disk; several blobs may hold the same layer.
+        CREATE TABLE blobs (
+            digest      TEXT PRIMARY KEY,
+            size_bytes  INTEGER NOT NULL,
+            diff_id     TEXT NOT NULL REFERENCES layers(diff_id)
+        ) STRICT;
+        CREATE INDEX blobs_by_diff_id ON blobs(diff_id);
+        -- What the tag stood for when it was pulled or loaded, if anything stood for it: an index or a manifest.
+        ALTER TABLE image_tags ADD COLUMN target TEXT;",
+    },
 ];
 
 /// Why the database did not open.

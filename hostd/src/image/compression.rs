@@ -12,21 +12,45 @@ const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 const BUFFER_BYTES: usize = 128 << 10;
 
+/// How a stream is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compression {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    /// So many bytes tell.
+    pub(crate) const MAGIC_BYTES: u64 = ZSTD_MAGIC.len() as u64;
+
+    /// By a stream's first bytes.
+    pub(crate) fn recognize(magic: &[u8]) -> Self {
+        if magic.starts_with(&GZIP_MAGIC) {
+            Self::Gzip
+        } else if magic.starts_with(&ZSTD_MAGIC) {
+            Self::Zstd
+        } else {
+            Self::None
+        }
+    }
+}
+
 /// The plain bytes of a stream that may be compressed.
 pub(crate) fn decompress<'a>(mut source: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
-    let mut magic = Vec::with_capacity(ZSTD_MAGIC.len());
-    source.by_ref().take(ZSTD_MAGIC.len() as u64).read_to_end(&mut magic)?;
-    let (is_gzip, is_zstd) = (magic.starts_with(&GZIP_MAGIC), magic.starts_with(&ZSTD_MAGIC));
+    let mut magic = Vec::new();
+    source.by_ref().take(Compression::MAGIC_BYTES).read_to_end(&mut magic)?;
+    let compression = Compression::recognize(&magic);
     let whole = BufReader::with_capacity(BUFFER_BYTES, io::Cursor::new(magic).chain(source));
-    if is_gzip {
-        return Ok(Box::new(MultiGzDecoder::new(whole)));
-    }
-    if is_zstd {
-        let mut decoder = zstd::Decoder::with_buffer(whole)?;
-        decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-        return Ok(Box::new(decoder));
-    }
-    Ok(Box::new(whole))
+    Ok(match compression {
+        Compression::None => Box::new(whole),
+        Compression::Gzip => Box::new(MultiGzDecoder::new(whole)),
+        Compression::Zstd => {
+            let mut decoder = zstd::Decoder::with_buffer(whole)?;
+            decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+            Box::new(decoder)
+        }
+    })
 }
 
 #[cfg(test)]

@@ -30,6 +30,6 @@ pub use disk::{DiskFileError, ImageDisk};
 pub use record::{History, Image, ImageConfig, ImageId};
 pub use reference::{InvalidReference, Reference, Repository, Selector};
 pub use store::{
-    DiskError, ImageStore, ImageUsage, ImageUsers, LoadError, LoadProgress, LoadedImage, OpenError, Removal,
-    RemoveError, Removed, ResolveError, StoreError, StoreUsage, TagError,
+    DiskError, ImageStore, ImageUsage, ImageUsers, LoadError, LoadProgress, LoadedImage, OpenError, Pins,
+    Removal, RemoveError, Removed, ResolveError, StoreError, StoreUsage, StoredBlob, TagError,
 };

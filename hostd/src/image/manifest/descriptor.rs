@@ -25,6 +25,15 @@ pub struct Descriptor {
     pub urls: Vec<String>,
 }
 
+impl Descriptor {
+    /// With nothing but what every descriptor has.
+    #[must_use]
+    pub fn new(media_type: MediaType, digest: Digest, size_bytes: u64) -> Self {
+        let (platform, annotations, urls) = (None, BTreeMap::new(), Vec::new());
+        Self { media_type, digest, size_bytes, platform, annotations, urls }
+    }
+}
+
 pub(super) fn null_as_default<'de, T, D>(source: D) -> Result<T, D::Error>
 where
     T: Deserialize<'de> + Default,

@@ -11,6 +11,7 @@
 //! are gone before their files are. What a crash leaves without a row is removed at the next start.
 
 mod catalog;
+mod documents;
 mod files;
 mod load;
 mod pin;
@@ -33,7 +34,9 @@ use crate::database::Database;
 use catalog::Catalog;
 use files::Files;
 
+pub use documents::StoredBlob;
 pub use load::{LoadError, LoadProgress, LoadedImage};
+pub use pin::Pins;
 pub use remove::{ImageUsers, Removal, RemoveError, Removed};
 pub use tag::TagError;
 pub use usage::{ImageUsage, StoreUsage};
@@ -50,7 +53,7 @@ struct Shared {
     database: Database,
     /// Held while files and rows change together.
     publication: Mutex<()>,
-    /// Layers that loads in progress rely on, and how many of them: no removal takes these away.
+    /// What loads and pulls in progress rely on, and how many of them: no removal takes these away.
     pinned: Mutex<HashMap<Digest, usize>>,
 }
 
@@ -114,6 +117,7 @@ impl ImageStore {
         let shared =
             Shared { files, database, publication: Mutex::new(()), pinned: Mutex::new(HashMap::new()) };
         let store = Self { shared: Arc::new(shared) };
+        store.record_blobs().map_err(failed)?;
         store.sweep().map_err(failed)?;
         Ok(store)
     }

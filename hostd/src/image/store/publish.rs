@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
-use super::catalog::{Catalog, NewImage, NewLayer};
+use super::catalog::{BlobRecord, Catalog, NewImage, NewLayer};
 use super::load::Candidate;
 use super::stage::StagedLayer;
 use super::{ImageStore, StoreError};
@@ -40,11 +40,14 @@ impl ImageStore {
             }
             let mut known_images = known.images;
             for candidate in candidates {
+                candidate.insert_blobs(&catalog, &known_images)?;
                 if known_images.insert(candidate.id()) {
                     catalog.insert_image(&candidate.new_image())?;
                 }
+                candidate.archived.documents.iter().try_for_each(|raw| catalog.insert_document(raw))?;
+                let target = candidate.archived.documents.first().map(|target| target.digest);
                 for name in candidate.references() {
-                    catalog.set_name(&name, &candidate.id())?;
+                    catalog.set_name(&name, &candidate.id(), target.as_ref())?;
                 }
             }
             Ok(())
@@ -66,12 +69,11 @@ impl ImageStore {
         Ok(())
     }
 
-    /// An image that is there keeps the blobs it came with: the same layers may be compressed otherwise now.
     fn move_blobs(&self, candidates: &[Candidate], known: &Known) -> io::Result<()> {
         for candidate in candidates {
             for blob in &candidate.archived.layers {
                 let target = self.shared.files.blob(&blob.digest);
-                let wanted = !known.images.contains(&candidate.id()) || known.blobs.contains(&blob.digest);
+                let wanted = candidate.brings_blobs(&known.images) || known.blobs.contains(&blob.digest);
                 if wanted && !target.exists() {
                     File::open(&blob.path)?.sync_all()?;
                     fs::rename(&blob.path, &target)?;
@@ -100,6 +102,22 @@ impl Known {
 }
 
 impl Candidate {
+    /// An image that is there keeps the blobs it came with, unless a manifest names others: the same layers may be
+    /// compressed otherwise now.
+    fn brings_blobs(&self, known_images: &HashSet<ImageId>) -> bool {
+        !known_images.contains(&self.id()) || !self.archived.documents.is_empty()
+    }
+
+    fn insert_blobs(&self, catalog: &Catalog<'_>, known_images: &HashSet<ImageId>) -> Result<(), StoreError> {
+        if !self.brings_blobs(known_images) {
+            return Ok(());
+        }
+        self.diff_ids.iter().zip(&self.archived.layers).try_for_each(|(diff_id, blob)| {
+            let (digest, size_bytes) = (blob.digest, blob.size_bytes);
+            catalog.insert_blob(&BlobRecord { digest, size_bytes, diff_id: *diff_id })
+        })
+    }
+
     fn new_image(&self) -> NewImage<'_> {
         let layers = self.diff_ids.iter().zip(&self.archived.layers);
         let layers =

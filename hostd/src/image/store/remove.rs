@@ -89,7 +89,7 @@ impl ImageStore {
         Ok(Removal { image, steps, reclaimed_bytes: swept.reclaimed_bytes })
     }
 
-    /// Takes away layers, blobs and disks that no image has and no load relies on.
+    /// Takes away manifests, layers, blobs and disks that no image has and no load or pull relies on.
     pub(super) fn sweep(&self) -> Result<Swept, StoreError> {
         let (layers, trash) = {
             let _publication = self.lock_publication();
@@ -102,16 +102,10 @@ impl ImageStore {
         Ok(Swept { layers, reclaimed_bytes })
     }
 
-    /// A load pins its layers before it asks for their rows: it either keeps a row or finds it gone.
+    /// Who takes layers in pins them before asking for their rows, and so either keeps a row or finds it gone.
     fn remove_unused_rows(&self) -> Result<Vec<Digest>, StoreError> {
         let pinned = self.lock_pinned();
-        self.shared.database.with(|tx| {
-            let catalog = Catalog(tx);
-            let mut unused = catalog.unused_layers()?;
-            unused.retain(|layer| !pinned.contains_key(layer));
-            unused.iter().try_for_each(|layer| catalog.remove_layer(layer))?;
-            Ok(unused)
-        })
+        self.shared.database.with(|tx| Catalog(tx).remove_unused(|digest| pinned.contains_key(digest)))
     }
 
     fn discard_unknown_files(&self) -> Result<Option<TempDir>, StoreError> {

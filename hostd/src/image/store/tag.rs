@@ -1,7 +1,7 @@
 //! Giving an image that is here one more name.
 
 use super::catalog::Catalog;
-use super::{ImageStore, ResolveError, find};
+use super::{ImageStore, Matched, ResolveError, find};
 use crate::image::record::Image;
 use crate::image::reference::{InvalidReference, Reference, Selector};
 
@@ -41,8 +41,13 @@ impl ImageStore {
         }
         self.shared.database.with(|tx| {
             let catalog = Catalog(tx);
-            let (image, _) = find(&catalog, source)?;
-            catalog.set_name(&name, &image.id).map_err(ResolveError::from)?;
+            let (image, matched) = find(&catalog, source)?;
+            let target = match matched {
+                Matched::Name(source) => catalog.target(&source.repository, &source.selector),
+                Matched::Id => Ok(None),
+            };
+            let target = target.map_err(ResolveError::from)?;
+            catalog.set_name(&name, &image.id, target.as_ref()).map_err(ResolveError::from)?;
             let image = catalog.image(&image.id).map_err(ResolveError::from)?;
             Ok((image, name))
         })

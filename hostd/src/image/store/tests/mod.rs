@@ -2,6 +2,7 @@
 
 mod archives;
 mod crash;
+mod documents;
 mod hostile;
 mod lifecycle;
 mod loading;

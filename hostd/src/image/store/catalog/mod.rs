@@ -1,4 +1,8 @@
-//! The store's rows: every query on the image tables is here.
+//! The store's rows: every query on the image tables is here. Images, names and layers in this file; manifests and
+//! blobs, and what nothing uses any more, in their own.
+
+mod documents;
+mod garbage;
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -24,6 +28,15 @@ pub(super) struct NewImage<'a> {
 pub(super) struct NewLayer {
     pub(super) diff_id: Digest,
     pub(super) blob: Digest,
+}
+
+/// A layer as it travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct BlobRecord {
+    pub(super) digest: Digest,
+    pub(super) size_bytes: u64,
+    /// The layer that it holds.
+    pub(super) diff_id: Digest,
 }
 
 impl Catalog<'_> {
@@ -53,14 +66,21 @@ impl Catalog<'_> {
         Ok(())
     }
 
-    /// Makes the name lead to this image, wherever it led before.
-    pub(super) fn set_name(&self, name: &Reference, id: &ImageId) -> Result<(), StoreError> {
+    /// Makes the name lead to this image, wherever it led before. `target` is the document that a tag stands for; a
+    /// digest stands for the document of that digest.
+    pub(super) fn set_name(
+        &self,
+        name: &Reference,
+        id: &ImageId,
+        target: Option<&Digest>,
+    ) -> Result<(), StoreError> {
         let repository = name.repository.canonical();
         match &name.selector {
             Selector::Tag(tag) => self.0.execute(
-                "INSERT INTO image_tags (repository, tag, image_id) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (repository, tag) DO UPDATE SET image_id = excluded.image_id",
-                (repository, tag, id.to_string()),
+                "INSERT INTO image_tags (repository, tag, image_id, target) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (repository, tag)
+                 DO UPDATE SET image_id = excluded.image_id, target = excluded.target",
+                (repository, tag, id.to_string(), target.map(Digest::to_string)),
             )?,
             Selector::Manifest(digest) => self.0.execute(
                 "INSERT INTO image_digests (repository, digest, image_id) VALUES (?1, ?2, ?3)
@@ -88,11 +108,6 @@ impl Catalog<'_> {
     /// Takes an image that has no names any more, and its hold on its layers.
     pub(super) fn remove_image(&self, id: &ImageId) -> Result<(), StoreError> {
         self.0.execute("DELETE FROM images WHERE id = ?1", [id.to_string()])?;
-        Ok(())
-    }
-
-    pub(super) fn remove_layer(&self, diff_id: &Digest) -> Result<(), StoreError> {
-        self.0.execute("DELETE FROM layers WHERE diff_id = ?1", [diff_id.to_string()])?;
         Ok(())
     }
 
@@ -130,14 +145,6 @@ impl Catalog<'_> {
 
     pub(super) fn layers(&self) -> Result<HashSet<Digest>, StoreError> {
         Ok(self.digests("SELECT diff_id FROM layers", ())?.into_iter().collect())
-    }
-
-    pub(super) fn blobs(&self) -> Result<HashSet<Digest>, StoreError> {
-        Ok(self.digests("SELECT DISTINCT blob FROM image_layers", ())?.into_iter().collect())
-    }
-
-    pub(super) fn unused_layers(&self) -> Result<Vec<Digest>, StoreError> {
-        self.digests("SELECT diff_id FROM layers WHERE diff_id NOT IN (SELECT diff_id FROM image_layers)", ())
     }
 
     /// An image's layers, base first; `None` if there is no such image.
