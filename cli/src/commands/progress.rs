@@ -1,4 +1,5 @@
-//! What the daemon reports while it loads or pulls an image: bars on a terminal, plain lines elsewhere.
+//! What the daemon reports while it loads, pulls or pushes an image: on a terminal one line for each layer, with a
+//! bar while its bytes move; plain lines elsewhere.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -56,21 +57,25 @@ pub(super) struct Progress {
     bars: MultiProgress,
     by_id: HashMap<String, ProgressBar>,
     lines: Lines,
-    interactive: bool,
+    /// Bars have a place.
+    drawn: bool,
+    /// Bars and lines share a terminal: what changes is drawn over, not repeated.
+    together: bool,
 }
 
 impl Progress {
     pub(super) fn new(lines: Lines) -> Self {
-        let interactive = lines != Lines::Nowhere && std::io::stderr().is_terminal();
-        Self { bars: MultiProgress::new(), by_id: HashMap::new(), lines, interactive }
+        let drawn = lines != Lines::Nowhere && std::io::stderr().is_terminal();
+        let together = drawn && (lines == Lines::Stderr || std::io::stdout().is_terminal());
+        Self { bars: MultiProgress::new(), by_id: HashMap::new(), lines, drawn, together }
     }
 
     /// A bar for `total_bytes` of our own, hidden where bars have no place.
     pub(super) fn bytes_bar(&self, name: &str, total_bytes: u64) -> ProgressBar {
-        if !self.interactive || total_bytes == 0 {
+        if !self.drawn || total_bytes == 0 {
             return ProgressBar::hidden();
         }
-        let bar = ProgressBar::new(total_bytes).with_style(style()).with_message(name.to_owned());
+        let bar = ProgressBar::new(total_bytes).with_style(moving()).with_message(name.to_owned());
         self.bars.add(bar)
     }
 
@@ -88,44 +93,49 @@ impl Progress {
     fn show_one(&mut self, report: Report) -> Result<(), Failure> {
         let error = report.error_detail.map_or(report.error, |detail| detail.message);
         if !error.is_empty() {
+            self.leave_bars();
             return Err(ClientError::Refused { status: INTERNAL_ERROR, message: error }.into());
         }
         if !report.stream.is_empty() {
             return self.line(report.stream.trim_end_matches('\n'));
         }
-        match report.detail {
-            Some(detail) if !report.id.is_empty() && detail.total > 0 => {
-                self.move_bar(&report.id, &report.status, &detail);
-                Ok(())
-            }
-            // The end of a bar, or a step too small to have one.
-            _ if self.by_id.contains_key(&report.id) => {
-                self.end_bar(&report.id, &report.status);
-                Ok(())
-            }
-            _ if report.id.is_empty() => self.line(&report.status),
-            _ => self.line(&format!("{}: {}", report.id, report.status)),
+        let detail = report.detail.unwrap_or_default();
+        if report.id.is_empty() {
+            self.leave_bars();
+            return self.line(&report.status);
         }
+        if self.together && (self.by_id.len() < MAX_BARS || self.by_id.contains_key(&report.id)) {
+            self.draw(&report.id, &report.status, &detail);
+            return Ok(());
+        }
+        // Where nothing is drawn over, only what changes is said: not how far it is.
+        if detail.current > 0 { Ok(()) } else { self.line(&format!("{}: {}", report.id, report.status)) }
     }
 
-    fn move_bar(&mut self, id: &str, status: &str, detail: &Detail) {
-        if !self.interactive || (self.by_id.len() >= MAX_BARS && !self.by_id.contains_key(id)) {
-            return;
-        }
+    fn draw(&mut self, id: &str, status: &str, detail: &Detail) {
         let bars = &self.bars;
-        let bar = self
-            .by_id
-            .entry(id.to_owned())
-            .or_insert_with(|| bars.add(ProgressBar::new(detail.total).with_style(style())));
-        bar.set_length(detail.total);
+        let bar = self.by_id.entry(id.to_owned()).or_insert_with(|| bars.add(ProgressBar::new(0)));
+        match detail {
+            Detail { total: 0, current: 0 } => bar.set_style(resting()),
+            Detail { total: 0, .. } => bar.set_style(counting()),
+            Detail { total, .. } => {
+                bar.set_style(moving());
+                bar.set_length(*total);
+            }
+        }
         bar.set_position(detail.current);
         bar.set_message(format!("{id}: {status}"));
     }
 
-    fn end_bar(&mut self, id: &str, status: &str) {
-        if let Some(bar) = self.by_id.get(id) {
-            bar.finish_with_message(format!("{id}: {status}"));
+    /// What was drawn stays as it is; what comes next is below it.
+    fn leave_bars(&mut self) {
+        if self.by_id.is_empty() {
+            return;
         }
+        for (_, bar) in self.by_id.drain() {
+            bar.abandon();
+        }
+        self.bars = MultiProgress::new();
     }
 
     /// A line between the bars.
@@ -144,8 +154,21 @@ impl Progress {
     }
 }
 
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{msg} [{bar:50}] {bytes}/{total_bytes}")
-        .expect("the template is a constant")
-        .progress_chars("=> ")
+/// A layer whose size is known.
+fn moving() -> ProgressStyle {
+    template("{msg} [{bar:40}] {bytes}/{total_bytes}").progress_chars("=> ")
+}
+
+/// A layer whose size nobody said.
+fn counting() -> ProgressStyle {
+    template("{msg} {bytes}")
+}
+
+/// A layer that waits, or is done.
+fn resting() -> ProgressStyle {
+    template("{msg}")
+}
+
+fn template(text: &str) -> ProgressStyle {
+    ProgressStyle::with_template(text).expect("the templates are constants")
 }
