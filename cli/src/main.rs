@@ -14,6 +14,7 @@ mod streams;
 mod terminal;
 
 mod client;
+mod credentials;
 mod host;
 
 mod doctor;

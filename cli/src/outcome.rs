@@ -5,6 +5,7 @@ use std::io;
 use thiserror::Error;
 
 use crate::client::ClientError;
+use crate::credentials::CredentialsError;
 use crate::detach_keys::DetachKeysError;
 use crate::format::{ListError, TemplateError};
 use crate::host::HostError;
@@ -34,6 +35,8 @@ pub(crate) enum Failure {
     Client(#[from] ClientError),
     #[error(transparent)]
     Session(#[from] SessionError),
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
     #[error(transparent)]
     Format(#[from] ListError),
     /// What the user asked for cannot be.

@@ -3,6 +3,7 @@
 /// Docker's registry, which familiar names leave out.
 const DEFAULT_REGISTRY: &str = "docker.io/";
 const DEFAULT_NAMESPACE: &str = "library/";
+const DEFAULT_DOMAIN: &str = "docker.io";
 
 /// A name taken apart: `name[:tag][@digest]`.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,6 +28,28 @@ impl<'a> Reference<'a> {
         self.tag.or(if self.digest.is_none() { Some("latest") } else { None })
     }
 
+    /// `docker.io/library/busybox:latest` for `busybox`.
+    pub(crate) fn canonical(&self) -> String {
+        format!("{}{}", self.canonical_repository(), self.selector())
+    }
+
+    /// `docker.io/library/busybox` for `busybox`.
+    pub(crate) fn canonical_repository(&self) -> String {
+        if domain(self.name) != DEFAULT_DOMAIN {
+            return self.name.to_owned();
+        }
+        let path = self.name.strip_prefix(DEFAULT_REGISTRY).unwrap_or(self.name);
+        let namespace = if path.contains('/') { "" } else { DEFAULT_NAMESPACE };
+        format!("{DEFAULT_REGISTRY}{namespace}{path}")
+    }
+
+    /// `:tag`, `@digest`, or both.
+    fn selector(&self) -> String {
+        let tag = self.tag_or_latest().map(|tag| format!(":{tag}")).unwrap_or_default();
+        let digest = self.digest.map(|digest| format!("@{digest}")).unwrap_or_default();
+        tag + &digest
+    }
+
     /// `busybox:latest` for `docker.io/library/busybox`.
     pub(crate) fn familiar(&self) -> String {
         let name = self.name.strip_prefix(DEFAULT_REGISTRY).unwrap_or(self.name);
@@ -34,9 +57,21 @@ impl<'a> Reference<'a> {
             Some(rest) if !rest.contains('/') => rest,
             _ => name,
         };
-        let tag = self.tag_or_latest().map(|tag| format!(":{tag}")).unwrap_or_default();
-        let digest = self.digest.map(|digest| format!("@{digest}")).unwrap_or_default();
-        format!("{name}{tag}{digest}")
+        format!("{name}{}", self.selector())
+    }
+}
+
+/// The registry of an image's name: `localhost:5000` of `localhost:5000/a:b`, `docker.io` of `busybox`.
+pub(crate) fn domain(name: &str) -> &str {
+    // Without one of these the first component is a namespace of Docker Hub's.
+    let looks_like_domain = |component: &str| {
+        component.contains(['.', ':'])
+            || component == "localhost"
+            || component.bytes().any(|byte| byte.is_ascii_uppercase())
+    };
+    match name.split_once('/') {
+        Some((first, _)) if looks_like_domain(first) => first,
+        _ => DEFAULT_DOMAIN,
     }
 }
 
@@ -61,6 +96,21 @@ mod tests {
             ("a@sha256:00", "a@sha256:00"),
         ] {
             assert_eq!(Reference::parse(text).familiar(), familiar);
+        }
+    }
+
+    #[test]
+    fn canonical_names_say_everything() {
+        for (text, domain_of, canonical) in [
+            ("busybox", "docker.io", "docker.io/library/busybox:latest"),
+            ("a/b:1", "docker.io", "docker.io/a/b:1"),
+            ("docker.io/busybox", "docker.io", "docker.io/library/busybox:latest"),
+            ("docker.io/a/b", "docker.io", "docker.io/a/b:latest"),
+            ("localhost:5000/a", "localhost:5000", "localhost:5000/a:latest"),
+            ("localhost/a@sha256:00", "localhost", "localhost/a@sha256:00"),
+        ] {
+            assert_eq!(domain(text), domain_of);
+            assert_eq!(Reference::parse(text).canonical(), canonical);
         }
     }
 

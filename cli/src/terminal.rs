@@ -35,6 +35,25 @@ impl RawMode {
     }
 }
 
+/// Standard input's terminal shows nothing that is typed, for a password. Dropping it restores the terminal.
+pub(crate) struct NoEcho {
+    saved: platform::Saved,
+}
+
+impl NoEcho {
+    /// # Errors
+    /// When the terminal refuses, or this system has none that we can set.
+    pub(crate) fn enter() -> io::Result<Self> {
+        Ok(Self { saved: platform::hide_input()? })
+    }
+}
+
+impl Drop for NoEcho {
+    fn drop(&mut self) {
+        platform::restore(&self.saved);
+    }
+}
+
 impl Drop for RawMode {
     fn drop(&mut self) {
         platform::restore(&self.saved);
@@ -45,7 +64,7 @@ impl Drop for RawMode {
 mod platform {
     use std::io;
 
-    use rustix::termios::{OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
+    use rustix::termios::{LocalModes, OptionalActions, Termios, isatty, tcgetattr, tcgetwinsize, tcsetattr};
 
     use super::Size;
 
@@ -62,6 +81,15 @@ mod platform {
         let mut raw = saved.clone();
         raw.make_raw();
         tcsetattr(rustix::stdio::stdin(), OptionalActions::Now, &raw)?;
+        Ok(saved)
+    }
+
+    pub(super) fn hide_input() -> io::Result<Saved> {
+        let saved = tcgetattr(rustix::stdio::stdin())?;
+        let mut hidden = saved.clone();
+        hidden.local_modes.remove(LocalModes::ECHO);
+        // What was typed before the question is no answer to it.
+        tcsetattr(rustix::stdio::stdin(), OptionalActions::Flush, &hidden)?;
         Ok(saved)
     }
 
@@ -85,6 +113,11 @@ mod platform {
 
     pub(super) fn make_raw() -> io::Result<Saved> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "-t with -i is not supported on this system yet"))
+    }
+
+    pub(super) fn hide_input() -> io::Result<Saved> {
+        let reason = "this system cannot hide what is typed yet: use --password-stdin";
+        Err(io::Error::new(io::ErrorKind::Unsupported, reason))
     }
 
     pub(super) fn restore(_saved: &Saved) {}

@@ -53,20 +53,6 @@ impl Client {
         Ok(JsonLines::new("load", self.send(request).await?))
     }
 
-    /// Asks the daemon to pull; the answer is a stream of progress.
-    pub(crate) async fn pull(
-        &self,
-        name: &str,
-        tag: Option<&str>,
-        platform: Option<&str>,
-    ) -> Result<JsonLines, ClientError> {
-        let request = Request::post(&["images", "create"])
-            .with("fromImage", name)
-            .with_if_some("tag", tag)
-            .with_if_some("platform", platform);
-        Ok(JsonLines::new("pull", self.send(request).await?))
-    }
-
     /// The daemon's JSON as it came.
     pub(crate) async fn inspect_image(&self, name: &str) -> Result<Bytes, ClientError> {
         self.send_for_bytes(Request::get(&["images", name, "json"])).await

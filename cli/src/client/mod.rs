@@ -8,6 +8,7 @@ mod error;
 mod exec;
 mod images;
 mod json_lines;
+mod registry;
 mod request;
 mod system;
 
@@ -29,6 +30,7 @@ pub(crate) use error::ClientError;
 pub(crate) use exec::ExecRequest;
 pub(crate) use images::ImageSummary;
 pub(crate) use json_lines::JsonLines;
+pub(crate) use registry::{Manifest, PullRequest, SearchResult};
 pub(crate) use request::Body;
 use request::Request;
 pub(crate) use system::EventsQuery;
@@ -39,6 +41,9 @@ use crate::host::Host;
 pub(crate) const API_VERSION: &str = "1.51";
 /// An answer larger than this is no answer: it bounds what a broken daemon makes us hold in memory.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
+
+/// Who the user is at a registry, in base64.
+const REGISTRY_AUTH: &str = "X-Registry-Auth";
 
 /// A connection's raw bytes after the daemon switched protocols; shutting down the writer closes only our half.
 pub(crate) type Hijacked = TokioIo<hyper::upgrade::Upgraded>;
@@ -147,8 +152,12 @@ fn builder(request: &Request, version: Option<&str>) -> hyper::http::request::Bu
         .uri(request.target(version))
         .header(HOST, "berth")
         .header(USER_AGENT, concat!("Berth-Client/", env!("CARGO_PKG_VERSION")));
-    match request.content_type {
+    let builder = match request.content_type {
         Some(content_type) => builder.header(CONTENT_TYPE, content_type),
+        None => builder,
+    };
+    match &request.registry_auth {
+        Some(auth) => builder.header(REGISTRY_AUTH, auth),
         None => builder,
     }
 }

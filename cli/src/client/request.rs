@@ -6,6 +6,8 @@ use http_body_util::{BodyExt, Empty, Full};
 use hyper::Method;
 use serde::Serialize;
 
+use crate::credentials::Credentials;
+
 /// The body of any request: nothing, JSON, or a stream from a file.
 pub(crate) type Body = UnsyncBoxBody<Bytes, std::io::Error>;
 
@@ -16,6 +18,8 @@ pub(crate) struct Request {
     query: String,
     pub(super) body: Body,
     pub(super) content_type: Option<&'static str>,
+    /// The value of `X-Registry-Auth`.
+    pub(super) registry_auth: Option<String>,
 }
 
 impl Request {
@@ -38,7 +42,7 @@ impl Request {
             encode(&mut path, segment);
         }
         let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
-        Self { method, path, query: String::new(), body, content_type: None }
+        Self { method, path, query: String::new(), body, content_type: None, registry_auth: None }
     }
 
     /// Adds `name=value`.
@@ -72,6 +76,12 @@ impl Request {
     pub(crate) fn with_body(mut self, body: Body, content_type: &'static str) -> Self {
         self.body = body;
         self.content_type = Some(content_type);
+        self
+    }
+
+    /// Says who the user is at the registry that the daemon will ask.
+    pub(crate) fn with_credentials(mut self, credentials: &Credentials) -> Self {
+        self.registry_auth = Some(credentials.header());
         self
     }
 

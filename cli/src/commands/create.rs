@@ -6,7 +6,8 @@ use std::io::Write;
 use clap::Args;
 
 use super::progress::{Lines, Progress};
-use crate::client::{AttachStreams, Client, ClientError, CreateRequest};
+use crate::client::{AttachStreams, Client, ClientError, CreateRequest, PullRequest};
+use crate::credentials;
 use crate::options::{ContainerOptions, PullPolicy};
 use crate::outcome::{DAEMON_FAILED, Failure, Outcome};
 use crate::output::{note, print};
@@ -88,8 +89,13 @@ async fn create_once(
 
 async fn pull(options: &ContainerOptions, client: &Client) -> Result<(), Failure> {
     let image = Reference::parse(options.image());
-    let tag = image.digest.or(image.tag_or_latest());
-    let reports = client.pull(image.name, tag, options.metadata.platform.as_deref()).await?;
+    let request = PullRequest {
+        name: image.name,
+        tag: image.digest.or(image.tag_or_latest()),
+        platform: options.metadata.platform.as_deref(),
+        credentials: &credentials::for_image(image.name)?,
+    };
+    let reports = client.pull(&request).await?;
     // Standard output belongs to the container.
     Progress::new(if options.pull.quiet { Lines::Nowhere } else { Lines::Stderr }).show(reports).await
 }

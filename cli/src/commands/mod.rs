@@ -14,13 +14,19 @@ mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
+mod manifest;
 mod progress;
 mod ps;
+mod pull;
+mod push;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod search;
 mod start;
 mod stop;
 mod timeline;
@@ -49,8 +55,14 @@ pub(crate) enum Command {
     Wait(wait::Arguments),
     Rm(rm::Arguments),
     Images(images::Arguments),
+    Pull(pull::Arguments),
+    Push(push::Arguments),
     Load(load::Arguments),
     Rmi(rmi::Arguments),
+    Search(search::Arguments),
+    Manifest(manifest::Arguments),
+    Login(login::Arguments),
+    Logout(logout::Arguments),
     Events(events::Arguments),
     Version(version::Arguments),
     Info(info::Arguments),
@@ -76,6 +88,12 @@ impl Command {
             Self::Wait(arguments) => wait::execute(&arguments, &client?).await,
             Self::Rm(arguments) => rm::execute(&arguments, &client?).await,
             Self::Images(arguments) => images::execute(&arguments, &client?).await,
+            Self::Pull(arguments) => pull::execute(&arguments, &client?).await,
+            Self::Push(arguments) => push::execute(&arguments, &client?).await,
+            Self::Search(arguments) => search::execute(&arguments, &client?).await,
+            Self::Manifest(arguments) => manifest::execute(&arguments, &client?).await,
+            Self::Login(arguments) => login::execute(&arguments, &client?).await,
+            Self::Logout(arguments) => logout::execute(&arguments),
             Self::Load(arguments) => load::execute(&arguments, &client?).await,
             Self::Rmi(arguments) => rmi::execute(&arguments, &client?).await,
             Self::Events(arguments) => events::execute(&arguments, &client?).await,

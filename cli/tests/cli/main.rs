@@ -2,6 +2,7 @@
 
 #![cfg(unix)]
 
+mod registries;
 mod run;
 mod support;
 mod terminal;

@@ -7,10 +7,13 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -32,6 +35,8 @@ struct State {
     /// Requests that are answered before their body is read.
     early: Mutex<Vec<String>>,
     requests: Mutex<Vec<(String, String)>>,
+    /// Who asked, by request.
+    users: Mutex<HashMap<String, Value>>,
     progress: Mutex<Progress>,
     changed: Condvar,
 }
@@ -53,6 +58,7 @@ impl FakeDaemon {
             answers: Mutex::default(),
             early: Mutex::default(),
             requests: Mutex::default(),
+            users: Mutex::default(),
             progress: Mutex::default(),
             changed: Condvar::new(),
         });
@@ -100,7 +106,8 @@ impl FakeDaemon {
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
         command.arg("-H").arg(format!("unix://{}/d.sock", self.directory.path().display()));
-        command.args(arguments).env_remove("DOCKER_DEFAULT_PLATFORM").stdin(Stdio::null());
+        command.args(arguments).env_remove("DOCKER_DEFAULT_PLATFORM");
+        command.env("DOCKER_CONFIG", self.docker_config()).stdin(Stdio::null());
         command
     }
 
@@ -124,6 +131,16 @@ impl FakeDaemon {
         let requests = self.state.requests.lock().unwrap();
         let (_, body) = requests.iter().find(|(name, _)| name.starts_with(request)).unwrap();
         serde_json::from_str(body).unwrap()
+    }
+
+    /// What the last `METHOD /path` said in `X-Registry-Auth`.
+    pub(crate) fn user_of(&self, request: &str) -> Option<Value> {
+        self.state.users.lock().unwrap().get(request).cloned()
+    }
+
+    /// The directory that the CLI keeps logins in.
+    pub(crate) fn docker_config(&self) -> PathBuf {
+        self.directory.path().join("docker")
     }
 
     /// Blocks until a request that begins so has come.
@@ -174,6 +191,10 @@ fn serve(state: &Arc<State>, stream: UnixStream) {
     let Some(body) = (if early { Some(String::new()) } else { read_body(&mut reader, &head) }) else {
         return;
     };
+    if let Some(auth) = head.auth {
+        let json = URL_SAFE.decode(auth).unwrap();
+        state.users.lock().unwrap().insert(request.clone(), serde_json::from_slice(&json).unwrap());
+    }
     state.requests.lock().unwrap().push((format!("{} {target}", head.method), body));
     state.changed.notify_all();
     let fixed = state.answers.lock().unwrap().get(&request).cloned();
@@ -197,19 +218,26 @@ struct Head {
     target: String,
     length: usize,
     chunked: bool,
+    /// `X-Registry-Auth`, as it came.
+    auth: Option<String>,
 }
 
 fn read_head(reader: &mut BufReader<UnixStream>) -> Option<Head> {
     let mut line = String::new();
     reader.read_line(&mut line).ok().filter(|length| *length > 0)?;
     let mut words = line.split(' ').map(str::to_owned);
-    let mut head = Head { method: words.next()?, target: words.next()?, length: 0, chunked: false };
+    let (method, target) = (words.next()?, words.next()?);
+    let mut head = Head { method, target, length: 0, chunked: false, auth: None };
     loop {
         let mut header = String::new();
         reader.read_line(&mut header).ok()?;
-        let header = header.trim().to_ascii_lowercase();
+        let original = header.trim();
+        let header = original.to_ascii_lowercase();
         if header.is_empty() {
             return Some(head);
+        }
+        if header.starts_with("x-registry-auth: ") {
+            head.auth = original.split(' ').nth(1).map(str::to_owned);
         }
         if let Some(value) = header.strip_prefix("content-length: ") {
             head.length = value.parse().ok()?;

@@ -58,6 +58,17 @@ impl Terminal {
         self.user.write_all(keys.as_bytes()).unwrap();
     }
 
+    /// What the screen shows up to and with `end`.
+    fn read_until(&mut self, end: &str) -> String {
+        let mut seen = Vec::new();
+        while !seen.ends_with(end.as_bytes()) {
+            let mut byte = [0];
+            self.user.read_exact(&mut byte).unwrap();
+            seen.push(byte[0]);
+        }
+        String::from_utf8_lossy(&seen).into_owned()
+    }
+
     fn read(&mut self, length: usize) -> String {
         let mut seen = vec![0; length];
         self.user.read_exact(&mut seen).unwrap();
@@ -155,4 +166,53 @@ fn input_that_is_no_terminal_is_refused_for_it() {
     let said = daemon.berth(&["run", "-it", "busybox", "sh"]);
     assert!(said.stderr.contains("the input device is not a TTY"), "{said:?}");
     assert!(said.status != Some(0) && daemon.requests().is_empty(), "{said:?}");
+}
+
+#[test]
+fn a_password_is_not_shown_while_it_is_typed() {
+    let daemon = FakeDaemon::idle();
+    daemon.answer("POST /auth", 200, &json!({"Status": "Login Succeeded"}).to_string());
+    let mut terminal = Terminal::open();
+    let mut berth = terminal.start(&daemon, &["login", "r:5000"]);
+    assert_eq!(terminal.read_until(": "), "Username for r:5000: ");
+    terminal.type_keys("me\n");
+    assert_eq!(terminal.read_until("Password: "), "me\r\nPassword: ");
+    terminal.type_keys("secret\n");
+    assert_eq!(terminal.read_until("Succeeded\r\n"), "\r\nLogin Succeeded\r\n");
+    assert_eq!(berth.wait().unwrap().code(), Some(0));
+    assert!(terminal.is_cooked());
+    assert_eq!(daemon.body_of("POST /auth")["password"], "secret");
+}
+
+#[test]
+fn an_interrupted_password_leaves_the_terminal_as_it_was() {
+    let daemon = FakeDaemon::idle();
+    let mut terminal = Terminal::open();
+    let mut berth = terminal.start(&daemon, &["login", "-u", "me", "r:5000"]);
+    terminal.read_until("Password: ");
+    assert!(!terminal.is_cooked());
+    kill_process(Pid::from_child(&berth), Signal::INT).unwrap();
+    assert_eq!(berth.wait().unwrap().code(), Some(130));
+    assert!(terminal.is_cooked());
+}
+
+#[test]
+fn a_pull_on_a_terminal_draws_each_layer_once_and_the_result_below() {
+    let daemon = FakeDaemon::idle();
+    let progress = concat!(
+        "{\"status\":\"Pulling from library/busybox\",\"id\":\"latest\"}\r\n",
+        "{\"status\":\"Downloading\",\"progressDetail\":{\"current\":1,\"total\":2},\"id\":\"aa\"}\r\n",
+        "{\"status\":\"Pull complete\",\"progressDetail\":{},\"id\":\"aa\"}\r\n",
+        "{\"status\":\"Digest: sha256:00\"}\r\n",
+    );
+    daemon.answer("POST /images/create", 200, progress);
+    let mut terminal = Terminal::open();
+    let line = || Stdio::from(terminal.line.try_clone().unwrap());
+    let mut command = daemon.command(&["pull", "busybox"]);
+    let mut berth = command.env("TERM", "xterm").stdout(line()).stderr(line()).spawn().unwrap();
+    let seen = terminal.read_until("docker.io/library/busybox:latest\r\n");
+    assert_eq!(berth.wait().unwrap().code(), Some(0));
+    let place = |text: &str| seen.rfind(text).unwrap_or_else(|| panic!("{text} is not in {seen:?}"));
+    assert!(place("latest: Pulling from") < place("aa: Pull complete"), "{seen:?}");
+    assert!(place("aa: Pull complete") < place("Digest: sha256:00"), "{seen:?}");
 }
