@@ -11,6 +11,7 @@ use berthd::config::{Flags, LogLevel, Settings};
 use berthd::database::Database;
 use berthd::engine::{Engine, EngineInfo};
 use berthd::image::ImageStore;
+use berthd::registry::Registries;
 use berthd::roots::Roots;
 use clap::Parser;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -59,7 +60,8 @@ async fn run(settings: Settings, accelerator: Choice) -> anyhow::Result<()> {
 async fn open_engine(settings: &Settings, accelerator: Choice) -> anyhow::Result<Engine> {
     let database = Database::open(&settings.data_root.join("berth.db"))?;
     let images = ImageStore::open(&settings.data_root.join("image"), database.clone())?;
-    Ok(Engine::open(settings.for_engine(&accelerator), images, database).await?)
+    let registries = Registries::new(settings.registries.clone())?;
+    Ok(Engine::open(settings.for_engine(&accelerator), images, registries, database).await?)
 }
 
 fn log_to_stderr(settings: &Settings) {
@@ -107,9 +109,6 @@ fn announce(settings: &Settings, accelerator: Choice, engine: &EngineInfo) {
     }
     if let Some(warning) = accelerator::warning(accelerator.accelerator) {
         tracing::warn!("{}", warning.trim_start_matches("WARNING: "));
-    }
-    if !settings.registry_mirrors.is_empty() || !settings.insecure_registries.is_empty() {
-        tracing::warn!("registry settings have no effect yet: this version cannot pull");
     }
     for host in &settings.hosts {
         tracing::info!(%host, "API listens");

@@ -15,6 +15,7 @@ use super::error::ApiResult;
 use super::version::ApiVersion;
 use super::{Daemon, State};
 use crate::accelerator;
+use crate::config::without_password;
 use crate::engine::EngineInfo;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -206,20 +207,30 @@ fn machines(daemon: &Daemon) -> Value {
 }
 
 fn registries(daemon: &Daemon) -> Value {
-    let insecure = &daemon.settings.insecure_registries;
-    let entries: serde_json::Map<String, Value> = insecure
-        .iter()
-        .map(|host| {
-            (host.clone(), json!({ "Name": host, "Mirrors": [], "Secure": false, "Official": false }))
-        })
-        .collect();
+    let settings = &daemon.settings.registries;
+    let proxy = |url: &Option<String>| url.as_deref().map_or_else(String::new, without_password);
+    let entry = |name: &str, secure: bool| {
+        let official = name == "docker.io";
+        let mirrors = if official { settings.mirrors.as_slice() } else { &[] };
+        json!({ "Name": name, "Mirrors": mirrors, "Secure": secure, "Official": official })
+    };
+    // What is reached by a loopback address is on this host: Docker lists it like this, too.
+    let mut networks = vec!["::1/128", "127.0.0.0/8"];
+    let (cidrs, hosts): (Vec<_>, Vec<_>) = settings.insecure.iter().partition(|text| text.contains('/'));
+    networks.extend(cidrs.into_iter().map(String::as_str));
+    let mut entries: serde_json::Map<String, Value> =
+        hosts.into_iter().map(|host| (host.clone(), entry(host, false))).collect();
+    entries.insert("docker.io".to_owned(), entry("docker.io", true));
     json!({
         "IndexServerAddress": "https://index.docker.io/v1/",
         "RegistryConfig": {
-            "InsecureRegistryCIDRs": insecure.iter().filter(|host| host.contains('/')).collect::<Vec<_>>(),
+            "InsecureRegistryCIDRs": networks,
             "IndexConfigs": entries,
-            "Mirrors": daemon.settings.registry_mirrors,
+            "Mirrors": settings.mirrors,
         },
+        "HttpProxy": proxy(&settings.proxies.http),
+        "HttpsProxy": proxy(&settings.proxies.https),
+        "NoProxy": settings.proxies.no_proxy,
     })
 }
 
@@ -232,9 +243,6 @@ fn absent() -> Value {
         "NGoroutines": 0,
         "NEventsListener": 0,
         "GenericResources": null,
-        "HttpProxy": "",
-        "HttpsProxy": "",
-        "NoProxy": "",
         "Labels": [],
         "Swarm": {
             "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false,

@@ -12,6 +12,7 @@ use crate::config::Flags;
 use crate::database::Database;
 use crate::image::ImageStore;
 use crate::machine::Pace;
+use crate::registry::Registries;
 
 /// A daemon whose files go with it.
 pub(super) struct TestDaemon {
@@ -28,7 +29,9 @@ impl TestDaemon {
         let images = ImageStore::open(&settings.data_root.join("image"), database.clone()).unwrap();
         let accelerator =
             Choice { accelerator: Accelerator::Tcg, pace: Pace::Ordinary, reason: "for the test" };
-        let engine = Engine::open(settings.for_engine(&accelerator), images, database).await.unwrap();
+        let registries = Registries::new(settings.registries.clone()).unwrap();
+        let opening = Engine::open(settings.for_engine(&accelerator), images, registries, database);
+        let engine = opening.await.unwrap();
         let api = Api::new(Arc::new(Daemon::new(engine.clone(), settings, accelerator)));
         Self { api, engine, _root: root }
     }

@@ -21,6 +21,11 @@ pub(super) struct FileSettings {
     pub(super) pidfile: Option<PathBuf>,
     pub(super) registry_mirrors: Vec<String>,
     pub(super) insecure_registries: Vec<String>,
+    pub(super) max_concurrent_downloads: Option<i64>,
+    pub(super) max_concurrent_uploads: Option<i64>,
+    pub(super) max_download_attempts: Option<i64>,
+    pub(super) proxies: ProxyFile,
+    pub(super) certs_dir: Option<PathBuf>,
     pub(super) log_level: Option<LogLevel>,
     pub(super) debug: Option<bool>,
     pub(super) accelerator: Option<Request>,
@@ -33,6 +38,15 @@ pub(super) struct FileSettings {
     pub(super) machine_users: Option<UserRange>,
     pub(super) no_jail: Option<bool>,
     pub(super) scratch_size: Option<String>,
+}
+
+/// dockerd keeps these in an object of their own.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub(super) struct ProxyFile {
+    pub(super) http_proxy: Option<String>,
+    pub(super) https_proxy: Option<String>,
+    pub(super) no_proxy: Option<String>,
 }
 
 impl FileSettings {
@@ -48,6 +62,7 @@ impl FileSettings {
     /// The settings of both places; one that stands in both is refused, as dockerd does.
     pub(super) fn merge(self, flags: Flags) -> Result<Self, ConfigError> {
         let mut twice = Vec::new();
+        let registry = flags.registries;
         let debug = flags.debug.then_some(true);
         let no_jail = flags.no_jail.then_some(true);
         let merged = Self {
@@ -58,15 +73,39 @@ impl FileSettings {
             registry_mirrors: list(
                 "registry-mirrors",
                 self.registry_mirrors,
-                flags.registry_mirrors,
+                registry.registry_mirrors,
                 &mut twice,
             ),
             insecure_registries: list(
                 "insecure-registries",
                 self.insecure_registries,
-                flags.insecure_registries,
+                registry.insecure_registries,
                 &mut twice,
             ),
+            max_concurrent_downloads: one(
+                "max-concurrent-downloads",
+                self.max_concurrent_downloads,
+                registry.max_concurrent_downloads,
+                &mut twice,
+            ),
+            max_concurrent_uploads: one(
+                "max-concurrent-uploads",
+                self.max_concurrent_uploads,
+                registry.max_concurrent_uploads,
+                &mut twice,
+            ),
+            max_download_attempts: one(
+                "max-download-attempts",
+                self.max_download_attempts,
+                registry.max_download_attempts,
+                &mut twice,
+            ),
+            proxies: ProxyFile {
+                http_proxy: one("http-proxy", self.proxies.http_proxy, registry.http_proxy, &mut twice),
+                https_proxy: one("https-proxy", self.proxies.https_proxy, registry.https_proxy, &mut twice),
+                no_proxy: one("no-proxy", self.proxies.no_proxy, registry.no_proxy, &mut twice),
+            },
+            certs_dir: one("certs-dir", self.certs_dir, registry.certs_dir, &mut twice),
             log_level: one("log-level", self.log_level, flags.log_level, &mut twice),
             debug: one("debug", self.debug, debug, &mut twice),
             accelerator: one("accelerator", self.accelerator, flags.accelerator, &mut twice),

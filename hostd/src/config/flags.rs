@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, ValueEnum};
 use serde::Deserialize;
 
 use crate::accelerator::Request;
@@ -26,12 +26,8 @@ pub struct Flags {
     /// File that holds the daemon's process id [default: EXEC_ROOT/berthd.pid]
     #[arg(short, long, value_name = "FILE")]
     pub pidfile: Option<PathBuf>,
-    /// Mirror of Docker Hub, for the pull that is to come; may be repeated
-    #[arg(long = "registry-mirror", value_name = "URL")]
-    pub registry_mirrors: Vec<String>,
-    /// Registry that is spoken to without TLS, for the pull that is to come; may be repeated
-    #[arg(long = "insecure-registry", value_name = "HOST")]
-    pub insecure_registries: Vec<String>,
+    #[command(flatten)]
+    pub registries: RegistryFlags,
     /// Least severe level that is logged [default: info]
     #[arg(short, long, value_name = "LEVEL")]
     pub log_level: Option<LogLevel>,
@@ -77,6 +73,38 @@ pub struct Flags {
     /// Print the version and exit
     #[arg(short = 'v', long, action = clap::ArgAction::Version)]
     version: Option<bool>,
+}
+
+/// How registries are reached.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RegistryFlags {
+    /// Mirror of Docker Hub, asked before it; may be repeated
+    #[arg(long = "registry-mirror", value_name = "URL")]
+    pub registry_mirrors: Vec<String>,
+    /// Registry that is spoken to without verified TLS: HOST[:PORT] or a CIDR; may be repeated
+    #[arg(long = "insecure-registry", value_name = "HOST")]
+    pub insecure_registries: Vec<String>,
+    /// Layers of one pull that are fetched at a time [default: 3]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
+    pub max_concurrent_downloads: Option<i64>,
+    /// Layers of one push that are sent at a time [default: 5]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
+    pub max_concurrent_uploads: Option<i64>,
+    /// Attempts to fetch a layer before the pull fails [default: 5]
+    #[arg(long, value_name = "COUNT", allow_negative_numbers = true)]
+    pub max_download_attempts: Option<i64>,
+    /// Proxy for http:// [default: HTTP_PROXY of the environment]
+    #[arg(long, value_name = "URL")]
+    pub http_proxy: Option<String>,
+    /// Proxy for https:// [default: HTTPS_PROXY of the environment]
+    #[arg(long, value_name = "URL")]
+    pub https_proxy: Option<String>,
+    /// Hosts, domains and CIDRs that no proxy is used for, separated by commas [default: NO_PROXY of the environment]
+    #[arg(long, value_name = "LIST")]
+    pub no_proxy: Option<String>,
+    /// Directory with HOST[:PORT]/{*.crt,*.cert,*.key} for registries [default: /etc/docker/certs.d]
+    #[arg(long, value_name = "DIR")]
+    pub certs_dir: Option<PathBuf>,
 }
 
 /// dockerd's levels.

@@ -7,6 +7,7 @@ mod artifacts;
 mod file;
 mod flags;
 mod host;
+mod registries;
 mod size;
 
 use std::path::{Path, PathBuf};
@@ -17,8 +18,10 @@ use self::artifacts::Artifacts;
 use self::file::FileSettings;
 pub use self::flags::{Flags, LogLevel};
 pub use self::host::Host;
+pub use self::registries::without_password;
 use crate::accelerator::{Choice, Request};
 use crate::engine::{EngineSettings, JailSettings, MachineSettings, Pace, UserRange};
+use crate::registry::RegistrySettings;
 
 /// Enough for the kernel, the agent and an ordinary program; `--memory` asks for more.
 const DEFAULT_MACHINE_MEMORY_MIB: u64 = 512;
@@ -37,10 +40,7 @@ pub struct Settings {
     pub pidfile: PathBuf,
     pub log_level: LogLevel,
     pub debug: bool,
-    /// For the pull that is to come; shown by `info`.
-    pub registry_mirrors: Vec<String>,
-    /// For the pull that is to come; shown by `info`.
-    pub insecure_registries: Vec<String>,
+    pub registries: RegistrySettings,
     pub accelerator: Request,
     pub kernel: PathBuf,
     pub initramfs: PathBuf,
@@ -88,6 +88,7 @@ impl Settings {
     pub fn resolve(flags: Flags) -> Result<Self, ConfigError> {
         let file = flags.config_file.as_deref().map(FileSettings::read).transpose()?.unwrap_or_default();
         let given = file.merge(flags)?;
+        let registries = registries::resolve(&given, environment)?;
         let exec_root = absolute("exec-root", given.exec_root.as_deref().unwrap_or(Path::new("/run/berth")))?;
         let data_root =
             absolute("data-root", given.data_root.as_deref().unwrap_or(Path::new("/var/lib/berth")))?;
@@ -98,8 +99,7 @@ impl Settings {
             pidfile,
             log_level: given.log_level.unwrap_or_default(),
             debug: given.debug.unwrap_or(false),
-            registry_mirrors: given.registry_mirrors,
-            insecure_registries: given.insecure_registries,
+            registries,
             accelerator: given.accelerator.unwrap_or_default(),
             kernel: artifacts.kernel,
             initramfs: artifacts.initramfs,
@@ -134,6 +134,11 @@ impl Settings {
             scratch_disk_bytes: self.scratch_disk_bytes,
         }
     }
+}
+
+/// A variable of the environment; an empty one counts as unset.
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 fn jail(none: Option<bool>, users: Option<UserRange>) -> Result<Option<JailSettings>, ConfigError> {

@@ -51,6 +51,7 @@ fn the_file_sets_what_flags_do_not() {
     assert_eq!(settings.machine_memory_mib, 1024);
     assert_eq!(settings.log_level, LogLevel::Warn);
     assert_eq!(settings.data_root, Path::new("/d"));
+    assert_eq!(settings.registries.mirrors, ["https://mirror/"]);
 }
 
 #[test]
@@ -58,6 +59,9 @@ fn a_setting_in_both_places_is_refused_by_name() {
     let error =
         with_file(r#"{"hosts": ["unix:///a"], "debug": false}"#, &["-H", "unix:///b", "-D"]).unwrap_err();
     assert!(error.to_string().ends_with(": hosts, debug"), "{error}");
+    let json = r#"{"proxies": {"https-proxy": "http://p"}, "max-concurrent-uploads": 2}"#;
+    let error = with_file(json, &["--https-proxy=http://q", "--max-concurrent-uploads=3"]).unwrap_err();
+    assert!(error.to_string().ends_with(": max-concurrent-uploads, https-proxy"), "{error}");
 }
 
 #[test]

@@ -65,6 +65,7 @@ pub use crate::machine::{JailSettings, MachineSettings, Pace, Profile, UserRange
 use crate::database::Database;
 use crate::image::ImageStore;
 use crate::machine::{MachineSize, Machines};
+use crate::registry::Registries;
 use container::{Command, Container, Status};
 use exec::Exec;
 use hub::Hub;
@@ -100,6 +101,7 @@ pub struct Engine {
 struct Shared {
     settings: EngineSettings,
     images: ImageStore,
+    registries: Registries,
     records: Records,
     machines: Machines,
     scratch: ScratchTemplate,
@@ -122,9 +124,11 @@ impl Engine {
     pub async fn open(
         settings: EngineSettings,
         images: ImageStore,
+        registries: Registries,
         database: Database,
     ) -> Result<Self, EngineError> {
-        let opening = tokio::task::spawn_blocking(move || Shared::open(settings, images, database));
+        let opening =
+            tokio::task::spawn_blocking(move || Shared::open(settings, images, registries, database));
         let shared =
             opening.await.map_err(|error| EngineError::internal("cannot open the engine", &error))??;
         let engine = Self { shared: Arc::new(shared) };
@@ -135,6 +139,11 @@ impl Engine {
     #[must_use]
     pub fn images(&self) -> &ImageStore {
         &self.shared.images
+    }
+
+    #[must_use]
+    pub fn registries(&self) -> &Registries {
+        &self.shared.registries
     }
 
     /// The container that a client's word means: an id, its beginning, or a name.
@@ -153,7 +162,12 @@ impl Engine {
 }
 
 impl Shared {
-    fn open(settings: EngineSettings, images: ImageStore, database: Database) -> Result<Self, EngineError> {
+    fn open(
+        settings: EngineSettings,
+        images: ImageStore,
+        registries: Registries,
+        database: Database,
+    ) -> Result<Self, EngineError> {
         let machines = Machines::open(&settings.exec_root, settings.machine.clone())
             .map_err(|error| EngineError::new(ErrorKind::Internal, error::chain(&error)))?;
         let scratch = ScratchTemplate::open(&settings.data_root, settings.scratch_disk_bytes)?;
@@ -163,6 +177,7 @@ impl Shared {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             images,
+            registries,
             records: Records::new(database),
             machines,
             scratch,
