@@ -32,6 +32,7 @@ fn main() -> ExitCode {
 fn start(flags: Flags) -> anyhow::Result<()> {
     let validate = flags.validate;
     let settings = Settings::resolve(flags)?;
+    let registries = Registries::new(settings.registries.clone())?;
     let accelerator = accelerator::probe(&settings.qemu).choose(settings.accelerator)?;
     if validate {
         println!("configuration OK");
@@ -40,13 +41,13 @@ fn start(flags: Flags) -> anyhow::Result<()> {
     log_to_stderr(&settings);
     raise_open_files_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    runtime.context("cannot start the runtime")?.block_on(run(settings, accelerator))
+    runtime.context("cannot start the runtime")?.block_on(run(settings, registries, accelerator))
 }
 
-async fn run(settings: Settings, accelerator: Choice) -> anyhow::Result<()> {
+async fn run(settings: Settings, registries: Registries, accelerator: Choice) -> anyhow::Result<()> {
     let stop = stop_on_signals()?;
     let roots = Roots::claim(&settings.data_root, &settings.exec_root, &settings.pidfile)?;
-    let engine = open_engine(&settings, accelerator).await?;
+    let engine = open_engine(&settings, registries, accelerator).await?;
     let listeners = Listeners::bind(&settings.hosts).await?;
     announce(&settings, accelerator, &engine.info());
     let daemon = Daemon::new(engine.clone(), settings, accelerator);
@@ -57,10 +58,13 @@ async fn run(settings: Settings, accelerator: Choice) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open_engine(settings: &Settings, accelerator: Choice) -> anyhow::Result<Engine> {
+async fn open_engine(
+    settings: &Settings,
+    registries: Registries,
+    accelerator: Choice,
+) -> anyhow::Result<Engine> {
     let database = Database::open(&settings.data_root.join("berth.db"))?;
     let images = ImageStore::open(&settings.data_root.join("image"), database.clone())?;
-    let registries = Registries::new(settings.registries.clone())?;
     Ok(Engine::open(settings.for_engine(&accelerator), images, registries, database).await?)
 }
 

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::engine::{EngineError, ErrorKind, InvalidSignal};
 use crate::image::{LoadError, ResolveError, StoreError};
+use crate::registry::RegistryError;
 
 pub(super) type ApiResult<T> = Result<T, ApiError>;
 
@@ -61,10 +62,18 @@ impl From<EngineError> for ApiError {
             ErrorKind::NotFound => StatusCode::NOT_FOUND,
             ErrorKind::Conflict => StatusCode::CONFLICT,
             ErrorKind::InvalidParameter | ErrorKind::StartFailed => StatusCode::BAD_REQUEST,
+            ErrorKind::Unauthorized => StatusCode::UNAUTHORIZED,
+            ErrorKind::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
             ErrorKind::NotSupported => StatusCode::NOT_IMPLEMENTED,
             ErrorKind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { status, message: error.message }
+    }
+}
+
+impl From<RegistryError> for ApiError {
+    fn from(error: RegistryError) -> Self {
+        EngineError::from(error).into()
     }
 }
 

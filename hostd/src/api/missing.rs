@@ -11,7 +11,7 @@ use super::Daemon;
 use super::error::ApiError;
 
 #[rustfmt::skip]
-const MISSING: [(Method, &str); 79] = [
+const MISSING: [(Method, &str); 76] = [
     (Method::GET, "/containers/{id}/top"),
     (Method::GET, "/containers/{id}/changes"),
     (Method::GET, "/containers/{id}/export"),
@@ -29,10 +29,8 @@ const MISSING: [(Method, &str); 79] = [
     (Method::POST, "/build/prune"),
     (Method::POST, "/build/cancel"),
     (Method::POST, "/images/{name}/push"),
-    (Method::GET, "/images/search"),
     (Method::GET, "/images/{name}/get"),
     (Method::GET, "/images/get"),
-    (Method::POST, "/auth"),
     (Method::POST, "/commit"),
     (Method::GET, "/volumes"),
     (Method::POST, "/volumes/create"),
@@ -88,7 +86,6 @@ const MISSING: [(Method, &str); 79] = [
     (Method::GET, "/configs/{id}"),
     (Method::DELETE, "/configs/{id}"),
     (Method::POST, "/configs/{id}/update"),
-    (Method::GET, "/distribution/{name}/json"),
     (Method::POST, "/session"),
     (Method::POST, "/grpc"),
 ];

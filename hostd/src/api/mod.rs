@@ -6,6 +6,7 @@
 mod server;
 
 mod containers;
+mod distribution;
 mod events;
 mod exec;
 mod images;
@@ -17,6 +18,7 @@ mod body;
 mod error;
 mod filters;
 mod params;
+mod registry_auth;
 mod stream;
 mod time;
 mod version;
@@ -62,9 +64,11 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/_ping", get(system::ping))
         .route("/version", get(system::version))
         .route("/info", get(system::info))
+        .route("/auth", post(registry_auth::check))
         .route("/events", get(events::events))
         .route("/system/df", get(usage::df))
         .route("/images/json", get(images::list))
+        .route("/images/search", get(images::search))
         .route("/images/load", post(images::load))
         .route("/images/create", post(images::pull))
         .route("/images/prune", post(images::prune))
@@ -72,6 +76,8 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/images/{name}", delete(images::remove))
         .route("/images/{name}/json", get(images::inspect))
         .route("/images/{name}/history", get(images::history))
+        .route("/distribution/{name}/json", get(distribution::inspect))
+        .route("/distribution/{name}/manifest", get(distribution::manifest))
         .route("/containers/json", get(containers::list))
         .route("/containers/create", post(containers::create))
         .route("/containers/{id}", delete(containers::remove))

@@ -1,5 +1,7 @@
 //! How the engine refuses: what kind of refusal it is, and a sentence that names the object.
 
+use crate::registry::{RegistryError, RegistryErrorKind};
+
 /// What a client can do about it; `api` turns it into a status code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -8,6 +10,10 @@ pub enum ErrorKind {
     InvalidParameter,
     /// The process could not be executed: the request was understood, the program was not there, or not executable.
     StartFailed,
+    /// A registry does not know the client, or not as what it says it is.
+    Unauthorized,
+    /// A registry wants fewer requests.
+    TooManyRequests,
     /// Berth does not do this yet.
     NotSupported,
     Internal,
@@ -41,6 +47,22 @@ impl EngineError {
     /// What failed and why, with the whole chain of causes.
     pub(crate) fn internal(step: &str, cause: &dyn std::error::Error) -> Self {
         Self::new(ErrorKind::Internal, format!("{step}: {}", chain(cause)))
+    }
+}
+
+impl From<RegistryError> for EngineError {
+    fn from(error: RegistryError) -> Self {
+        let kind = match error.kind {
+            // What one may not see is as good as not there, also in Docker's API.
+            RegistryErrorKind::NotFound | RegistryErrorKind::Denied => ErrorKind::NotFound,
+            RegistryErrorKind::Unauthorized => ErrorKind::Unauthorized,
+            RegistryErrorKind::TooManyRequests => ErrorKind::TooManyRequests,
+            RegistryErrorKind::Unreachable
+            | RegistryErrorKind::Refused
+            | RegistryErrorKind::InvalidAnswer
+            | RegistryErrorKind::Source => ErrorKind::Internal,
+        };
+        Self { kind, message: error.message }
     }
 }
 

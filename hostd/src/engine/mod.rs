@@ -47,7 +47,7 @@ pub use events::{Actor, Event, EventKind, Events, Heard, Listener};
 pub use exec::{ExecSpec, ExecStart, ExecView};
 pub use hub::{Attachment, Input, Output};
 pub use identity::ContainerId;
-pub use images::PrunedImages;
+pub use images::{Distribution, PrunedImages};
 pub use launch::{DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS};
 pub use remove::RemoveOptions;
 pub use signal::{InvalidSignal, Signal};

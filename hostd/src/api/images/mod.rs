@@ -7,6 +7,7 @@ mod pattern;
 mod prune;
 mod pull;
 mod remove;
+mod search;
 mod tag;
 
 pub(super) use self::inspect::{history, inspect};
@@ -15,6 +16,7 @@ pub(super) use self::load::load;
 pub(super) use self::prune::prune;
 pub(super) use self::pull::pull;
 pub(super) use self::remove::remove;
+pub(super) use self::search::search;
 pub(super) use self::tag::tag;
 use super::error::{ApiError, ApiResult};
 use super::{Daemon, State};

@@ -1,8 +1,10 @@
 //! Images as containers need them, and what clients ask about them: one use case a file.
 
+mod distribution;
 mod remove;
 mod tag;
 
+pub use self::distribution::Distribution;
 pub use self::remove::PrunedImages;
 
 use super::Engine;
