@@ -56,8 +56,8 @@ impl Engine {
                 }
                 Document::Manifest(manifest) => {
                     let config = read_config(&repository, &manifest.config).await?;
-                    let parsed: ConfiguredPlatform = serde_json::from_slice(&config).unwrap_or_default();
-                    vec![parsed.platform]
+                    // Plugins and artifacts have another kind of document there, which is for no platform.
+                    vec![serde_json::from_slice(&config).unwrap_or_default()]
                 }
             };
         Ok(Distribution {
