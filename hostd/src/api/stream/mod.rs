@@ -1,7 +1,9 @@
-//! The byte streams of attach, exec and logs: framing, the raw connection, the keys that detach from it.
+//! The byte streams of attach, exec and logs: framing, the raw connection, the keys that detach from it; and the
+//! progress of what takes long.
 
 pub(super) mod detach_keys;
 pub(super) mod hijack;
+pub(super) mod progress;
 pub(super) mod stdcopy;
 
 /// Bytes as they are: of a terminal, or of any stream for clients before API 1.42.
