@@ -71,6 +71,8 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/images/search", get(images::search))
         .route("/images/load", post(images::load))
         .route("/images/create", post(images::pull))
+        .route("/images/get", get(images::save_several))
+        .route("/images/{name}/get", get(images::save_one))
         .route("/images/prune", post(images::prune))
         .route("/images/{name}/tag", post(images::tag))
         .route("/images/{name}", delete(images::remove))

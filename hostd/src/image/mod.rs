@@ -31,5 +31,6 @@ pub use record::{History, Image, ImageConfig, ImageId};
 pub use reference::{InvalidReference, Reference, Repository, Selector};
 pub use store::{
     DiskError, ImageStore, ImageUsage, ImageUsers, LoadError, LoadProgress, LoadedImage, OpenError, Pins,
-    Removal, RemoveError, Removed, ResolveError, StoreError, StoreUsage, StoredBlob, TagError,
+    Removal, RemoveError, Removed, ResolveError, SaveError, Saving, StoreError, StoreUsage, StoredBlob,
+    TagError,
 };

@@ -1,7 +1,8 @@
-//! The byte streams of attach, exec and logs: framing, the raw connection, the keys that detach from it; and the
-//! progress of what takes long.
+//! The byte streams of attach, exec and logs: framing, the raw connection, the keys that detach from it; the progress of
+//! what takes long; and archives.
 
 pub(super) mod detach_keys;
+mod download;
 pub(super) mod hijack;
 pub(super) mod progress;
 pub(super) mod stdcopy;
@@ -11,6 +12,7 @@ pub(super) const RAW_STREAM: &str = "application/vnd.docker.raw-stream";
 /// Bytes in [`stdcopy`] frames.
 pub(super) const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-stream";
 
+pub(super) use self::download::download;
 use super::version::ApiVersion;
 
 /// The content type of a stream that is framed unless it is a terminal's.

@@ -2,6 +2,7 @@
 
 mod distribution;
 mod remove;
+mod save;
 mod tag;
 
 pub use self::distribution::Distribution;

@@ -7,6 +7,7 @@
 mod docker;
 mod oci;
 mod spool;
+pub(crate) mod write;
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ const MAX_DOCUMENTS_BYTES: u64 = 64 << 20;
 const MAX_IMAGES: usize = 1024;
 
 /// One image of an archive; what it says of itself is not believed yet.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct ArchivedImage {
     /// The configuration as it stands, and its digest, which is the image's id.
     pub(crate) config: Vec<u8>,
@@ -72,7 +73,8 @@ pub(crate) fn read(archive: impl Read, directory: &Path) -> Result<Vec<ArchivedI
     let spool = Spool::fill(archive, directory)?;
     // Archives that carry both are described by Docker's list completely; OCI's may leave names out.
     let images = if spool.has(docker::MANIFEST) {
-        docker::images(&spool)?
+        let images = docker::images(&spool)?;
+        if spool.has(oci::INDEX) { oci::with_documents(&spool, images)? } else { images }
     } else if spool.has(oci::INDEX) {
         oci::images(&spool)?
     } else {

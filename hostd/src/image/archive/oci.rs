@@ -12,12 +12,20 @@ pub(super) const INDEX: &str = "index.json";
 /// Manifests and indexes looked at. Indexes that list each other over and over must not keep the daemon busy.
 const MAX_DOCUMENTS: usize = 2 * MAX_IMAGES;
 /// The whole name, written by containerd and Docker.
-const NAME_ANNOTATION: &str = "io.containerd.image.name";
+pub(super) const NAME_ANNOTATION: &str = "io.containerd.image.name";
 /// A whole name or a mere tag.
-const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+pub(super) const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 
 /// The images for this platform. The same image under several names is listed once for each.
 pub(super) fn images(spool: &Spool) -> Result<Vec<ArchivedImage>, ArchiveError> {
+    let images = all(spool)?;
+    if images.is_empty() {
+        return Err(ArchiveError::Contents("there is no image for linux/amd64 in it".to_owned()));
+    }
+    Ok(images)
+}
+
+fn all(spool: &Spool) -> Result<Vec<ArchivedImage>, ArchiveError> {
     let media_type = MediaType::of(Class::Index(Dialect::Oci)).expect("it is in the table");
     let content = spool.document(INDEX, "docker load")?;
     let index = match parse(INDEX, &media_type, &content)? {
@@ -33,10 +41,38 @@ pub(super) fn images(spool: &Spool) -> Result<Vec<ArchivedImage>, ArchiveError> 
         let Some((manifest, documents)) = search.find_manifest(descriptor, INDEX)? else { continue };
         images.push(image(spool, &manifest, documents, name(descriptor)?)?);
     }
-    if images.is_empty() && !index.manifests.is_empty() {
-        return Err(ArchiveError::Contents("there is no image for linux/amd64 in it".to_owned()));
-    }
     Ok(images)
+}
+
+/// The images of an archive that carries both kinds of lists: Docker's says what there is, and the manifests that lead
+/// to it here are joined to it, each to the names that it stands for.
+pub(super) fn with_documents(
+    spool: &Spool,
+    images: Vec<ArchivedImage>,
+) -> Result<Vec<ArchivedImage>, ArchiveError> {
+    let known: Vec<ArchivedImage> = all(spool)?;
+    let joined = images.into_iter().flat_map(|mut image| {
+        let same = known.iter().filter(|known| known.id == image.id && known.layers == image.layers);
+        let mut parts: Vec<ArchivedImage> = Vec::new();
+        for known in same {
+            let (stands_for, rest): (Vec<_>, Vec<_>) =
+                std::mem::take(&mut image.names).into_iter().partition(|name| known.names.contains(name));
+            image.names = rest;
+            let nameless = image.names.is_empty() && known.names.is_empty() && parts.is_empty();
+            if !stands_for.is_empty() || nameless {
+                parts.push(ArchivedImage {
+                    names: stands_for,
+                    documents: known.documents.clone(),
+                    ..image.clone()
+                });
+            }
+        }
+        if parts.is_empty() || !image.names.is_empty() {
+            parts.push(image);
+        }
+        parts
+    });
+    Ok(joined.collect())
 }
 
 fn parse(path: &str, media_type: &MediaType, content: &[u8]) -> Result<Document, ArchiveError> {

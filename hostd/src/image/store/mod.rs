@@ -17,6 +17,7 @@ mod load;
 mod pin;
 mod publish;
 mod remove;
+mod save;
 mod stage;
 mod tag;
 mod usage;
@@ -38,6 +39,7 @@ pub use documents::StoredBlob;
 pub use load::{LoadError, LoadProgress, LoadedImage};
 pub use pin::Pins;
 pub use remove::{ImageUsers, Removal, RemoveError, Removed};
+pub use save::{SaveError, Saving};
 pub use tag::TagError;
 pub use usage::{ImageUsage, StoreUsage};
 

@@ -132,6 +132,21 @@ impl Catalog<'_> {
         Ok(ids.first().copied().map(ImageId))
     }
 
+    /// A repository's tags and what they lead to.
+    pub(super) fn tags_of(&self, repository: &Repository) -> Result<Vec<(ImageId, Reference)>, StoreError> {
+        let sql = "SELECT repository || ':' || tag FROM image_tags WHERE repository = ?1 ORDER BY tag";
+        let names = self.parsed(sql, [repository.canonical()], Reference::parse)?;
+        let mut tags = Vec::new();
+        for name in names {
+            if let Selector::Tag(tag) = &name.selector
+                && let Some(id) = self.tagged(repository, tag)?
+            {
+                tags.push((id, name));
+            }
+        }
+        Ok(tags)
+    }
+
     /// At most two: one more than is unambiguous.
     pub(super) fn ids_beginning_with(&self, digits: &str) -> Result<Vec<ImageId>, StoreError> {
         let sql = "SELECT id FROM images WHERE substr(id, 1, length(?1)) = ?1 LIMIT 2";

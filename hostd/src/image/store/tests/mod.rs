@@ -6,6 +6,7 @@ mod documents;
 mod hostile;
 mod lifecycle;
 mod loading;
+mod saving;
 
 use std::collections::BTreeMap;
 use std::fs;
