@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use super::layer::{BLOCK_BYTES, Entry, EntryKind, LayerIndex};
-use super::tree::{Inode, InodeKind, InodeNumber, ROOT, Tree};
+use super::tree::{Inode, InodeKind, InodeNumber, ROOT, TailPlace, Tree};
 
 /// As many symbolic links as Linux follows in one path.
 const MAX_LINKS_FOLLOWED: usize = 40;
@@ -20,14 +20,23 @@ pub(crate) struct MergeError {
     problem: &'static str,
 }
 
-/// Adds the next layer. Its data begins `base_block` blocks after where the disk's data begins.
-pub(crate) fn apply(tree: &mut Tree, layer: LayerIndex, base_block: u64) -> Result<(), MergeError> {
+/// Where a layer's files are on the image's disk.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LayerPlace {
+    /// The layer's number in the image, from 0.
+    pub(crate) layer: usize,
+    /// Its data begins so many blocks after where the disk's data begins.
+    pub(crate) base_block: u64,
+}
+
+/// Adds the next layer.
+pub(crate) fn apply(tree: &mut Tree, layer: LayerIndex, place: LayerPlace) -> Result<(), MergeError> {
     for entry in &layer.entries {
         hide(tree, entry);
     }
     for entry in layer.entries {
         let path = entry.path.clone();
-        add(tree, entry, base_block).map_err(|problem| MergeError { path: lossy(&path), problem })?;
+        add(tree, entry, place).map_err(|problem| MergeError { path: lossy(&path), problem })?;
     }
     Ok(())
 }
@@ -45,13 +54,15 @@ fn hide(tree: &mut Tree, entry: &Entry) {
     }
 }
 
-fn add(tree: &mut Tree, entry: Entry, base_block: u64) -> Result<(), &'static str> {
+fn add(tree: &mut Tree, entry: Entry, layer: LayerPlace) -> Result<(), &'static str> {
     let kind = match entry.kind {
         EntryKind::Whiteout | EntryKind::Opaque => return Ok(()),
         EntryKind::HardLink { target } => return add_hard_link(tree, &entry.path, &target),
-        EntryKind::File { size_bytes, data_offset_bytes } => {
-            InodeKind::File { size_bytes, first_block: base_block + data_offset_bytes / BLOCK_BYTES }
-        }
+        EntryKind::File { size_bytes, place } => InodeKind::File {
+            size_bytes,
+            first_block: layer.base_block + place.data_offset_bytes / BLOCK_BYTES,
+            tail: place.tail_offset_bytes.map(|offset_bytes| TailPlace { layer: layer.layer, offset_bytes }),
+        },
         EntryKind::Directory => return add_directory(tree, entry),
         EntryKind::Symlink { target } => InodeKind::Symlink { target },
         EntryKind::CharacterDevice { major, minor } => InodeKind::CharacterDevice { major, minor },
@@ -165,7 +176,7 @@ fn lossy(path: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::layer::Attributes;
+    use super::super::layer::{Attributes, FilePlace};
     use super::*;
 
     fn entry(path: &str, kind: EntryKind) -> Entry {
@@ -174,7 +185,7 @@ mod tests {
 
     /// A file whose place tells its layer apart.
     fn file(path: &str) -> Entry {
-        entry(path, EntryKind::File { size_bytes: 1, data_offset_bytes: 0 })
+        entry(path, EntryKind::File { size_bytes: 1, place: FilePlace::default() })
     }
 
     fn directory(path: &str) -> Entry {
@@ -192,7 +203,8 @@ mod tests {
     fn try_merge(layers: Vec<Vec<Entry>>) -> Result<Tree, MergeError> {
         let mut tree = Tree::new();
         for (number, entries) in layers.into_iter().enumerate() {
-            apply(&mut tree, LayerIndex { entries, data_bytes: 4096 }, number as u64)?;
+            let place = LayerPlace { layer: number, base_block: number as u64 };
+            apply(&mut tree, LayerIndex::of(entries), place)?;
         }
         Ok(tree)
     }

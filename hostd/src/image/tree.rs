@@ -32,6 +32,8 @@ pub(crate) enum InodeKind {
     File {
         size_bytes: u64,
         first_block: u64,
+        /// Where the bytes are that do not fill the last block; `None`: in that block.
+        tail: Option<TailPlace>,
     },
     Directory(BTreeMap<Vec<u8>, InodeNumber>),
     Symlink {
@@ -46,6 +48,14 @@ pub(crate) enum InodeKind {
         minor: u32,
     },
     Fifo,
+}
+
+/// Where in a layer's index file the end of a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TailPlace {
+    /// The layer's number in the image, from 0.
+    pub(crate) layer: usize,
+    pub(crate) offset_bytes: u64,
 }
 
 impl Tree {

@@ -4,7 +4,8 @@
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use berth_vmm::config::Extent;
@@ -12,8 +13,11 @@ use berth_vmm::config::Extent;
 use super::digest::Digest;
 use super::erofs::{self, WriteError};
 use super::layer::{self, BLOCK_BYTES, LayerIndex};
-use super::merge;
-use super::tree::Tree;
+use super::merge::{self, LayerPlace};
+use super::tree::{TailPlace, Tree};
+
+/// Of all layers, hidden ones among them: they are in the daemon's memory while a disk is made.
+const MAX_INODES: usize = 4 << 20;
 
 /// The read-only disk of one image. Its files may be opened for as long as the image is not removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub enum DiskFileError {
     File { path: PathBuf, source: io::Error },
     #[error("the image has more than 16 TiB")]
     TooLarge,
+    #[error("its layers have more than {MAX_INODES} files together")]
+    TooManyFiles,
 }
 
 /// A layer of the store: its name and its directory.
@@ -61,43 +67,60 @@ impl ImageDisk {
 
 /// Writes the metadata of an image of these layers, base first, to a new file, durably.
 pub(crate) fn build(image: Digest, layers: &[LayerDirectory], path: &Path) -> Result<(), DiskFileError> {
-    let (tree, data_blocks) = merge_layers(layers)?;
+    let merged = Merged::of(layers)?;
     let failed = |source| DiskFileError::File { path: path.to_owned(), source };
     let file = File::options().read(true).write(true).create_new(true).open(path).map_err(failed)?;
     let mut target = Buffered(BufWriter::with_capacity(256 << 10, file));
-    erofs::write(&tree, image.first_half(), data_blocks, &mut target).map_err(|error| match error {
+    let read_tail = |place: TailPlace, tail: &mut [u8]| {
+        merged.indexes[place.layer].read_exact_at(tail, place.offset_bytes)
+    };
+    let (uuid, data_blocks) = (image.first_half(), merged.data_blocks);
+    erofs::write(&merged.tree, uuid, data_blocks, &read_tail, &mut target).map_err(|error| match error {
         WriteError::TooLarge => DiskFileError::TooLarge,
         WriteError::Write(source) => failed(source),
+        WriteError::Tail { layer, source } => {
+            DiskFileError::File { path: index_path(&layers[layer]), source }
+        }
     })?;
     target.0.get_ref().sync_all().map_err(failed)
 }
 
-/// The merged tree and how many blocks of data its files point into.
-fn merge_layers(layers: &[LayerDirectory]) -> Result<(Tree, u64), DiskFileError> {
-    let mut tree = Tree::new();
-    let mut base_blocks = HashMap::new();
-    let mut data_blocks = 0;
-    for layer in layers {
-        let index = read_index(layer)?;
-        let blocks = index.data_bytes / BLOCK_BYTES;
-        let base_block = *base_blocks.entry(layer.diff_id).or_insert(data_blocks);
-        if base_block == data_blocks {
-            data_blocks += blocks;
-        }
-        merge::apply(&mut tree, index, base_block)
-            .map_err(|problem| DiskFileError::Layer { layer: layer.diff_id, source: problem.into() })?;
-    }
-    Ok((tree, data_blocks))
+/// An image's layers, one on top of the other.
+struct Merged {
+    tree: Tree,
+    /// How many blocks of data its files point into.
+    data_blocks: u64,
+    /// The index file of each layer, where tails are.
+    indexes: Vec<File>,
 }
 
-fn read_index(layer: &LayerDirectory) -> Result<LayerIndex, DiskFileError> {
-    let path = layer.path.join(layer::files::INDEX);
-    let mut bytes = Vec::new();
-    File::open(&path)
-        .and_then(|file| BufReader::new(file).read_to_end(&mut bytes))
-        .map_err(|source| DiskFileError::File { path, source })?;
-    LayerIndex::parse(&bytes)
-        .map_err(|problem| DiskFileError::Layer { layer: layer.diff_id, source: problem.into() })
+impl Merged {
+    fn of(layers: &[LayerDirectory]) -> Result<Self, DiskFileError> {
+        let mut merged = Self { tree: Tree::new(), data_blocks: 0, indexes: Vec::new() };
+        let mut base_blocks = HashMap::new();
+        for (number, layer) in layers.iter().enumerate() {
+            let refused = |problem| DiskFileError::Layer { layer: layer.diff_id, source: problem };
+            let path = index_path(layer);
+            let mut file = File::open(&path).map_err(|source| DiskFileError::File { path, source })?;
+            let index = LayerIndex::read(&mut file).map_err(|problem| refused(problem.into()))?;
+            let blocks = index.data_bytes / BLOCK_BYTES;
+            let base_block = *base_blocks.entry(layer.diff_id).or_insert(merged.data_blocks);
+            if base_block == merged.data_blocks {
+                merged.data_blocks += blocks;
+            }
+            let place = LayerPlace { layer: number, base_block };
+            merge::apply(&mut merged.tree, index, place).map_err(|problem| refused(problem.into()))?;
+            if merged.tree.inode_count() > MAX_INODES {
+                return Err(DiskFileError::TooManyFiles);
+            }
+            merged.indexes.push(file);
+        }
+        Ok(merged)
+    }
+}
+
+fn index_path(layer: &LayerDirectory) -> PathBuf {
+    layer.path.join(layer::files::INDEX)
 }
 
 /// A layer may occur twice in an image; its data is on the disk once.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use proptest::prelude::*;
 
-use super::super::layer::ingest;
+use super::super::layer::unpack;
 use super::*;
 
 /// A layer's archive in the making.
@@ -98,7 +98,7 @@ impl Disk {
         for bytes in layers {
             let path = directory.path().join(Digest::of(&bytes).hex());
             if fs::create_dir(&path).is_ok() {
-                ingest(&bytes[..], &path).unwrap();
+                unpack(&bytes, &path).unwrap();
             }
             directories.push(LayerDirectory { diff_id: Digest::of(&bytes), path });
         }
@@ -307,14 +307,14 @@ fn the_same_layers_give_the_same_bytes() {
 
 #[test]
 fn a_layer_that_occurs_twice_has_its_data_once() {
-    let layer = || Layer::new().file("a", b"b").bytes();
-    let middle = Layer::new().file("a", b"other").bytes();
+    let layer = || Layer::new().file("a", &[b'b'; 4096]).bytes();
+    let middle = Layer::new().file("a", &[b'o'; 4096]).bytes();
     let disk = Disk::of(vec![layer(), middle, layer()]);
     disk.check();
     let length = fs::metadata(disk.directory.path().join("disk")).unwrap().len();
     assert_eq!(length, disk.metadata.len() as u64 + 2 * BLOCK_BYTES);
     if let Some(seen) = disk.mounted() {
-        assert_eq!(seen[&b"a"[..]].content, b"b");
+        assert_eq!(seen[&b"a"[..]].content, [b'b'; 4096]);
     }
 }
 
@@ -422,7 +422,7 @@ proptest! {
             bytes.resize((bytes.len() as u64 + size.next_multiple_of(512)).try_into().unwrap(), 0);
         }
         let directory = tempfile::tempdir().unwrap();
-        if ingest(&bytes[..], directory.path()).is_ok()
+        if unpack(&bytes, directory.path()).is_ok()
             && let Ok(disk) = Disk::try_of(vec![bytes])
         {
             disk.check();

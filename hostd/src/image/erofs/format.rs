@@ -104,7 +104,7 @@ impl InodeRecord<'_> {
     fn layout(&self) -> u16 {
         match self.body {
             Body::Elsewhere | Body::Blocks { .. } => LAYOUT_FLAT_PLAIN,
-            Body::Inline { .. } => LAYOUT_FLAT_INLINE,
+            Body::Inline { .. } | Body::Tail { .. } => LAYOUT_FLAT_INLINE,
         }
     }
 
@@ -112,7 +112,7 @@ impl InodeRecord<'_> {
         match (&self.inode.kind, self.body) {
             (InodeKind::File { size_bytes, .. }, _) => *size_bytes,
             (_, Body::Blocks { size_bytes, .. } | Body::Inline { size_bytes, .. }) => *size_bytes,
-            (_, Body::Elsewhere) => 0,
+            (_, Body::Elsewhere | Body::Tail { .. }) => 0,
         }
     }
 }

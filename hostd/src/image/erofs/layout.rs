@@ -1,6 +1,7 @@
 //! Where everything goes: one walk over the tree decides the place of every inode and directory block.
 //!
-//! The children of a directory lie together, so that listing it with their attributes reads few blocks.
+//! Directories and what is small come first, then all files with their tails: listing names reads few blocks. In both
+//! parts the children of a directory lie together.
 
 use crate::image::tree::{InodeKind, InodeNumber, ROOT, Tree};
 
@@ -32,6 +33,8 @@ pub(super) enum Body {
     Elsewhere,
     /// In blocks of its own.
     Blocks { size_bytes: u64, blocks: usize, first_block: u64 },
+    /// A file's whole blocks are in the data behind the metadata, and the rest right behind the inode.
+    Tail { bytes: u64 },
     /// Full blocks of its own, and the rest right behind the inode.
     Inline { size_bytes: u64, full_blocks: usize, first_block: u64 },
 }
@@ -43,15 +46,23 @@ impl Layout {
         let mut end_bytes = SUPERBLOCK_OFFSET_BYTES + SUPERBLOCK_BYTES;
         layout.add(tree, ROOT, ROOT, &mut end_bytes);
         let mut pending = vec![ROOT];
+        let mut files = Vec::new();
         while let Some(directory) = pending.pop() {
             let subdirectories = pending.len();
             for child in tree.children(directory).into_iter().flat_map(|children| children.values()) {
-                if layout.places[*child].is_none() {
+                if matches!(tree.inode(*child).kind, InodeKind::File { .. }) {
+                    files.push((*child, directory));
+                } else if layout.places[*child].is_none() {
                     layout.add(tree, *child, directory, &mut end_bytes);
                     pending.extend(tree.children(*child).map(|_| *child));
                 }
             }
             pending[subdirectories..].reverse();
+        }
+        for (file, directory) in files {
+            if layout.places[file].is_none() {
+                layout.add(tree, file, directory, &mut end_bytes);
+            }
         }
         layout.number_blocks(end_bytes.div_ceil(BLOCK_BYTES));
         layout
@@ -87,7 +98,7 @@ impl Layout {
         for number in &self.order {
             let Some(place) = &mut self.places[*number] else { continue };
             let (blocks, first) = match &mut place.body {
-                Body::Elsewhere => continue,
+                Body::Elsewhere | Body::Tail { .. } => continue,
                 Body::Blocks { blocks, first_block, .. } => (*blocks, first_block),
                 Body::Inline { full_blocks, first_block, .. } => (*full_blocks, first_block),
             };
@@ -101,7 +112,7 @@ impl Body {
     /// How many blocks behind the inode area it has.
     pub(super) fn own_blocks(&self) -> usize {
         match self {
-            Self::Elsewhere => 0,
+            Self::Elsewhere | Self::Tail { .. } => 0,
             Self::Blocks { blocks, .. } => *blocks,
             Self::Inline { full_blocks, .. } => *full_blocks,
         }
@@ -110,7 +121,7 @@ impl Body {
     /// Where they begin.
     pub(super) fn first_own_block(&self) -> u64 {
         match self {
-            Self::Elsewhere => 0,
+            Self::Elsewhere | Self::Tail { .. } => 0,
             Self::Blocks { first_block, .. } | Self::Inline { first_block, .. } => *first_block,
         }
     }
@@ -147,6 +158,11 @@ fn body(kind: &InodeKind, fixed_bytes: u64) -> (Body, u64) {
             } else {
                 (Body::Blocks { size_bytes, blocks: full_blocks + 1, first_block: 0 }, 0)
             }
+        }
+        InodeKind::File { size_bytes, tail: Some(_), .. } => {
+            let bytes = size_bytes % BLOCK_BYTES;
+            debug_assert!(fits_behind(fixed_bytes, bytes), "layers bound tails and attributes");
+            (Body::Tail { bytes }, bytes)
         }
         _ => (Body::Elsewhere, 0),
     }

@@ -5,8 +5,8 @@
 //! | 1024 zeros | superblock | root inode, inodes ... | directory blocks | layer 0 | layer 1 | ...
 //! ```
 //!
-//! Uncompressed, 4 KiB blocks, one device. A file is FLAT_PLAIN: one run of blocks beyond the metadata. Short
-//! directories and symbolic links lie behind their inode (FLAT_INLINE). Inodes are of the extended form, which alone
+//! Uncompressed, 4 KiB blocks, one device. A file is one run of blocks beyond the metadata (FLAT_PLAIN); a short rest
+//! of it, short directories and symbolic links lie behind their inode (FLAT_INLINE). Inodes are of the extended form, which alone
 //! keeps nanoseconds. The same tree always gives the same bytes. The format is the kernel's, `fs/erofs/erofs_fs.h`;
 //! nothing newer than Linux 5.15 is used, so erofs-utils 1.5 can check it.
 
@@ -18,7 +18,7 @@ mod xattr;
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use super::tree::{Inode, InodeKind, InodeNumber, ROOT, Tree};
+use super::tree::{Inode, InodeKind, InodeNumber, ROOT, TailPlace, Tree};
 use directory::Dirent;
 use format::{BLOCK_BYTES, InodeRecord, Superblock};
 use layout::{Body, Layout};
@@ -30,7 +30,13 @@ pub(crate) enum WriteError {
     TooLarge,
     #[error("writing the file system")]
     Write(#[from] io::Error),
+    /// Of the layer with this number.
+    #[error("reading the tail of a file")]
+    Tail { layer: usize, source: io::Error },
 }
+
+/// Fills the buffer with a file's tail, which lies elsewhere.
+pub(crate) type ReadTail<'a> = &'a dyn Fn(TailPlace, &mut [u8]) -> io::Result<()>;
 
 /// Writes the metadata of `tree`, whose files lie in `data_blocks` blocks that follow it on the disk.
 ///
@@ -39,11 +45,12 @@ pub(crate) fn write(
     tree: &Tree,
     uuid: [u8; 16],
     data_blocks: u64,
+    read_tail: ReadTail<'_>,
     target: &mut (impl Read + Write + Seek),
 ) -> Result<u64, WriteError> {
     let layout = Layout::new(tree);
     let blocks = u32::try_from(layout.metadata_blocks + data_blocks).map_err(|_| WriteError::TooLarge)?;
-    let mut writer = Writer { tree, layout: &layout, target, position_bytes: 0 };
+    let mut writer = Writer { tree, layout: &layout, read_tail, target, position_bytes: 0 };
     let superblock = Superblock { root: layout.nid(ROOT), inodes: layout.order.len() as u64, blocks, uuid };
     writer.pad_to(format::SUPERBLOCK_OFFSET_BYTES)?;
     writer.put(&superblock.encode())?;
@@ -61,6 +68,7 @@ pub(crate) fn write(
 struct Writer<'a, T> {
     tree: &'a Tree,
     layout: &'a Layout,
+    read_tail: ReadTail<'a>,
     target: &'a mut T,
     position_bytes: u64,
 }
@@ -83,6 +91,9 @@ impl<'a, T: Write> Writer<'a, T> {
         self.put(&xattrs)?;
         match (&inode.kind, &place.body) {
             (InodeKind::Symlink { target }, Body::Inline { .. }) => self.put(target),
+            (InodeKind::File { tail: Some(place), .. }, Body::Tail { bytes }) => {
+                self.put_tail(*place, *bytes)
+            }
             (InodeKind::Directory(_), Body::Inline { full_blocks, .. }) => {
                 let dirents = self.dirents(number);
                 let blocks = directory::pack(&dirents);
@@ -94,6 +105,13 @@ impl<'a, T: Write> Writer<'a, T> {
             }
             _ => Ok(()),
         }
+    }
+
+    fn put_tail(&mut self, place: TailPlace, bytes: u64) -> Result<(), WriteError> {
+        let mut tail = vec![0; usize::try_from(bytes).expect("less than a block")];
+        (self.read_tail)(place, &mut tail)
+            .map_err(|source| WriteError::Tail { layer: place.layer, source })?;
+        self.put(&tail)
     }
 
     /// What of a body lies in blocks of its own.

@@ -29,12 +29,20 @@ pub(crate) struct Attributes {
     pub(crate) xattrs: Xattrs,
 }
 
+/// Where a file's content is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct FilePlace {
+    /// In the data file, from a multiple of 4 KiB on.
+    pub(crate) data_offset_bytes: u64,
+    /// In the index file: what its size leaves beyond whole blocks. `None`: that is in the data file too.
+    pub(crate) tail_offset_bytes: Option<u64>,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EntryKind {
-    /// Its bytes are in the data file, from a multiple of 4 KiB on.
     File {
         size_bytes: u64,
-        data_offset_bytes: u64,
+        place: FilePlace,
     },
     Directory,
     Symlink {
@@ -67,6 +75,13 @@ pub(crate) struct Entry {
     pub(crate) attributes: Attributes,
 }
 
+impl Attributes {
+    /// Names and values of the extended attributes together.
+    pub(crate) fn xattr_bytes(&self) -> usize {
+        self.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+}
+
 /// What is wrong with an entry of a layer.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidEntry {
@@ -81,8 +96,8 @@ pub(crate) enum InvalidEntry {
 impl Entry {
     /// Checks a member of a layer's archive. `None` for bookkeeping that means nothing to us.
     ///
-    /// A file's place in the data file is not known yet: `data_offset_bytes` says where it will be.
-    pub(super) fn new(member: Member, data_offset_bytes: u64) -> Result<Option<Self>, InvalidEntry> {
+    /// A file's place is not known yet.
+    pub(super) fn new(member: Member) -> Result<Option<Self>, InvalidEntry> {
         let path = path::normalize(&member.path)?;
         let (parent, name) = path::split(&path);
         if path.split(|byte| *byte == b'/').any(|component| component.starts_with(BOOKKEEPING_PREFIX)) {
@@ -94,7 +109,7 @@ impl Entry {
             let path = path::normalize_child(parent, hidden)?;
             return Ok(Some(Self { path, kind: EntryKind::Whiteout, attributes: Attributes::default() }));
         }
-        let kind = kind(member.kind, data_offset_bytes)?;
+        let kind = kind(member.kind)?;
         if path.is_empty() && kind != EntryKind::Directory {
             return Err(InvalidEntry::Field("the root must be a directory"));
         }
@@ -104,9 +119,32 @@ impl Entry {
     }
 }
 
-fn kind(kind: MemberKind, data_offset_bytes: u64) -> Result<EntryKind, InvalidEntry> {
+impl Entry {
+    /// Whether it is one that [`Entry::new`] could have made: what an index file says is not taken on trust.
+    pub(super) fn is_sound(&self) -> bool {
+        let kind = match &self.kind {
+            EntryKind::Symlink { target } => (1..=MAX_SYMLINK_BYTES).contains(&target.len()),
+            EntryKind::HardLink { target } => path::is_normal(target),
+            EntryKind::CharacterDevice { major, minor } | EntryKind::BlockDevice { major, minor } => {
+                *major <= MAX_MAJOR && *minor <= MAX_MINOR
+            }
+            EntryKind::File { .. } | EntryKind::Fifo | EntryKind::Whiteout => true,
+            EntryKind::Directory | EntryKind::Opaque => return self.is_sound_anywhere(),
+        };
+        kind && !self.path.is_empty() && self.is_sound_anywhere()
+    }
+
+    fn is_sound_anywhere(&self) -> bool {
+        let attributes = &self.attributes;
+        let numbers = attributes.mode <= 0o7777 && attributes.modified.nanoseconds < 1_000_000_000;
+        let content = attributes.xattrs.iter().all(|(name, _)| is_content(name));
+        numbers && content && check_xattrs(&attributes.xattrs).is_ok() && path::is_normal(&self.path)
+    }
+}
+
+fn kind(kind: MemberKind) -> Result<EntryKind, InvalidEntry> {
     Ok(match kind {
-        MemberKind::File { size_bytes, .. } => EntryKind::File { size_bytes, data_offset_bytes },
+        MemberKind::File { size_bytes, .. } => EntryKind::File { size_bytes, place: FilePlace::default() },
         MemberKind::Directory => EntryKind::Directory,
         MemberKind::Symlink { target } => {
             let possible = (1..=MAX_SYMLINK_BYTES).contains(&target.len());
@@ -131,21 +169,26 @@ fn kind(kind: MemberKind, data_offset_bytes: u64) -> Result<EntryKind, InvalidEn
 /// Keeps the extended attributes that are content.
 fn xattrs(mut xattrs: Xattrs) -> Result<Xattrs, InvalidEntry> {
     xattrs.retain(|(name, _)| is_content(name));
+    check_xattrs(&xattrs)?;
+    Ok(xattrs)
+}
+
+fn check_xattrs(xattrs: &Xattrs) -> Result<(), InvalidEntry> {
     let mut total = 0;
-    for (name, value) in &xattrs {
+    for (name, value) in xattrs {
         check(name.len() <= MAX_XATTR_NAME_BYTES, "an extended attribute's name is over 255 bytes")?;
         check(value.len() <= MAX_XATTR_VALUE_BYTES, "an extended attribute's value is over 65535 bytes")?;
         total += name.len() + value.len();
     }
-    check(total <= MAX_XATTR_BYTES, "more than 128 KiB of extended attributes")?;
-    Ok(xattrs)
+    check(total <= MAX_XATTR_BYTES, "more than 128 KiB of extended attributes")
 }
 
 /// Linux has these name spaces; macOS archivers add others, which no Linux file system can hold. `trusted.overlay` is
 /// not content but what an overlay mount remembers: in a layer it would steer the mount that is made of it.
 fn is_content(name: &[u8]) -> bool {
     let spaces = [&b"user."[..], b"security.", b"trusted."];
-    let plain = spaces.iter().any(|space| name.len() > space.len() && name.starts_with(space));
+    let plain =
+        spaces.iter().any(|space| name.len() > space.len() && name.starts_with(space)) && !name.contains(&0);
     let acl = matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default");
     (plain || acl) && !name.starts_with(b"trusted.overlay.")
 }
@@ -168,7 +211,7 @@ mod tests {
             modified: ModificationTime::default(),
             xattrs: vec![],
         };
-        Entry::new(member, 0)
+        Entry::new(member)
     }
 
     fn file() -> MemberKind {

@@ -26,6 +26,14 @@ pub(super) fn normalize(path: &[u8]) -> Result<Vec<u8>, InvalidPath> {
     Ok(normal)
 }
 
+/// Whether [`normalize`] would leave it as it is.
+pub(super) fn is_normal(path: &[u8]) -> bool {
+    let component = |name: &[u8]| {
+        !matches!(name, b"" | b"." | b"..") && name.len() <= MAX_NAME_BYTES && !name.contains(&0)
+    };
+    path.len() <= MAX_PATH_BYTES && (path.is_empty() || path.split(|byte| *byte == b'/').all(component))
+}
+
 /// The path of `name` in the directory `parent`, which is normal already.
 pub(super) fn normalize_child(parent: &[u8], name: &[u8]) -> Result<Vec<u8>, InvalidPath> {
     if matches!(name, b"" | b".") {

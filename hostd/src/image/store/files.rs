@@ -23,7 +23,7 @@ pub(super) const BYTES_PER_BLOCK: u64 = 512;
 /// Directory names carry the algorithm, so that another one could be added beside it.
 const LAYER_PREFIX: &str = "sha256-";
 /// The writer's version is in the name: disks that an older daemon wrote differently are made anew.
-const DISK_SUFFIX: &str = ".v1.erofs";
+const DISK_SUFFIX: &str = ".v2.erofs";
 
 #[derive(Debug)]
 pub(super) struct Files {

@@ -60,9 +60,12 @@ impl LoadError {
         match &self.problem {
             Problem::Archive(error) => !matches!(error, ArchiveError::Spool { .. }),
             Problem::Image { .. } => true,
-            Problem::Layer { source, .. } => !matches!(source, LayerError::Write { .. }),
+            Problem::Layer { source, .. } => source.is_layers_fault(),
             Problem::Disk { source, .. } => {
-                matches!(source, DiskFileError::Layer { .. } | DiskFileError::TooLarge)
+                matches!(
+                    source,
+                    DiskFileError::Layer { .. } | DiskFileError::TooLarge | DiskFileError::TooManyFiles
+                )
             }
             Problem::Store(_) => false,
         }

@@ -8,7 +8,7 @@ mod header;
 mod pax;
 mod sparse;
 
-use std::io::{self, Read};
+use std::io::{self, BufRead, Read};
 
 use header::{Header, HeaderKind};
 use pax::PaxRecords;
@@ -121,6 +121,11 @@ impl<R: Read> TarStream<R> {
                 HeaderKind::Member(_) => return self.member(&header, extensions).map(Some),
             }
         }
+    }
+
+    /// The underlying reader.
+    pub(crate) fn source(&self) -> &R {
+        &self.source
     }
 
     /// The underlying reader, wherever it stands.
@@ -273,6 +278,22 @@ impl<R: Read> Read for TarStream<R> {
         }
         self.remaining_bytes -= count as u64;
         Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for TarStream<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.remaining_bytes == 0 {
+            return Ok(&[]);
+        }
+        let bytes = self.source.fill_buf()?;
+        let limit = usize::try_from(self.remaining_bytes).unwrap_or(usize::MAX);
+        Ok(&bytes[..bytes.len().min(limit)])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.source.consume(count);
+        self.remaining_bytes = self.remaining_bytes.saturating_sub(count as u64);
     }
 }
 

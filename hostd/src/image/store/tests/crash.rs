@@ -11,8 +11,9 @@ const ROOT: &str = "BERTH_TEST_CRASH_ROOT";
 const VICTIM: &str = "image::store::tests::crash::victim";
 const ROUNDS: u64 = 12;
 
+/// Whole blocks, which lie together on the disk.
 fn content(number: u8) -> Vec<u8> {
-    vec![b'a' + number; 70_000]
+    vec![b'a' + number; 17 * 4096]
 }
 
 /// Runs in a process of its own, until it is killed.
