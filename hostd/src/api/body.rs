@@ -1,15 +1,27 @@
-//! JSON bodies, with Docker's texts for what is not one, and a bound on their size.
+//! JSON bodies, with Docker's texts for what is not one, and a bound on their size; and archives, which have none.
+
+use std::io::Read;
 
 use axum::body::Body;
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, header};
+use futures_util::StreamExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::error::{ApiError, ApiResult};
 
 /// A create request with every label and variable a client may dream of fits many times.
 const MAX_JSON_BYTES: usize = 4 << 20;
+
+/// A body of any length as a thread that blocks reads it. Must be called within the runtime.
+pub(super) fn archive_of(request: Request) -> impl Read + Send + 'static {
+    let pieces = request.into_body().into_data_stream();
+    let pieces = pieces.map(|piece| piece.map_err(std::io::Error::other));
+    SyncIoBridge::new(StreamReader::new(pieces.boxed()))
+}
 
 /// The body as `T`, or `None` if there is none.
 ///

@@ -70,7 +70,7 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/images/json", get(images::list))
         .route("/images/search", get(images::search))
         .route("/images/load", post(images::load))
-        .route("/images/create", post(images::pull))
+        .route("/images/create", post(images::create))
         .route("/images/get", get(images::save_several))
         .route("/images/{name}/get", get(images::save_one))
         .route("/images/prune", post(images::prune))

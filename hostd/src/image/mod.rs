@@ -18,6 +18,7 @@ mod reference;
 mod store;
 
 mod archive;
+mod changes;
 mod compression;
 mod erofs;
 mod layer;
@@ -25,12 +26,13 @@ mod merge;
 mod tar_stream;
 mod tree;
 
+pub use changes::InvalidChange;
 pub use digest::{Digest, InvalidDigest};
 pub use disk::{DiskFileError, ImageDisk};
 pub use record::{History, Image, ImageConfig, ImageId};
 pub use reference::{InvalidReference, Reference, Repository, Selector};
 pub use store::{
-    DiskError, ImageStore, ImageUsage, ImageUsers, LoadError, LoadProgress, LoadedImage, OpenError, Pins,
-    Removal, RemoveError, Removed, ResolveError, SaveError, Saving, StoreError, StoreUsage, StoredBlob,
-    TagError,
+    DiskError, ImageStore, ImageUsage, ImageUsers, ImportSpec, LoadError, LoadProgress, LoadedImage,
+    OpenError, Pins, Removal, RemoveError, Removed, ResolveError, SaveError, Saving, StoreError, StoreUsage,
+    StoredBlob, TagError,
 };

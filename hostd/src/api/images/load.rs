@@ -2,34 +2,37 @@
 
 use axum::extract::{Request, State as Extracted};
 use axum::response::Response;
-use futures_util::{StreamExt, TryStreamExt};
-use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::State;
-use crate::api::error::{ApiError, ApiResult};
+use super::{State, platform};
+use crate::api::body::archive_of;
+use crate::api::error::ApiResult;
 use crate::api::params::Params;
 use crate::api::stream::progress::{self, Report, Reporter};
-use crate::image::{ImageStore, LoadProgress, LoadedImage};
+use crate::engine::Engine;
+use crate::image::manifest::Platform;
+use crate::image::{LoadProgress, LoadedImage};
 
 pub(in crate::api) async fn load(
     Extracted(daemon): State,
     params: Params,
     request: Request,
 ) -> ApiResult<Response> {
-    if params.text("platform").is_some() {
-        return Err(ApiError::not_supported("platform of POST /images/load is not supported by berth yet"));
-    }
+    let platform = platform::parse(&params)?;
     let quiet = params.flag("quiet");
-    let archive =
-        StreamReader::new(request.into_body().into_data_stream().map_err(std::io::Error::other).boxed());
-    let archive = SyncIoBridge::new(archive);
-    let store = daemon.engine.images().clone();
+    let archive = archive_of(request);
+    let engine = daemon.engine.clone();
     let (reporter, reports) = progress::channel();
-    tokio::task::spawn_blocking(move || run(&store, archive, quiet, &reporter));
+    tokio::task::spawn_blocking(move || run(&engine, archive, platform.as_ref(), quiet, &reporter));
     reports.into_response().await
 }
 
-fn run(store: &ImageStore, archive: impl std::io::Read, quiet: bool, reporter: &Reporter) {
+fn run(
+    engine: &Engine,
+    archive: impl std::io::Read,
+    platform: Option<&Platform>,
+    quiet: bool,
+    reporter: &Reporter,
+) {
     // A client that no longer listens still gets its image: the archive may have arrived whole.
     let tell = |report| reporter.blocking_send(report).unwrap_or_default();
     let mut progress = |step| {
@@ -37,7 +40,7 @@ fn run(store: &ImageStore, archive: impl std::io::Read, quiet: bool, reporter: &
             tell(step_report(step));
         }
     };
-    match store.load(archive, &mut progress) {
+    match engine.load_images(archive, platform, &mut progress) {
         Ok(images) => images.iter().for_each(|image| tell(Report::Text(loaded(image)))),
         Err(error) => tell(Report::Failed(error.into())),
     }

@@ -1,5 +1,7 @@
 //! Image endpoints. The store's calls block, so each runs on a thread of its own.
 
+mod create;
+mod import;
 mod inspect;
 mod list;
 mod load;
@@ -12,11 +14,11 @@ mod save;
 mod search;
 mod tag;
 
+pub(super) use self::create::create;
 pub(super) use self::inspect::{history, inspect};
 pub(super) use self::list::{ImageSummary, list};
 pub(super) use self::load::load;
 pub(super) use self::prune::prune;
-pub(super) use self::pull::pull;
 pub(super) use self::remove::remove;
 pub(super) use self::save::{save_one, save_several};
 pub(super) use self::search::search;

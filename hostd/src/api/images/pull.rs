@@ -4,10 +4,7 @@ use crate::api::error::{ApiError, ApiResult};
 use crate::api::params::Params;
 
 /// Refuses with the way that does work. `docker run` of an unknown image ends here.
-pub(in crate::api) async fn pull(params: Params) -> ApiResult<()> {
-    if params.text("fromSrc").is_some() {
-        return Err(ApiError::not_supported("docker import is not supported by berth yet; use docker load"));
-    }
+pub(super) async fn pull(params: Params) -> ApiResult<()> {
     let name = params.text("fromImage").unwrap_or_default();
     let tag = params.text("tag").unwrap_or("latest");
     let joint = if tag.contains(':') { '@' } else { ':' };

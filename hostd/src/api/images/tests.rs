@@ -134,3 +134,52 @@ async fn df_counts_what_is_shared_once_and_answers_only_what_is_asked() {
     assert_eq!(reply.get("Images"), None);
     assert_eq!(daemon.get("/system/df?type=nope").await.0, StatusCode::BAD_REQUEST);
 }
+
+#[tokio::test]
+async fn what_was_saved_can_be_loaded_elsewhere() {
+    let daemon = with_images(&[("a", 2001, b"1"), ("b", 2011, b"2")]).await;
+    let request = |path: &str| axum::http::Request::get(path).body(Body::empty()).unwrap();
+    let response = daemon.api.answer(request("/images/get?names=a&names=b")).await;
+    assert_eq!(response.headers()["content-type"], "application/x-tar");
+    let archive = response.into_body().collect().await.unwrap().to_bytes().to_vec();
+    let other = TestDaemon::start().await;
+    let (status, progress) = send(&other, "/images/load?quiet=1", archive.clone()).await;
+    assert_eq!(status, StatusCode::OK);
+    let progress = String::from_utf8(progress).unwrap();
+    assert!(
+        progress.contains("Loaded image: a:latest") && progress.contains("Loaded image: b:latest"),
+        "{progress}"
+    );
+    let one = daemon.api.answer(request("/images/a/get")).await;
+    assert!(one.into_body().collect().await.unwrap().to_bytes().len() < archive.len());
+    assert_eq!(daemon.get("/images/nope/get").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(daemon.get("/images/a/get?platform=linux%2Farm64").await.0, StatusCode::NOT_FOUND);
+    assert_eq!(daemon.get("/images/get").await.0, StatusCode::BAD_REQUEST);
+    let (status, _) = send(&other, "/images/load?platform=linux%2Farm64", archive).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST, "no image in it is for that platform");
+}
+
+#[tokio::test]
+async fn an_imported_archive_is_an_image_with_its_changes() {
+    let daemon = TestDaemon::start().await;
+    let path = "/images/create?fromSrc=-&repo=mine&tag=1&message=from%20a%20test\
+                &changes=CMD%20%2Fbin%2Fsh&changes=ENV%20A%3Db&platform=linux%2Farm64";
+    let (status, progress) = send(&daemon, path, tar(&[("etc/name", b"value")])).await;
+    assert_eq!(status, StatusCode::OK);
+    let progress: Value = serde_json::from_slice(&progress).unwrap();
+    let (_, image) = daemon.get("/images/mine:1/json").await;
+    assert_eq!(image["Id"], progress["status"]);
+    assert_eq!(image["Config"]["Cmd"], json!(["/bin/sh", "-c", "/bin/sh"]));
+    assert_eq!((&image["Config"]["Env"], &image["Architecture"]), (&json!(["A=b"]), &json!("arm64")));
+    assert_eq!((&image["Comment"], &image["Size"]), (&json!("from a test"), &json!(5)));
+    for (path, body, expected) in [
+        ("/images/create?fromSrc=-", b"no archive at all".to_vec(), StatusCode::BAD_REQUEST),
+        ("/images/create?fromSrc=-&changes=RUN%20x", Vec::new(), StatusCode::BAD_REQUEST),
+        ("/images/create?fromSrc=-&repo=UPPER", Vec::new(), StatusCode::BAD_REQUEST),
+        ("/images/create?fromSrc=http%3A%2F%2Fx%2Fy.tar", Vec::new(), StatusCode::NOT_IMPLEMENTED),
+    ] {
+        assert_eq!(send(&daemon, path, body).await.0, expected, "{path}");
+    }
+    let (_, images) = daemon.get("/images/json").await;
+    assert_eq!(images.as_array().unwrap().len(), 1, "what was refused left nothing");
+}

@@ -1,6 +1,8 @@
 //! Images as containers need them, and what clients ask about them: one use case a file.
 
 mod distribution;
+mod import;
+mod load;
 mod remove;
 mod save;
 mod tag;

@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::digest::Digest;
-use super::manifest::{MAX_DOCUMENT_BYTES, MAX_LAYERS, ManifestError, RawDocument};
+use super::manifest::{MAX_DOCUMENT_BYTES, MAX_LAYERS, ManifestError, Platform, RawDocument};
 use super::reference::{InvalidReference, Reference};
 use super::tar_stream::TarError;
 use spool::Spool;
@@ -69,14 +69,24 @@ pub(crate) enum ArchiveError {
 }
 
 /// Spools the archive into `directory`, which must be empty, and finds its images.
-pub(crate) fn read(archive: impl Read, directory: &Path) -> Result<Vec<ArchivedImage>, ArchiveError> {
+///
+/// With `wanted`, only those for that platform.
+pub(crate) fn read(
+    archive: impl Read,
+    directory: &Path,
+    wanted: Option<&Platform>,
+) -> Result<Vec<ArchivedImage>, ArchiveError> {
     let spool = Spool::fill(archive, directory)?;
     // Archives that carry both are described by Docker's list completely; OCI's may leave names out.
     let images = if spool.has(docker::MANIFEST) {
-        let images = docker::images(&spool)?;
+        let mut images = docker::images(&spool)?;
+        if let Some(wanted) = wanted {
+            images.retain(|image| image.is_for(wanted));
+            check_platform(&images, wanted)?;
+        }
         if spool.has(oci::INDEX) { oci::with_documents(&spool, images)? } else { images }
     } else if spool.has(oci::INDEX) {
-        oci::images(&spool)?
+        oci::images(&spool, wanted.unwrap_or(&Platform::host()))?
     } else {
         let found = "neither manifest.json (docker save) nor index.json (OCI image layout) is in it";
         return Err(ArchiveError::Contents(found.to_owned()));
@@ -85,6 +95,25 @@ pub(crate) fn read(archive: impl Read, directory: &Path) -> Result<Vec<ArchivedI
         return Err(ArchiveError::Contents("there is no image in it".to_owned()));
     }
     Ok(images)
+}
+
+fn check_platform(images: &[ArchivedImage], wanted: &Platform) -> Result<(), ArchiveError> {
+    match images {
+        [] => Err(ArchiveError::Contents(format!("there is no image for {wanted} in it"))),
+        _ => Ok(()),
+    }
+}
+
+impl ArchivedImage {
+    /// Whether its configuration says that it is made for that platform.
+    fn is_for(&self, wanted: &Platform) -> bool {
+        self.platform().is_some_and(|offered| wanted.distance_to(&offered).is_some())
+    }
+
+    /// The platform that its configuration names.
+    fn platform(&self) -> Option<Platform> {
+        serde_json::from_slice(&self.config).ok()
+    }
 }
 
 /// Called with the length of a list before it is gone through.

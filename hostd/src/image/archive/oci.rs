@@ -1,7 +1,9 @@
 //! OCI image layouts (OCI image-spec 1.1, image-layout.md) in a tar archive.
 
+use std::collections::HashSet;
+
 use super::spool::{Spool, blob_name};
-use super::{ArchiveError, ArchivedImage, MAX_IMAGES, SpooledFile, parse_name};
+use super::{ArchiveError, ArchivedImage, MAX_IMAGES, SpooledFile, check_platform, parse_name};
 use crate::image::manifest::{
     Class, Descriptor, Dialect, Document, Manifest, MediaType, Platform, RawDocument,
 };
@@ -17,15 +19,13 @@ pub(super) const NAME_ANNOTATION: &str = "io.containerd.image.name";
 pub(super) const REF_NAME_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 
 /// The images for this platform. The same image under several names is listed once for each.
-pub(super) fn images(spool: &Spool) -> Result<Vec<ArchivedImage>, ArchiveError> {
-    let images = all(spool)?;
-    if images.is_empty() {
-        return Err(ArchiveError::Contents("there is no image for linux/amd64 in it".to_owned()));
-    }
+pub(super) fn images(spool: &Spool, wanted: &Platform) -> Result<Vec<ArchivedImage>, ArchiveError> {
+    let images = all(spool, wanted)?;
+    check_platform(&images, wanted)?;
     Ok(images)
 }
 
-fn all(spool: &Spool) -> Result<Vec<ArchivedImage>, ArchiveError> {
+fn all(spool: &Spool, wanted: &Platform) -> Result<Vec<ArchivedImage>, ArchiveError> {
     let media_type = MediaType::of(Class::Index(Dialect::Oci)).expect("it is in the table");
     let content = spool.document(INDEX, "docker load")?;
     let index = match parse(INDEX, &media_type, &content)? {
@@ -35,7 +35,7 @@ fn all(spool: &Spool) -> Result<Vec<ArchivedImage>, ArchiveError> {
     if index.manifests.len() > MAX_IMAGES {
         return Err(ArchiveError::Contents(format!("more than {MAX_IMAGES} images")));
     }
-    let mut search = Search { spool, documents_left: MAX_DOCUMENTS };
+    let mut search = Search { spool, wanted, documents_left: MAX_DOCUMENTS };
     let mut images = Vec::new();
     for descriptor in &index.manifests {
         let Some((manifest, documents)) = search.find_manifest(descriptor, INDEX)? else { continue };
@@ -50,7 +50,11 @@ pub(super) fn with_documents(
     spool: &Spool,
     images: Vec<ArchivedImage>,
 ) -> Result<Vec<ArchivedImage>, ArchiveError> {
-    let known: Vec<ArchivedImage> = all(spool)?;
+    let platforms: HashSet<Platform> = images.iter().filter_map(ArchivedImage::platform).collect();
+    let mut known = Vec::new();
+    for platform in &platforms {
+        known.extend(all(spool, platform)?);
+    }
     let joined = images.into_iter().flat_map(|mut image| {
         let same = known.iter().filter(|known| known.id == image.id && known.layers == image.layers);
         let mut parts: Vec<ArchivedImage> = Vec::new();
@@ -82,6 +86,7 @@ fn parse(path: &str, media_type: &MediaType, content: &[u8]) -> Result<Document,
 
 struct Search<'a> {
     spool: &'a Spool,
+    wanted: &'a Platform,
     documents_left: usize,
 }
 
@@ -93,7 +98,7 @@ impl Search<'_> {
         descriptor: &Descriptor,
         referrer: &str,
     ) -> Result<Option<(Manifest, Vec<RawDocument>)>, ArchiveError> {
-        let is_ours = |platform: &Platform| Platform::host().distance_to(platform).is_some();
+        let is_ours = |platform: &Platform| self.wanted.distance_to(platform).is_some();
         if descriptor.platform.as_ref().is_some_and(|platform| !is_ours(platform)) {
             return Ok(None);
         }

@@ -13,6 +13,7 @@ use crate::image::compression::decompress;
 use crate::image::digest::Digest;
 use crate::image::disk::{self, DiskFileError};
 use crate::image::layer::LayerError;
+use crate::image::manifest::Platform;
 use crate::image::record::{Configuration, ImageId};
 use crate::image::reference::{Reference, Selector};
 use crate::image::tar_stream::TarError;
@@ -105,17 +106,38 @@ impl ImageStore {
         archive: impl Read,
         progress: &mut dyn FnMut(LoadProgress),
     ) -> Result<Vec<LoadedImage>, LoadError> {
+        self.load_for(archive, None, progress)
+    }
+
+    /// The same for the images of one platform; this host's, if an archive has several and none is asked for.
+    ///
+    /// # Errors
+    /// As [`ImageStore::load`], and when the archive has no image for the platform.
+    pub fn load_for(
+        &self,
+        archive: impl Read,
+        platform: Option<&Platform>,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Vec<LoadedImage>, LoadError> {
         let failed =
             |source| StoreError::File { step: "using", path: self.shared.files.root().to_owned(), source };
         let staging = self.shared.files.staging_directory().map_err(failed)?;
         let spool = staging.path().join("spool");
         fs::create_dir(&spool).map_err(failed)?;
         let plain = decompress(archive).map_err(|error| ArchiveError::Tar(TarError::Read(error)))?;
-        let candidates =
-            archive::read(plain, &spool)?.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
+        self.load_images(archive::read(plain, &spool, platform)?, staging.path(), progress)
+    }
 
+    /// Takes in images whose files lie on the store's own file system.
+    pub(super) fn load_images(
+        &self,
+        images: Vec<ArchivedImage>,
+        staging: &Path,
+        progress: &mut dyn FnMut(LoadProgress),
+    ) -> Result<Vec<LoadedImage>, LoadError> {
+        let candidates = images.into_iter().map(check).collect::<Result<Vec<_>, _>>()?;
         let pins = self.pin(candidates.iter().flat_map(|candidate| candidate.diff_ids.iter().copied()));
-        let loaded = self.take_in(&candidates, staging.path(), progress);
+        let loaded = self.take_in(&candidates, staging, progress);
         drop(pins);
         // What was pinned meanwhile may have lost its last image. The load's own error is the one to tell.
         if loaded.is_err()

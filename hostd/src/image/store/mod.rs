@@ -13,6 +13,7 @@
 mod catalog;
 mod documents;
 mod files;
+mod import;
 mod load;
 mod pin;
 mod publish;
@@ -36,6 +37,7 @@ use catalog::Catalog;
 use files::Files;
 
 pub use documents::StoredBlob;
+pub use import::ImportSpec;
 pub use load::{LoadError, LoadProgress, LoadedImage};
 pub use pin::Pins;
 pub use remove::{ImageUsers, Removal, RemoveError, Removed};
