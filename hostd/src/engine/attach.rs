@@ -33,13 +33,13 @@ impl Engine {
     pub fn attach(&self, name: &str, what: AttachOptions) -> Result<Attachment, EngineError> {
         let container = self.find(name)?;
         container.publish("attach", []);
-        let stdin = what.stdin && what.stream && container.spec.stdio.open_stdin;
+        let stdin = what.stdin && what.stream && container.spec().stdio.open_stdin;
         let live = what
             .stream
             .then(|| container.hub.attach(Wanted { stdin, stdout: what.stdout, stderr: what.stderr }));
         if !what.logs {
             let ended = || Attachment {
-                terminal: container.spec.stdio.terminal,
+                terminal: container.spec().stdio.terminal,
                 output: mpsc::channel(1).1,
                 input: None,
             };
@@ -61,7 +61,7 @@ impl Engine {
         // Of a container that does not run nothing more is to come: a channel without a sender says so.
         let grown = live.map_or_else(|| tokio::sync::watch::channel(0).1, |live| live.log_grown.clone());
         let records = read_logs(container.log_path(), query, grown);
-        Ok(Logs { terminal: container.spec.stdio.terminal, records })
+        Ok(Logs { terminal: container.spec().stdio.terminal, records })
     }
 
     /// Tells the container's terminal how large its window is.

@@ -21,10 +21,8 @@ use crate::machine::Pace;
 #[derive(Debug)]
 pub(super) struct Container {
     pub(super) id: ContainerId,
-    pub(super) name: String,
     pub(super) created_at: Timestamp,
     pub(super) image_id: ImageId,
-    pub(super) spec: Arc<ContainerSpec>,
     /// Holds its scratch disk and log.
     pub(super) directory: PathBuf,
     pub(super) hub: Arc<Hub>,
@@ -36,6 +34,8 @@ pub(super) struct Container {
 /// What the driver publishes at every change.
 #[derive(Clone, Debug)]
 pub(super) struct Status {
+    pub(super) name: Arc<str>,
+    pub(super) spec: Arc<ContainerSpec>,
     pub(super) state: ContainerState,
     /// Only while it runs.
     pub(super) live: Option<Arc<Live>>,
@@ -101,6 +101,14 @@ impl Container {
 
     pub(super) fn scratch_path(&self) -> PathBuf {
         self.directory.join("scratch.ext4")
+    }
+
+    pub(super) fn name(&self) -> Arc<str> {
+        Arc::clone(&self.status.borrow().name)
+    }
+
+    pub(super) fn spec(&self) -> Arc<ContainerSpec> {
+        Arc::clone(&self.status.borrow().spec)
     }
 
     pub(super) fn current(&self) -> Status {

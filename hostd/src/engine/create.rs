@@ -103,7 +103,7 @@ fn reserve(
     name: Option<String>,
 ) -> Result<(ContainerRecord, Arc<Container>), EngineError> {
     let mut containers = shared.containers_mut();
-    let holder = |name: &str| containers.values().find(|container| container.name == name);
+    let holder = |name: &str| containers.values().find(|container| *container.name() == *name);
     record.name = match name {
         Some(name) => {
             if let Some(holder) = holder(&name) {

@@ -42,6 +42,8 @@ impl Driver {
     ) -> Arc<Container> {
         let (sender, commands) = mpsc::channel(COMMAND_QUEUE);
         let (status, seen) = watch::channel(Status {
+            name: record.name.as_str().into(),
+            spec: Arc::clone(&record.spec),
             state: record.state.clone(),
             live: adopt.as_ref().map(ActiveRun::live),
             timeline: record.timeline,

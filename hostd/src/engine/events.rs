@@ -206,9 +206,10 @@ impl Container {
         action: impl Into<String>,
         more: impl IntoIterator<Item = (&'static str, String)>,
     ) {
-        let mut attributes = self.spec.labels.clone();
-        attributes.insert("image".to_owned(), self.spec.image.clone());
-        attributes.insert("name".to_owned(), self.name.clone());
+        let spec = self.spec();
+        let mut attributes = spec.labels.clone();
+        attributes.insert("image".to_owned(), spec.image.clone());
+        attributes.insert("name".to_owned(), self.name().to_string());
         attributes.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
         let actor = Actor { id: self.id.to_string(), attributes };
         self.events.publish(EventKind::Container, action, actor);

@@ -37,7 +37,7 @@ pub const READONLY_PATHS: [&str; 5] =
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 pub(super) fn launch_request(container: &Container) -> agent::StartContainer {
-    let spec = &*container.spec;
+    let spec = &*container.spec();
     agent::StartContainer {
         container_id: container.id.to_string(),
         image_disk: IMAGE_DISK.into(),
@@ -62,11 +62,11 @@ pub(super) fn launch_request(container: &Container) -> agent::StartContainer {
 
 /// Its own name, or the beginning of its id.
 pub(super) fn hostname(container: &Container) -> String {
-    container.spec.hostname.clone().unwrap_or_else(|| container.id.short().to_owned())
+    container.spec().hostname.clone().unwrap_or_else(|| container.id.short().to_owned())
 }
 
 fn first_process(container: &Container) -> agent::Process {
-    let spec = &*container.spec;
+    let spec = &*container.spec();
     agent::Process {
         process_id: container.id.to_string(),
         args: spec.args(),
@@ -82,7 +82,7 @@ fn first_process(container: &Container) -> agent::Process {
 
 /// A further process; what it does not say itself it has from the container.
 pub(super) fn exec_process(container: &Container, exec_id: &str, exec: &ExecSpec) -> agent::Process {
-    let spec = &*container.spec;
+    let spec = &*container.spec();
     let mut env = environment(&hostname(container), exec.terminal, &spec.env);
     for entry in &exec.env {
         let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);

@@ -149,8 +149,8 @@ impl Engine {
     /// The container that a client's word means: an id, its beginning, or a name.
     fn find(&self, word: &str) -> Result<Arc<Container>, EngineError> {
         let containers = self.shared.containers();
-        let id =
-            identity::find(word, containers.iter().map(|(id, container)| (id, container.name.as_str())))?;
+        let names: Vec<_> = containers.iter().map(|(id, container)| (id, container.name())).collect();
+        let id = identity::find(word, names.iter().map(|(id, name)| (*id, &**name)))?;
         Ok(Arc::clone(&containers[&id]))
     }
 
@@ -200,10 +200,8 @@ impl Shared {
     ) -> Container {
         Container {
             id: record.id.clone(),
-            name: record.name.clone(),
             created_at: record.created_at,
             image_id: record.image_id,
-            spec: Arc::clone(&record.spec),
             directory: self.container_directory(&record.id),
             hub: Arc::new(Hub::new(record.spec.stdio.terminal)),
             events: self.events.clone(),

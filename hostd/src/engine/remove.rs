@@ -47,14 +47,14 @@ async fn remove(container: &Arc<Container>, how: RemoveOptions) -> Result<(), En
     let status = container.settled().await;
     match (&status.state, status.live) {
         (ContainerState::Removing, _) => {
-            let message = format!("removal of container {} is already in progress", container.name);
+            let message = format!("removal of container {} is already in progress", container.name());
             return Err(EngineError::conflict(message));
         }
         (_, Some(live)) if how.force => end_by_force(container, &live, status.runs_ended).await?,
         (_, Some(_live)) => {
             return Err(EngineError::conflict(format!(
                 "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
-                container.name
+                container.name()
             )));
         }
         (_, None) => {}

@@ -140,7 +140,7 @@ impl ActiveRun {
 
     /// Lets the process's streams flow.
     pub(super) fn connect_streams(&mut self, container: &Container) {
-        let stdio = container.spec.stdio;
+        let stdio = container.spec().stdio;
         let end = if stdio.stdin_once { EndOfInput::Closes } else { EndOfInput::KeepsOpen };
         let plumbing = Plumbing {
             agent: Arc::clone(&self.live.agent),
@@ -205,7 +205,7 @@ impl Prepared {
 
     async fn boot(mut self, shared: &Arc<Shared>, container: &Container) -> Result<Booted, StartError> {
         self.clock.image_ready();
-        let size = shared.machine_size(&container.spec.limits);
+        let size = shared.machine_size(&container.spec().limits);
         let starting = shared.machines.start(container.id.machine_id(), size, self.disks).await;
         let starting = match starting {
             Ok(starting) => starting,

@@ -91,8 +91,9 @@ async fn start(container: &Container) -> Result<Started, EngineError> {
 async fn stop(container: &Arc<Container>, how: StopOptions) -> Result<Outcome, EngineError> {
     let status = container.settled().await;
     let Some(live) = status.live else { return Ok(Outcome::AlreadySo) };
-    let signal = how.signal.or(container.spec.stop_signal).unwrap_or(Signal::TERM);
-    let timeout_s = how.timeout_s.or(container.spec.stop_timeout_s).unwrap_or(DEFAULT_STOP_TIMEOUT_S);
+    let spec = container.spec();
+    let signal = how.signal.or(spec.stop_signal).unwrap_or(Signal::TERM);
+    let timeout_s = how.timeout_s.or(spec.stop_timeout_s).unwrap_or(DEFAULT_STOP_TIMEOUT_S);
     signal_first_process(container, &live, signal).await?;
     let patience = u64::try_from(timeout_s).ok().map(Duration::from_secs);
     if !ended_within(container, status.runs_ended, patience).await {
@@ -139,7 +140,7 @@ async fn signal_first_process(container: &Container, live: &Live, signal: Signal
     }
     match sent {
         Ok(Ok(()) | Err(CallError::Lost | CallError::Agent { code: ErrorCode::NoSuchProcess, .. })) => Ok(()),
-        Ok(Err(error)) => Err(cannot_kill(&container.name, &chain(&error))),
+        Ok(Err(error)) => Err(cannot_kill(&container.name(), &chain(&error))),
         Err(_elapsed) => {
             tracing::warn!(container = %container.id, "the agent does not pass on a signal; ending its machine");
             let _gone = container.commands.send(Command::EndMachine).await;

@@ -73,10 +73,10 @@ impl Engine {
         let running = its_own.filter(|exec| matches!(exec.state(), ExecState::Running { .. }));
         ContainerView {
             id: container.id.clone(),
-            name: container.name.clone(),
+            name: container.name().to_string(),
             created_at: container.created_at,
             image_id: container.image_id,
-            spec: Arc::clone(&container.spec),
+            spec: container.spec(),
             hostname: super::launch::hostname(container),
             state,
             log_path: container.log_path(),
