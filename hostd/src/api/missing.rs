@@ -17,7 +17,6 @@ const MISSING: &[(Method, &str)] = &[
     (Method::GET, "/containers/{id}/export"),
     (Method::GET, "/containers/{id}/stats"),
     (Method::POST, "/containers/{id}/update"),
-    (Method::POST, "/containers/{id}/rename"),
     (Method::POST, "/containers/{id}/pause"),
     (Method::POST, "/containers/{id}/unpause"),
     (Method::GET, "/containers/{id}/attach/ws"),

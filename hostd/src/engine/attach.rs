@@ -32,6 +32,9 @@ impl Engine {
     /// No such container.
     pub fn attach(&self, name: &str, what: AttachOptions) -> Result<Attachment, EngineError> {
         let container = self.find(name)?;
+        if container.current().state.is_restarting() {
+            return Err(container.is_restarting());
+        }
         container.publish("attach", []);
         let stdin = what.stdin && what.stream && container.spec().stdio.open_stdin;
         let live = what

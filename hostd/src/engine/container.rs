@@ -10,6 +10,7 @@ use super::error::EngineError;
 use super::events::Events;
 use super::hub::Hub;
 use super::identity::ContainerId;
+use super::restart::RestartPolicy;
 use super::spec::ContainerSpec;
 use super::state::{ContainerState, StartFailure};
 use super::timeline::Timeline;
@@ -36,6 +37,7 @@ pub(super) struct Container {
 pub(super) struct Status {
     pub(super) name: Arc<str>,
     pub(super) spec: Arc<ContainerSpec>,
+    pub(super) restart_count: u32,
     pub(super) state: ContainerState,
     /// Only while it runs.
     pub(super) live: Option<Arc<Live>>,
@@ -61,6 +63,19 @@ pub(super) struct Live {
 pub(super) enum Command {
     Start {
         reply: oneshot::Sender<Result<Started, StartError>>,
+    },
+    /// No restart policy follows the end of this run, which somebody is about to ask for; of a container that waits
+    /// to be restarted, this is the end. Answers whether it was.
+    StayStopped {
+        reply: oneshot::Sender<Outcome>,
+    },
+    Rename {
+        name: String,
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
+    SetRestartPolicy {
+        policy: RestartPolicy,
+        reply: oneshot::Sender<Result<(), EngineError>>,
     },
     /// Only a container that does not run.
     Remove {
@@ -126,8 +141,17 @@ impl Container {
 
     /// The run, or Docker's refusal.
     pub(super) async fn live(&self) -> Result<Arc<Live>, EngineError> {
-        let not_running = || EngineError::conflict(format!("container {} is not running", self.id));
-        self.settled().await.live.ok_or_else(not_running)
+        let status = self.settled().await;
+        status.live.ok_or_else(|| match status.state {
+            ContainerState::Restarting(_) => self.is_restarting(),
+            _ => EngineError::conflict(format!("container {} is not running", self.id)),
+        })
+    }
+
+    /// Docker's refusal of what needs a process.
+    pub(super) fn is_restarting(&self) -> EngineError {
+        let message = format!("Container {} is restarting, wait until the container is running", self.id);
+        EngineError::conflict(message)
     }
 
     /// Asks the driver; an error if the container has been removed meanwhile.

@@ -1,5 +1,6 @@
 //! Making a container: its image found, its description completed, its place on disk and in the database taken.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -42,6 +43,8 @@ impl Engine {
             image_id: image.id,
             spec: Arc::new(spec),
             state: ContainerState::Created { start_failure: None },
+            restart_count: 0,
+            manually_stopped: false,
             run_log_start: 0,
             timeline: None,
         };
@@ -96,6 +99,22 @@ async fn settle(
     Ok(id)
 }
 
+/// # Errors
+/// Who has the name, in Docker's words.
+pub(super) fn check_name_is_free(
+    containers: &HashMap<ContainerId, Arc<Container>>,
+    name: &str,
+) -> Result<(), EngineError> {
+    match containers.values().find(|container| *container.name() == *name) {
+        None => Ok(()),
+        Some(holder) => Err(EngineError::conflict(format!(
+            "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove \
+             (or rename) that container to be able to reuse that name.",
+            holder.id
+        ))),
+    }
+}
+
 /// Takes the name: from here on nobody else gets it.
 fn reserve(
     shared: &Arc<Shared>,
@@ -103,19 +122,12 @@ fn reserve(
     name: Option<String>,
 ) -> Result<(ContainerRecord, Arc<Container>), EngineError> {
     let mut containers = shared.containers_mut();
-    let holder = |name: &str| containers.values().find(|container| *container.name() == *name);
     record.name = match name {
         Some(name) => {
-            if let Some(holder) = holder(&name) {
-                return Err(EngineError::conflict(format!(
-                    "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove \
-                     (or rename) that container to be able to reuse that name.",
-                    holder.id
-                )));
-            }
+            check_name_is_free(&containers, &name)?;
             name
         }
-        None => random_name(|name| holder(name).is_some()),
+        None => random_name(|name| check_name_is_free(&containers, name).is_err()),
     };
     let container = Driver::spawn(Arc::clone(shared), record.clone(), None);
     containers.insert(record.id.clone(), Arc::clone(&container));

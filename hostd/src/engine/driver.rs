@@ -6,12 +6,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Shared;
-use super::container::{Command, Container, StartError, Started, Status};
+use super::container::{Command, Container, Outcome, StartError, Started, Status};
+use super::create::check_name_is_free;
 use super::error::{EngineError, ErrorKind};
 use super::record::ContainerRecord;
+use super::restart::{Backoff, RestartPolicy};
 use super::run::{ActiveRun, RunEnd};
 use super::spec::AutoRemove;
 use super::state::{ContainerState, Exit, StartFailure, Step};
@@ -28,6 +30,9 @@ pub(super) struct Driver {
     status: watch::Sender<Status>,
     commands: mpsc::Receiver<Command>,
     active: Option<ActiveRun>,
+    backoff: Backoff,
+    /// When a container that is restarting is to start.
+    restart_at: Option<Instant>,
     /// The end of the last run's machine, which nobody had to wait for.
     teardown: Option<JoinHandle<()>>,
 }
@@ -44,6 +49,7 @@ impl Driver {
         let (status, seen) = watch::channel(Status {
             name: record.name.as_str().into(),
             spec: Arc::clone(&record.spec),
+            restart_count: record.restart_count,
             state: record.state.clone(),
             live: adopt.as_ref().map(ActiveRun::live),
             timeline: record.timeline,
@@ -58,6 +64,8 @@ impl Driver {
             status,
             commands,
             active: None,
+            backoff: Backoff::default(),
+            restart_at: None,
             teardown: None,
         };
         tokio::spawn(driver.drive(adopt));
@@ -69,10 +77,15 @@ impl Driver {
             active.connect_streams(&self.container);
             self.active = Some(active);
         }
+        if self.record.state.is_restarting() {
+            // The daemon before this one ended while it waited, or this one found it to be restarted.
+            self.restart_at = Some(Instant::now() + self.backoff.after_run(Duration::ZERO));
+        }
         while !self.status.borrow().removed {
             self.remove_if_asked_for().await;
             tokio::select! {
                 end = run_end(&mut self.active) => self.run_ended(end).await,
+                () = sleep_until(self.restart_at) => self.restart().await,
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command).await,
                     // The engine is being dropped; the machine goes on.
@@ -88,6 +101,15 @@ impl Driver {
             Command::Start { reply } => {
                 let _nobody_listens = reply.send(self.start().await);
             }
+            Command::StayStopped { reply } => {
+                let _nobody_listens = reply.send(self.stay_stopped().await);
+            }
+            Command::Rename { name, reply } => {
+                let _nobody_listens = reply.send(self.rename(name).await);
+            }
+            Command::SetRestartPolicy { policy, reply } => {
+                let _nobody_listens = reply.send(self.set_restart_policy(policy).await);
+            }
             Command::Remove { reply } => {
                 let _nobody_listens = reply.send(self.remove().await);
             }
@@ -100,9 +122,20 @@ impl Driver {
     }
 
     async fn start(&mut self) -> Result<Started, StartError> {
-        if self.record.state.is_running() {
+        if self.record.state.is_up() {
             return Ok(Started::Already);
         }
+        self.record.manually_stopped = false;
+        self.record.restart_count = 0;
+        self.backoff = Backoff::default();
+        let started = self.begin_run().await;
+        if started.is_err() {
+            self.remove_after_failed_start().await;
+        }
+        started
+    }
+
+    async fn begin_run(&mut self) -> Result<Started, StartError> {
         let step = |state: &ContainerState, step| {
             state
                 .after(step)
@@ -130,10 +163,93 @@ impl Driver {
                 self.container.hub.finish();
                 self.publish(state);
                 self.publish_failed_start(&failure);
-                self.remove_after_failed_start().await;
                 Err(failure)
             }
         }
+    }
+
+    /// The wait is over: the next run of a container that its policy restarts.
+    async fn restart(&mut self) {
+        self.restart_at = None;
+        match self.begin_run().await {
+            Ok(_started) => {}
+            // No machine could be made for it: the host may have room again later.
+            Err(StartError::Engine(error)) => {
+                tracing::warn!(container = %self.container.id, error = error.message, "cannot restart a container");
+                if let ContainerState::Exited(exit) = self.record.state.clone() {
+                    self.follow(&exit, Duration::ZERO);
+                    self.commit(self.record.state.clone()).await;
+                    self.publish(self.record.state.clone());
+                }
+            }
+            // As Docker: a program that cannot be started is not tried again.
+            Err(StartError::Program(failure)) => {
+                let reason = failure.message;
+                tracing::warn!(container = %self.container.id, reason, "a container is not restarted any more");
+            }
+        }
+    }
+
+    /// Lets a restart follow that end, if the container's policy asks for one.
+    fn follow(&mut self, exit: &Exit, run: Duration) {
+        let wanted = self.record.spec.restart.follows_exit(exit, self.record.restart_count);
+        if !wanted || self.record.manually_stopped {
+            return;
+        }
+        self.record.restart_count += 1;
+        self.record.await_restart();
+        self.restart_at = Some(Instant::now() + self.backoff.after_run(run));
+    }
+
+    /// Says that no run is to follow this one. Kept for the next daemon, where it matters to it.
+    async fn stay_stopped(&mut self) -> Outcome {
+        self.record.manually_stopped = true;
+        self.restart_at = None;
+        let state = match self.record.state.after(Step::GiveUpRestart) {
+            Ok(exited) => exited,
+            Err(_not_waiting) if self.record.spec.restart == RestartPolicy::No => return Outcome::AlreadySo,
+            Err(_not_waiting) => {
+                self.commit(self.record.state.clone()).await;
+                return Outcome::AlreadySo;
+            }
+        };
+        self.commit(state.clone()).await;
+        self.publish(state);
+        Outcome::Changed
+    }
+
+    async fn rename(&mut self, name: String) -> Result<(), EngineError> {
+        self.take_name(&name)?;
+        let old = std::mem::replace(&mut self.record.name, name);
+        let kept = self.shared.records.put(&self.record).await;
+        if kept.is_err() {
+            self.status.send_modify(|status| status.name = old.as_str().into());
+            self.record.name = old;
+        }
+        kept
+    }
+
+    /// From here on nobody else gets the name.
+    fn take_name(&self, name: &str) -> Result<(), EngineError> {
+        let containers = self.shared.containers_mut();
+        check_name_is_free(&containers, name).map_err(|taken| EngineError {
+            message: format!("Error when allocating new name: {}", taken.message),
+            ..taken
+        })?;
+        self.status.send_modify(|status| status.name = name.into());
+        drop(containers);
+        Ok(())
+    }
+
+    async fn set_restart_policy(&mut self, policy: RestartPolicy) -> Result<(), EngineError> {
+        if self.record.spec.auto_remove == AutoRemove::Remove && policy != RestartPolicy::No {
+            let message = "Restart policy cannot be updated because AutoRemove is enabled for the container";
+            return Err(EngineError::conflict(message));
+        }
+        Arc::make_mut(&mut self.record.spec).restart = policy;
+        self.shared.records.put(&self.record).await?;
+        self.status.send_modify(|status| status.spec = Arc::clone(&self.record.spec));
+        Ok(())
     }
 
     async fn run_ended(&mut self, end: RunEnd) {
@@ -151,8 +267,13 @@ impl Driver {
             })
         });
         publish_end(&self.container, &exit);
-        match self.record.state.after(Step::Exited(exit)) {
-            Ok(exited) => self.commit(exited).await,
+        match self.record.state.after(Step::Exited(exit.clone())) {
+            Ok(exited) => {
+                self.record.state = exited;
+                let run = exit.finished_at.duration_since(exit.started_at).try_into().unwrap_or_default();
+                self.follow(&exit, run);
+                self.commit(self.record.state.clone()).await;
+            }
             Err(illegal) => {
                 tracing::error!(container = %self.container.id, %illegal, "lost a container's exit");
             }
@@ -160,6 +281,7 @@ impl Driver {
         self.container.hub.finish();
         self.status.send_modify(|status| {
             status.state = self.record.state.clone();
+            status.restart_count = self.record.restart_count;
             status.live = None;
             status.runs_ended += 1;
         });
@@ -175,12 +297,16 @@ impl Driver {
     }
 
     fn publish(&self, state: ContainerState) {
-        self.status.send_modify(|status| status.state = state);
+        self.status.send_modify(|status| {
+            status.state = state;
+            status.restart_count = self.record.restart_count;
+        });
     }
 
     fn publish_live(&self, active: Option<&ActiveRun>) {
         self.status.send_modify(|status| {
             status.state = self.record.state.clone();
+            status.restart_count = self.record.restart_count;
             status.timeline = self.record.timeline;
             status.live = active.map(ActiveRun::live);
         });
@@ -249,6 +375,13 @@ pub(super) fn publish_end(container: &Container, exit: &Exit) {
     let duration_s = exit.finished_at.duration_since(exit.started_at).as_secs().max(0);
     let more = [("exitCode", exit.code.to_string()), ("execDuration", duration_s.to_string())];
     container.publish("die", more);
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The end of the run, or never.

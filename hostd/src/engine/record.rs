@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::error::EngineError;
 use super::identity::ContainerId;
 use super::spec::ContainerSpec;
-use super::state::ContainerState;
+use super::state::{ContainerState, Step};
 use super::timeline::Timeline;
 use crate::database::Database;
 use crate::image::ImageId;
@@ -22,9 +22,24 @@ pub(super) struct ContainerRecord {
     pub(super) image_id: ImageId,
     pub(super) spec: Arc<ContainerSpec>,
     pub(super) state: ContainerState,
+    /// How often its restart policy has started it since somebody did.
+    #[serde(default)]
+    pub(super) restart_count: u32,
+    /// Somebody stopped the last run, and nobody has started one since.
+    #[serde(default)]
+    pub(super) manually_stopped: bool,
     /// The log's length when the current or last run began.
     pub(super) run_log_start: u64,
     pub(super) timeline: Option<Timeline>,
+}
+
+impl ContainerRecord {
+    /// A container that has ended will be started again.
+    pub(super) fn await_restart(&mut self) {
+        if let Ok(restarting) = self.state.after(Step::AwaitRestart) {
+            self.state = restarting;
+        }
+    }
 }
 
 /// The table of containers.

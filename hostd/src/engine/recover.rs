@@ -38,16 +38,22 @@ impl Engine {
     }
 }
 
-async fn recover_container(shared: &Arc<Shared>, record: ContainerRecord) -> Result<(), EngineError> {
+async fn recover_container(shared: &Arc<Shared>, mut record: ContainerRecord) -> Result<(), EngineError> {
     match record.state.clone() {
         ContainerState::Running(run) => recover_running(shared, record, run).await,
         ContainerState::Removing => {
             shared.delete_remains(&record.id).await?;
             shared.records.delete(&record.id).await
         }
-        ContainerState::Created { .. } | ContainerState::Exited(_) | ContainerState::Starting { .. } => {
+        ContainerState::Created { .. }
+        | ContainerState::Exited(_)
+        | ContainerState::Restarting(_)
+        | ContainerState::Starting { .. } => {
             // A machine of a container that does not run was starting or ending when the daemon died.
             shared.clear_machine(&record.id).await;
+            if record.spec.restart.follows_daemon_start(&record.state, record.manually_stopped) {
+                record.await_restart();
+            }
             revive(shared, record, None);
             Ok(())
         }
@@ -74,6 +80,10 @@ async fn recover_running(
     let exit = exit_of_dead_machine(format!("the container's machine ended: {lost}"), run.started_at);
     if let Ok(exited) = record.state.after(Step::Exited(exit.clone())) {
         record.state = exited;
+        if !record.manually_stopped && record.spec.restart.follows_exit(&exit, record.restart_count) {
+            record.restart_count += 1;
+            record.await_restart();
+        }
     }
     shared.records.put(&record).await?;
     publish_end(&revive(shared, record, None), &exit);

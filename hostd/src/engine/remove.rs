@@ -11,7 +11,7 @@ use super::container::{Command, Container};
 use super::error::EngineError;
 use super::identity::ContainerId;
 use super::state::ContainerState;
-use super::stop::end_by_force;
+use super::stop::end_for_good;
 use super::{Engine, Shared};
 
 /// How long a daemon that stops waits for what it is still deleting; the next one deletes the rest.
@@ -45,19 +45,20 @@ impl Engine {
 
 async fn remove(container: &Arc<Container>, how: RemoveOptions) -> Result<(), EngineError> {
     let status = container.settled().await;
-    match (&status.state, status.live) {
+    match (&status.state, &status.live) {
         (ContainerState::Removing, _) => {
             let message = format!("removal of container {} is already in progress", container.name());
             return Err(EngineError::conflict(message));
         }
-        (_, Some(live)) if how.force => end_by_force(container, &live, status.runs_ended).await?,
-        (_, Some(_live)) => {
+        (state, _) if state.is_up() && !how.force => {
             return Err(EngineError::conflict(format!(
-                "cannot remove container \"/{}\": container is running: stop the container before removing or force remove",
-                container.name()
+                "cannot remove container \"/{}\": container is {}: stop the container before removing or force remove",
+                container.name(),
+                state.name()
             )));
         }
-        (_, None) => {}
+        (state, _) if state.is_up() => end_for_good(container).await?,
+        _ => {}
     }
     let removed = container.command(|reply| Command::Remove { reply }).await;
     match removed {

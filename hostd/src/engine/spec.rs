@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::restart::RestartPolicy;
 use super::signal::Signal;
 use crate::image::ImageConfig;
 
@@ -31,6 +32,8 @@ pub struct ContainerSpec {
     pub stop_signal: Option<Signal>,
     pub stop_timeout_s: Option<i64>,
     pub auto_remove: AutoRemove,
+    #[serde(default)]
+    pub restart: RestartPolicy,
     pub limits: Limits,
     pub readonly_rootfs: bool,
     /// Where to what mount options, "size=64m,mode=1777".

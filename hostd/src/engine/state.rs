@@ -3,12 +3,16 @@
 //! ```text
 //!            Start              Started             Exited
 //!  Created ---------> Starting ---------> Running ---------> Exited
-//!     |  ^               |                                    |   |
-//!     |  +--StartFailed--+--StartFailed (was Exited)--> Exited|   | Start
-//!     |                                                       |   +------> Starting
-//!     +-----------------------Remove--------------------------+-> Removing
+//!     |  ^               |                                    |  ||
+//!     |  +--StartFailed--+--StartFailed (was Exited)--> Exited|  || Start
+//!     |                                                       |  |+------> Starting
+//!     |             AwaitRestart              Start           |  |
+//!     |     Exited -------------> Restarting -------> Starting|  |
+//!     |            <-------------                             |  |
+//!     |             GiveUpRestart                             |  |
+//!     +-----------------------Remove--------------------------+--+-> Removing
 //! ```
-//! Running containers are removed only through Exited: force means "kill, then remove".
+//! Running and restarting containers are removed only through Exited: force means "kill, then remove".
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -24,9 +28,14 @@ pub enum ContainerState {
     /// A machine is being made for it; `previous` is what it falls back to.
     Starting {
         previous: Option<Exit>,
+        /// Its restart policy, not somebody, starts it.
+        #[serde(default)]
+        again: bool,
     },
     Running(Run),
     Exited(Exit),
+    /// Ended, and about to be started again by its restart policy.
+    Restarting(Exit),
     /// Being deleted; nothing else may happen to it.
     Removing,
 }
@@ -61,8 +70,15 @@ pub struct StartFailure {
 pub enum Step {
     Start,
     Started(Run),
-    StartFailed { failure: StartFailure, at: Timestamp },
+    StartFailed {
+        failure: StartFailure,
+        at: Timestamp,
+    },
     Exited(Exit),
+    /// A restart policy wants another run.
+    AwaitRestart,
+    /// Somebody wants no other run, policy or not.
+    GiveUpRestart,
     Remove,
 }
 
@@ -80,13 +96,20 @@ impl ContainerState {
     /// [`IllegalStep`] where the diagram above has no arrow; the state stays as it is.
     pub fn after(&self, step: Step) -> Result<Self, IllegalStep> {
         match (self, step) {
-            (Self::Created { .. }, Step::Start) => Ok(Self::Starting { previous: None }),
-            (Self::Exited(exit), Step::Start) => Ok(Self::Starting { previous: Some(exit.clone()) }),
+            (Self::Created { .. }, Step::Start) => Ok(Self::Starting { previous: None, again: false }),
+            (Self::Exited(exit), Step::Start) => {
+                Ok(Self::Starting { previous: Some(exit.clone()), again: false })
+            }
+            (Self::Restarting(exit), Step::Start) => {
+                Ok(Self::Starting { previous: Some(exit.clone()), again: true })
+            }
             (Self::Starting { .. }, Step::Started(run)) => Ok(Self::Running(run)),
-            (Self::Starting { previous }, Step::StartFailed { failure, at }) => {
+            (Self::Starting { previous, .. }, Step::StartFailed { failure, at }) => {
                 Ok(Self::after_failed_start(previous.as_ref(), failure, at))
             }
             (Self::Running(_), Step::Exited(exit)) => Ok(Self::Exited(exit)),
+            (Self::Exited(exit), Step::AwaitRestart) => Ok(Self::Restarting(exit.clone())),
+            (Self::Restarting(exit), Step::GiveUpRestart) => Ok(Self::Exited(exit.clone())),
             (Self::Created { .. } | Self::Exited(_), Step::Remove) => Ok(Self::Removing),
             (from, step) => Err(IllegalStep { from: from.name(), step: step.name() }),
         }
@@ -109,8 +132,9 @@ impl ContainerState {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Created { .. } | Self::Starting { previous: None } => "created",
-            Self::Starting { previous: Some(_) } | Self::Exited(_) => "exited",
+            Self::Restarting(_) | Self::Starting { again: true, .. } => "restarting",
+            Self::Created { .. } | Self::Starting { previous: None, .. } => "created",
+            Self::Starting { previous: Some(_), .. } | Self::Exited(_) => "exited",
             Self::Running(_) => "running",
             Self::Removing => "removing",
         }
@@ -119,6 +143,18 @@ impl ContainerState {
     #[must_use]
     pub fn is_running(&self) -> bool {
         matches!(self, Self::Running(_))
+    }
+
+    /// It waits for another run, or is on its way to it.
+    #[must_use]
+    pub fn is_restarting(&self) -> bool {
+        matches!(self, Self::Restarting(_) | Self::Starting { again: true, .. })
+    }
+
+    /// What Docker counts as running: it does, or will again without anybody's doing.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.is_running() || self.is_restarting()
     }
 }
 
@@ -129,6 +165,8 @@ impl Step {
             Self::Started(_) => "have started",
             Self::StartFailed { .. } => "fail to start",
             Self::Exited(_) => "exit",
+            Self::AwaitRestart => "be restarted by its policy",
+            Self::GiveUpRestart => "stop being restarted",
             Self::Remove => "be removed",
         }
     }
@@ -154,9 +192,10 @@ mod tests {
     fn states() -> Vec<ContainerState> {
         vec![
             ContainerState::Created { start_failure: None },
-            ContainerState::Starting { previous: None },
+            ContainerState::Starting { previous: None, again: false },
             ContainerState::Running(run()),
             ContainerState::Exited(exit()),
+            ContainerState::Restarting(exit()),
             ContainerState::Removing,
         ]
     }
@@ -167,6 +206,8 @@ mod tests {
             Step::Started(run()),
             Step::StartFailed { failure: failure(), at: Timestamp::UNIX_EPOCH },
             Step::Exited(exit()),
+            Step::AwaitRestart,
+            Step::GiveUpRestart,
             Step::Remove,
         ]
     }
@@ -178,12 +219,13 @@ mod tests {
             .map(|state| steps().into_iter().map(|step| state.after(step).is_ok()).collect())
             .collect();
         let expected = [
-            // Start, Started, StartFailed, Exited, Remove
-            [true, false, false, false, true],   // Created
-            [false, true, true, false, false],   // Starting
-            [false, false, false, true, false],  // Running
-            [true, false, false, false, true],   // Exited
-            [false, false, false, false, false], // Removing
+            // Start, Started, StartFailed, Exited, AwaitRestart, GiveUpRestart, Remove
+            [true, false, false, false, false, false, true], // Created
+            [false, true, true, false, false, false, false], // Starting
+            [false, false, false, true, false, false, false], // Running
+            [true, false, false, false, true, false, true],  // Exited
+            [true, false, false, false, false, true, false], // Restarting
+            [false, false, false, false, false, false, false], // Removing
         ];
         assert_eq!(legal, expected);
     }
@@ -194,6 +236,18 @@ mod tests {
         let failed =
             starting.after(Step::StartFailed { failure: failure(), at: Timestamp::UNIX_EPOCH }).unwrap();
         assert_eq!(failed, ContainerState::Created { start_failure: Some(failure()) });
+    }
+
+    #[test]
+    fn a_restart_shows_until_it_runs_and_fails_to_an_exit() {
+        let restarting = ContainerState::Exited(exit()).after(Step::AwaitRestart).unwrap();
+        let starting = restarting.after(Step::Start).unwrap();
+        assert_eq!((restarting.name(), starting.name()), ("restarting", "restarting"));
+        assert_eq!(starting.after(Step::Started(run())).unwrap().name(), "running");
+        let failed =
+            starting.after(Step::StartFailed { failure: failure(), at: Timestamp::UNIX_EPOCH }).unwrap();
+        assert_eq!(failed.name(), "exited");
+        assert_eq!(restarting.after(Step::GiveUpRestart).unwrap(), ContainerState::Exited(exit()));
     }
 
     #[test]

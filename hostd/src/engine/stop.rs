@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::container::{Command, Container, Live, Outcome, Started};
 use super::error::{EngineError, chain};
 use super::signal::Signal;
+use super::state::ContainerState;
 use super::{Engine, ErrorKind};
 use crate::agent_client::CallError;
 use berth_protocol::agent::ErrorCode;
@@ -66,6 +67,14 @@ impl Engine {
     /// No such container, or one that does not run.
     pub async fn kill(&self, name: &str, signal: Signal) -> Result<(), EngineError> {
         let container = self.find(name)?;
+        let restarting = matches!(container.settled().await.state, ContainerState::Restarting(_));
+        if restarting || signal == Signal::KILL || signal == stop_signal(&container) {
+            // What is killed on purpose is not to come back by itself.
+            let was_waiting = container.command(|reply| Command::StayStopped { reply }).await?;
+            if was_waiting == Outcome::Changed {
+                return Ok(());
+            }
+        }
         let live = container.live().await.map_err(|error| cannot_kill(name, &error.message))?;
         let ends_before = container.current().runs_ended;
         signal_first_process(&container, &live, signal).await?;
@@ -89,26 +98,57 @@ async fn start(container: &Container) -> Result<Started, EngineError> {
 }
 
 async fn stop(container: &Arc<Container>, how: StopOptions) -> Result<Outcome, EngineError> {
-    let status = container.settled().await;
-    let Some(live) = status.live else { return Ok(Outcome::AlreadySo) };
-    let spec = container.spec();
-    let signal = how.signal.or(spec.stop_signal).unwrap_or(Signal::TERM);
-    let timeout_s = how.timeout_s.or(spec.stop_timeout_s).unwrap_or(DEFAULT_STOP_TIMEOUT_S);
-    signal_first_process(container, &live, signal).await?;
-    let patience = u64::try_from(timeout_s).ok().map(Duration::from_secs);
-    if !ended_within(container, status.runs_ended, patience).await {
-        end_by_force(container, &live, status.runs_ended).await?;
+    if !container.settled().await.state.is_up() {
+        return Ok(Outcome::AlreadySo);
+    }
+    let was_waiting = container.command(|reply| Command::StayStopped { reply }).await?;
+    let status = container.current();
+    match status.live {
+        Some(live) => end_in_order(container, &live, status.runs_ended, how).await?,
+        // It ended by itself meanwhile, unless it was between two runs.
+        None if was_waiting == Outcome::AlreadySo => return Ok(Outcome::AlreadySo),
+        None => {}
     }
     container.publish("stop", []);
     Ok(Outcome::Changed)
 }
 
-/// Kills the run that `runs_ended` counts to, whatever it takes.
-pub(super) async fn end_by_force(
+fn stop_signal(container: &Container) -> Signal {
+    container.spec().stop_signal.unwrap_or(Signal::TERM)
+}
+
+/// Asks the run that `runs_ended` counts to to end, and kills it when its time is up.
+async fn end_in_order(
     container: &Container,
     live: &Live,
     runs_ended: u64,
+    how: StopOptions,
 ) -> Result<(), EngineError> {
+    let signal = how.signal.unwrap_or_else(|| stop_signal(container));
+    let timeout_s = how.timeout_s.or(container.spec().stop_timeout_s).unwrap_or(DEFAULT_STOP_TIMEOUT_S);
+    signal_first_process(container, live, signal).await?;
+    let patience = u64::try_from(timeout_s).ok().map(Duration::from_secs);
+    if ended_within(container, runs_ended, patience).await {
+        return Ok(());
+    }
+    end_by_force(container, live, runs_ended).await
+}
+
+/// Kills a container that is up, whatever it takes, and lets no restart follow.
+pub(super) async fn end_for_good(container: &Container) -> Result<(), EngineError> {
+    if container.command(|reply| Command::StayStopped { reply }).await.is_err() {
+        // With `--rm` its end was its removal.
+        return Ok(());
+    }
+    let status = container.current();
+    match status.live {
+        Some(live) => end_by_force(container, &live, status.runs_ended).await,
+        None => Ok(()),
+    }
+}
+
+/// Kills the run that `runs_ended` counts to, whatever it takes.
+async fn end_by_force(container: &Container, live: &Live, runs_ended: u64) -> Result<(), EngineError> {
     signal_first_process(container, live, Signal::KILL).await?;
     ensure_killed(container, runs_ended).await
 }

@@ -28,6 +28,8 @@ pub struct ContainerView {
     pub spec: Arc<ContainerSpec>,
     pub hostname: String,
     pub state: ContainerState,
+    /// How often its restart policy has started it since somebody did.
+    pub restart_count: u32,
     pub log_path: PathBuf,
     /// Of the execs that run.
     pub exec_ids: Vec<String>,
@@ -67,7 +69,7 @@ impl Engine {
     }
 
     fn view(&self, container: &Container) -> ContainerView {
-        let Status { state, timeline, .. } = container.current();
+        let Status { state, restart_count, timeline, .. } = container.current();
         let execs = self.shared.execs();
         let its_own = execs.values().filter(|exec| exec.container.id == container.id);
         let running = its_own.filter(|exec| matches!(exec.state(), ExecState::Running { .. }));
@@ -79,6 +81,7 @@ impl Engine {
             spec: container.spec(),
             hostname: super::launch::hostname(container),
             state,
+            restart_count,
             log_path: container.log_path(),
             exec_ids: running.map(|exec| exec.id.clone()).collect(),
             timeline,
@@ -89,8 +92,7 @@ impl Engine {
     pub fn info(&self) -> EngineInfo {
         let settings = &self.shared.settings;
         let containers = self.shared.containers();
-        let running =
-            containers.values().filter(|container| container.status.borrow().state.is_running()).count();
+        let running = containers.values().filter(|container| container.status.borrow().state.is_up()).count();
         EngineInfo {
             accelerator: settings.machine.accelerator,
             machine_memory_mib: settings.machine_memory_mib,

@@ -10,7 +10,7 @@ use super::state::ContainerState;
 /// Which end is waited for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WaitCondition {
-    /// It does not run (any more).
+    /// It does not run, or a run has ended since.
     #[default]
     NotRunning,
     /// The end of the next or current run.
@@ -56,7 +56,7 @@ impl Wait {
                 last_exit = exit;
             }
             let happened = match condition {
-                WaitCondition::NotRunning => !is_alive(&status.state),
+                WaitCondition::NotRunning => !is_alive(&status.state) || status.runs_ended > before,
                 WaitCondition::NextExit => status.runs_ended > before,
                 WaitCondition::Removed => false,
             };
@@ -69,12 +69,12 @@ impl Wait {
 }
 
 fn is_alive(state: &ContainerState) -> bool {
-    matches!(state, ContainerState::Starting { .. } | ContainerState::Running(_))
+    matches!(state, ContainerState::Starting { .. }) || state.is_up()
 }
 
 fn exit_of(state: &ContainerState) -> Option<WaitResult> {
     match state {
-        ContainerState::Exited(exit) => {
+        ContainerState::Exited(exit) | ContainerState::Restarting(exit) => {
             let error = Some(&exit.error).filter(|error| !error.is_empty()).cloned();
             Some(WaitResult { code: exit.code, error })
         }

@@ -1,4 +1,4 @@
-//! Start, stop, restart, kill, remove.
+//! Start, stop, restart, kill, rename, remove.
 
 use axum::extract::{Path, State as Extracted};
 use axum::http::StatusCode;
@@ -50,6 +50,15 @@ pub(in crate::api) async fn kill(
 ) -> ApiResult<StatusCode> {
     let signal = signal(&params)?.unwrap_or(Signal::KILL);
     daemon.engine.kill(&id, signal).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(in crate::api) async fn rename(
+    Extracted(daemon): State,
+    Path(id): Path<String>,
+    params: Params,
+) -> ApiResult<StatusCode> {
+    daemon.engine.rename(&id, params.text("name").unwrap_or_default()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

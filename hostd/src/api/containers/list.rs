@@ -55,7 +55,7 @@ pub(in crate::api) async fn list(
     let selection = Selection::new(&params.filters()?, &daemon)?;
     let show_all = params.flag("all") || limit.is_some() || !selection.states.is_empty();
     let mut views = daemon.engine.containers();
-    views.retain(|view| (show_all || view.state.is_running()) && selection.fits(view));
+    views.retain(|view| (show_all || view.state.is_up()) && selection.fits(view));
     let images = images(&daemon).await?;
     views.retain(|view| selection.descends(view, &images));
     views.truncate(limit.unwrap_or(usize::MAX));

@@ -7,9 +7,14 @@ use crate::engine::ContainerState;
 
 pub(super) fn in_words_of_ps(state: &ContainerState, now: Timestamp) -> String {
     match state {
-        ContainerState::Created { .. } | ContainerState::Starting { previous: None } => "Created".to_owned(),
+        ContainerState::Created { .. } | ContainerState::Starting { previous: None, .. } => {
+            "Created".to_owned()
+        }
         ContainerState::Running(run) => format!("Up {}", in_words(now.duration_since(run.started_at))),
-        ContainerState::Exited(exit) | ContainerState::Starting { previous: Some(exit) } => {
+        ContainerState::Restarting(exit) | ContainerState::Starting { previous: Some(exit), again: true } => {
+            format!("Restarting ({}) {} ago", exit.code, in_words(now.duration_since(exit.finished_at)))
+        }
+        ContainerState::Exited(exit) | ContainerState::Starting { previous: Some(exit), again: false } => {
             format!("Exited ({}) {} ago", exit.code, in_words(now.duration_since(exit.finished_at)))
         }
         ContainerState::Removing => "Removal In Progress".to_owned(),
@@ -33,7 +38,8 @@ mod tests {
         };
         for (state, words) in [
             (ContainerState::Created { start_failure: None }, "Created"),
-            (ContainerState::Starting { previous: None }, "Created"),
+            (ContainerState::Starting { previous: None, again: false }, "Created"),
+            (ContainerState::Restarting(exit.clone()), "Restarting (137) About a minute ago"),
             (ContainerState::Running(Run { pid: 1, started_at: at(97) }), "Up 3 seconds"),
             (ContainerState::Exited(exit), "Exited (137) About a minute ago"),
             (ContainerState::Removing, "Removal In Progress"),

@@ -54,9 +54,18 @@ pub(super) struct HostConfig {
     pub(super) nano_cpus: i64,
     pub(super) pids_limit: i64,
     pub(super) readonly_rootfs: bool,
+    pub(super) restart_policy: RestartPolicy,
     /// Bytes.
     pub(super) shm_size: i64,
     pub(super) tmpfs: BTreeMap<String, String>,
+}
+
+/// What follows the end of a run.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(in crate::api) struct RestartPolicy {
+    pub(super) name: String,
+    pub(super) maximum_retry_count: i64,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

@@ -47,7 +47,7 @@ const WINDOWS: Otherwise = Otherwise::Refuse("Windows");
 const BUILD_ONLY: Otherwise = Otherwise::Warn("it matters only to builds and was not kept");
 
 #[rustfmt::skip]
-const FIELDS: [Field; 62] = [
+const FIELDS: [Field; 61] = [
     config("ArgsEscaped", empty, WINDOWS),
     config("Healthcheck", no_healthcheck, Otherwise::Refuse("healthchecks")),
     // There is no network but loopback, which is what `true` asks for.
@@ -121,7 +121,6 @@ const FIELDS: [Field; 62] = [
     host("Isolation", |value| is_one_of(value, &["", "default", "machine"]),
         Otherwise::Refuse("machines that containers share")),
     host("LogConfig", default_log, Otherwise::Refuse("log drivers and options other than plain json-file")),
-    host("RestartPolicy", no_restart, Otherwise::Refuse("restart policies")),
     host("Runtime", |value| is_one_of(value, &["", "berth"]), Otherwise::Refuse("runtimes other than berth")),
 
     Field { object: Object::NetworkingConfig, name: "EndpointsConfig", asks_for_nothing: no_endpoint,
@@ -163,10 +162,6 @@ fn no_healthcheck(value: &Value) -> bool {
 
 fn default_log(value: &Value) -> bool {
     member_is(value, "Type", &["", "json-file"]) && value.get("Config").is_none_or(empty)
-}
-
-fn no_restart(value: &Value) -> bool {
-    member_is(value, "Name", &["", "no"]) && value.get("MaximumRetryCount").is_none_or(empty)
 }
 
 /// Endpoints on the networks that need none, with nothing asked of them.

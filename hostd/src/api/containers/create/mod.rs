@@ -4,6 +4,7 @@ mod body;
 mod fields;
 mod limits;
 mod mounts;
+mod restart;
 mod spec;
 
 use axum::Json;

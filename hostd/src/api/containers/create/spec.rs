@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use super::body::{Config, HostConfig};
 use super::limits::positive;
+use super::restart::restart_policy;
 use crate::api::error::{ApiError, ApiResult};
-use crate::engine::{AutoRemove, ContainerSpec, Limits, Stdio, TerminalSize};
+use crate::engine::{AutoRemove, ContainerSpec, Limits, RestartPolicy, Stdio, TerminalSize};
 
 /// # Errors
 /// Docker's texts for a working directory, variable, host or signal that is none.
@@ -20,6 +21,10 @@ pub(super) fn spec(
     config.env.iter().try_for_each(|entry| check_variable(entry))?;
     host.extra_hosts.iter().try_for_each(|entry| check_extra_host(entry))?;
     let stdio = stdio(&config, &host);
+    let restart = restart_policy(&host.restart_policy)?;
+    if host.auto_remove && restart != RestartPolicy::No {
+        return Err(ApiError::invalid("can't create 'AutoRemove' container with restart policy"));
+    }
     Ok(ContainerSpec {
         image: config.image,
         entrypoint: config.entrypoint,
@@ -36,6 +41,7 @@ pub(super) fn spec(
         stop_signal: non_empty(config.stop_signal).map(|signal| signal.parse()).transpose()?,
         stop_timeout_s: config.stop_timeout,
         auto_remove: if host.auto_remove { AutoRemove::Remove } else { AutoRemove::Keep },
+        restart,
         limits,
         readonly_rootfs: host.readonly_rootfs,
         tmpfs,

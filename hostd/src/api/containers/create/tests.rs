@@ -68,8 +68,6 @@ fn fields_that_ask_for_something_else_are_refused_by_name() {
         ("NetworkMode", json!("host")),
         ("PortBindings", json!({ "80/tcp": null })),
         ("PublishAllPorts", json!(true)),
-        ("RestartPolicy", json!({ "Name": "always" })),
-        ("RestartPolicy", json!({ "Name": "on-failure", "MaximumRetryCount": 3 })),
         ("LogConfig", json!({ "Type": "syslog" })),
         ("LogConfig", json!({ "Type": "json-file", "Config": { "max-size": "1m" } })),
         ("Privileged", json!(true)),

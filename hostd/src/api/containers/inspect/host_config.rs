@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::engine::{AutoRemove, ContainerSpec, DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS};
+use crate::engine::{
+    AutoRemove, ContainerSpec, DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS, RestartPolicy,
+};
 
 /// A list nobody filled.
 type Unset = Option<()>;
@@ -109,6 +111,7 @@ impl From<&ContainerSpec> for HostConfig {
             memory_swap: memory,
             nano_cpus: spec.limits.nano_cpus.unwrap_or(0),
             pids_limit: spec.limits.pids,
+            restart_policy: restart_policy(spec.restart),
             readonly_rootfs: spec.readonly_rootfs,
             shm_size: spec.shm_size_bytes.unwrap_or(DEFAULT_SHM_BYTES),
             tmpfs: spec.tmpfs.clone(),
@@ -120,7 +123,6 @@ impl From<&ContainerSpec> for HostConfig {
             masked_paths: &MASKED_PATHS,
             network_mode: "none",
             readonly_paths: &READONLY_PATHS,
-            restart_policy: json!({ "Name": "no", "MaximumRetryCount": 0 }),
             runtime: "berth",
             // What nobody can ask for yet.
             binds: None, container_id_file: "", port_bindings: BTreeMap::new(), volume_driver: "",
@@ -135,6 +137,16 @@ impl From<&ContainerSpec> for HostConfig {
             io_maximum_bandwidth: 0,
         }
     }
+}
+
+fn restart_policy(policy: RestartPolicy) -> Value {
+    let (name, max_retries) = match policy {
+        RestartPolicy::No => ("no", 0),
+        RestartPolicy::Always => ("always", 0),
+        RestartPolicy::UnlessStopped => ("unless-stopped", 0),
+        RestartPolicy::OnFailure { max_retries } => ("on-failure", max_retries),
+    };
+    json!({ "Name": name, "MaximumRetryCount": max_retries })
 }
 
 fn filled(list: &[String]) -> Option<Vec<String>> {

@@ -98,7 +98,7 @@ fn reply(view: &ContainerView, accelerator: &'static str) -> ContainerInspect {
         hosts_path: "",
         log_path: view.log_path.clone(),
         name: format!("/{}", view.name),
-        restart_count: 0,
+        restart_count: view.restart_count,
         driver: "erofs",
         platform: "linux",
         mount_label: "",

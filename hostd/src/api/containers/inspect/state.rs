@@ -29,9 +29,9 @@ impl From<&ContainerState> for State {
     fn from(state: &ContainerState) -> Self {
         let mut reply = Self {
             status: state.name(),
-            running: state.is_running(),
+            running: state.is_up(),
             paused: false,
-            restarting: false,
+            restarting: state.is_restarting(),
             oom_killed: false,
             dead: false,
             pid: 0,
@@ -49,7 +49,9 @@ impl From<&ContainerState> for State {
                 reply.pid = run.pid;
                 reply.started_at = run.started_at.to_string();
             }
-            ContainerState::Exited(exit) | ContainerState::Starting { previous: Some(exit) } => {
+            ContainerState::Exited(exit)
+            | ContainerState::Restarting(exit)
+            | ContainerState::Starting { previous: Some(exit), .. } => {
                 reply.oom_killed = exit.oom_killed;
                 reply.exit_code = exit.code;
                 reply.error.clone_from(&exit.error);
@@ -57,7 +59,7 @@ impl From<&ContainerState> for State {
                 reply.finished_at = exit.finished_at.to_string();
             }
             ContainerState::Created { start_failure: None }
-            | ContainerState::Starting { previous: None }
+            | ContainerState::Starting { previous: None, .. }
             | ContainerState::Removing => {}
         }
         reply

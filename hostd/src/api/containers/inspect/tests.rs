@@ -23,6 +23,7 @@ fn view(state: ContainerState) -> ContainerView {
         hostname: "host".into(),
         state,
         log_path: "/log".into(),
+        restart_count: 0,
         exec_ids: Vec::new(),
         timeline: None,
     }
