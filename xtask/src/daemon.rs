@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal};
 
 use crate::build::Products;
-use crate::progress;
+use crate::{program, progress};
 
 /// Opening a database and two directories takes milliseconds; a loaded machine gets its time.
 const START_DEADLINE: Duration = Duration::from_secs(20);
@@ -31,10 +31,19 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts the daemon and waits until it answers.
     pub(crate) fn start(products: &Products, directory: &Path) -> anyhow::Result<Self> {
+        Self::start_in(products, directory, None)
+    }
+
+    /// The same in the network namespace of that name.
+    pub(crate) fn start_in(
+        products: &Products,
+        directory: &Path,
+        namespace: Option<&str>,
+    ) -> anyhow::Result<Self> {
         progress::heading("start berthd");
         let log_path = log_path(directory);
         let log = File::create(&log_path).with_context(|| format!("cannot create {}", log_path.display()))?;
-        let mut command = Command::new(products.programs.join("berthd"));
+        let mut command = program::command_in(namespace, products.programs.join("berthd"));
         command.arg("--data-root").arg(directory.join("data"));
         command.arg("--exec-root").arg(directory.join("run"));
         command.arg("--pidfile").arg(directory.join("berthd.pid"));
@@ -76,6 +85,15 @@ impl Daemon {
         let mut command = Command::new(&self.client);
         command.arg("-H").arg(address(&self.directory));
         command
+    }
+
+    /// What clients call its socket.
+    pub(crate) fn address(&self) -> String {
+        address(&self.directory).to_string_lossy().into_owned()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// What the daemon has of the host's memory.

@@ -1,5 +1,6 @@
 //! Running other programs: a failure names the command line and how it ended.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, ExitStatus, Output, Stdio};
@@ -56,6 +57,18 @@ pub(crate) fn lines(
         line.clear();
     }
     child.wait().with_context(|| name)
+}
+
+/// A program, in the network namespace of that name if there is one; it sees everything else as we do.
+pub(crate) fn command_in(namespace: Option<&str>, program: impl AsRef<OsStr>) -> Command {
+    match namespace {
+        None => Command::new(program),
+        Some(name) => {
+            let mut command = Command::new("nsenter");
+            command.arg(format!("--net=/run/netns/{name}")).arg(program);
+            command
+        }
+    }
 }
 
 fn cannot_start(command: &Command) -> String {

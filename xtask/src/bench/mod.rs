@@ -5,6 +5,8 @@
 
 mod figures;
 
+mod images;
+
 mod report;
 
 mod start;
@@ -26,6 +28,18 @@ pub(crate) enum Subject {
         #[arg(long, env = "BERTH_BENCH_DOCKERD", default_value = "unix:///var/run/docker.sock")]
         dockerd: String,
     },
+    /// Pull and unpack from a docker-registry of the bench's own, and what a container then reads; beside dockerd
+    Images {
+        /// How many pulls of each image
+        #[arg(long, default_value_t = 10)]
+        runs: u32,
+        /// The peer's address; its images and containers are only added to and removed again
+        #[arg(long, env = "BERTH_BENCH_DOCKERD", default_value = "unix:///var/run/docker.sock")]
+        dockerd: String,
+        /// The network namespace that the peer lives in: the registry and our daemon are started there too
+        #[arg(long, env = "BERTH_BENCH_NETNS", value_name = "NAME")]
+        network_namespace: Option<String>,
+    },
     /// One machine on /dev/kvm: start, cost, end, devices; beside QEMU's microvm and fio
     Vmm {
         /// How many runs of each
@@ -37,6 +51,9 @@ pub(crate) enum Subject {
 pub(crate) fn run(workspace: &Workspace, subject: &Subject) -> anyhow::Result<()> {
     match subject {
         Subject::Start { runs, dockerd } => start::run(workspace, *runs, dockerd),
+        Subject::Images { runs, dockerd, network_namespace } => {
+            images::run(workspace, *runs, dockerd, network_namespace.as_deref())
+        }
         Subject::Vmm { runs } => vmm::run(workspace, *runs),
     }
 }
