@@ -232,6 +232,26 @@ impl Host {
         self.environment.image(name).to_string_lossy().into_owned()
     }
 
+    /// The same for an image that not every machine can make; `None`, said aloud, where it was not.
+    #[must_use]
+    pub fn large_image_archive(&self, name: &str) -> Option<String> {
+        let archive = self.image_archive(name);
+        if !Path::new(&archive).exists() {
+            skip(&format!("there is no image {name}: `cargo xtask images` says why"));
+            return None;
+        }
+        Some(archive)
+    }
+
+    /// Demands that everything in the store is what its digest says, and that nothing unfinished is there.
+    ///
+    /// # Panics
+    /// If not.
+    #[track_caller]
+    pub fn has_a_sound_store(&self) {
+        self.berth().run(["system", "check"]).exits_with(0);
+    }
+
     /// What the daemon said so far.
     #[must_use]
     pub fn daemon_log(&self) -> String {

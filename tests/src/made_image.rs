@@ -1,7 +1,8 @@
 //! Images that a test makes up: a few files in layers, as the blobs of a registry or as an archive.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use flate2::Compression;
@@ -76,6 +77,26 @@ impl MadeImage {
         Self::assembled(layers, Blob::json(CONFIG_TYPE, &config))
     }
 
+    /// The layers of an archive that `docker load` reads, and whose layers are not compressed.
+    ///
+    /// # Panics
+    /// If the archive is none.
+    #[must_use]
+    pub fn layers_of_archive(path: &Path) -> Vec<Vec<u8>> {
+        let archive = fs::read(path).expect("the archive is there");
+        let mut files = BTreeMap::new();
+        for entry in tar::Archive::new(archive.as_slice()).entries().expect("an archive") {
+            let mut entry = entry.expect("an archive");
+            let name = entry.path().expect("a name").to_string_lossy().into_owned();
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).expect("an archive");
+            files.insert(name, content);
+        }
+        let manifest: Value = serde_json::from_slice(&files["manifest.json"]).expect("a manifest is JSON");
+        let layers = manifest[0]["Layers"].as_array().expect("an image has layers");
+        layers.iter().map(|layer| files.remove(layer.as_str().expect("a path")).expect("a layer")).collect()
+    }
+
     /// Of blobs that need not fit together.
     #[must_use]
     pub fn assembled(layers: Vec<Blob>, config: Blob) -> Self {
@@ -97,24 +118,66 @@ impl MadeImage {
     /// # Panics
     /// If it cannot be written.
     pub fn write_archive(&self, path: &Path, name: &str) {
-        let mut manifest = self.manifest.descriptor();
-        manifest["annotations"] = json!({
-            "io.containerd.image.name": format!("docker.io/library/{name}"),
-            "org.opencontainers.image.ref.name": name.rsplit(':').next(),
-        });
-        let index = json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [manifest] });
-        let place = |blob: &Blob| format!("blobs/{}", blob.digest().replace(':', "/"));
         let layers: Vec<String> = self.layers.iter().map(place).collect();
         let docker = json!([{ "Config": place(&self.config), "RepoTags": [name], "Layers": layers }]);
-        let mut files = Files::new();
-        for blob in self.blobs() {
-            files = files.file(&place(blob), &blob.content);
-        }
-        files = files.file("oci-layout", b"{\"imageLayoutVersion\":\"1.0.0\"}");
-        files = files.file("index.json", index.to_string().as_bytes());
-        files = files.file("manifest.json", docker.to_string().as_bytes());
+        let files = layout(&self.manifest, self.blobs(), name);
+        let files = files.file("manifest.json", docker.to_string().as_bytes());
         fs::write(path, files.tar()).expect("a file can be written");
     }
+}
+
+/// One image for each of several architectures.
+#[derive(Clone, Debug)]
+pub struct MadeIndex {
+    pub images: Vec<MadeImage>,
+    pub index: Blob,
+}
+
+impl MadeIndex {
+    #[must_use]
+    pub fn of(images: Vec<(&str, MadeImage)>) -> Self {
+        let descriptors: Vec<Value> = images
+            .iter()
+            .map(|(architecture, image)| {
+                let mut descriptor = image.manifest.descriptor();
+                descriptor["platform"] = json!({ "architecture": architecture, "os": "linux" });
+                descriptor
+            })
+            .collect();
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": descriptors });
+        let images = images.into_iter().map(|(_, image)| image).collect();
+        Self { images, index: Blob::json(INDEX_TYPE, &index) }
+    }
+
+    /// As [`MadeImage::write_archive`], in the OCI layout alone.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn write_archive(&self, path: &Path, name: &str) {
+        let mut blobs: Vec<&Blob> =
+            self.images.iter().flat_map(MadeImage::blobs).chain([&self.index]).collect();
+        blobs.sort_by_key(|blob| blob.digest());
+        blobs.dedup_by_key(|blob| blob.digest());
+        let files = layout(&self.index, blobs.into_iter(), name);
+        fs::write(path, files.tar()).expect("a file can be written");
+    }
+}
+
+/// image-spec, image-layout.md, with the annotations by which containerd and skopeo find a name.
+fn layout<'a>(top: &Blob, blobs: impl Iterator<Item = &'a Blob>, name: &str) -> Files {
+    let mut descriptor = top.descriptor();
+    descriptor["annotations"] = json!({
+        "io.containerd.image.name": format!("docker.io/library/{name}"),
+        "org.opencontainers.image.ref.name": name.rsplit(':').next(),
+    });
+    let index = json!({ "schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [descriptor] });
+    let files = blobs.fold(Files::new(), |files, blob| files.file(&place(blob), &blob.content));
+    let files = files.file("oci-layout", b"{\"imageLayoutVersion\":\"1.0.0\"}");
+    files.file("index.json", index.to_string().as_bytes())
+}
+
+fn place(blob: &Blob) -> String {
+    format!("blobs/{}", blob.digest().replace(':', "/"))
 }
 
 /// A tar archive that is being written.

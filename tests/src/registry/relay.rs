@@ -28,6 +28,7 @@ struct Line {
     cuts_left: AtomicI64,
     every_bytes: AtomicI64,
     received_bytes: AtomicU64,
+    sent_bytes: AtomicU64,
 }
 
 impl Relay {
@@ -47,6 +48,7 @@ impl Relay {
             cuts_left: AtomicI64::new(0),
             every_bytes: AtomicI64::new(0),
             received_bytes: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
         });
         let shared = Arc::clone(&line);
         std::thread::spawn(move || {
@@ -95,6 +97,12 @@ impl Relay {
     pub fn received_bytes(&self) -> u64 {
         self.line.received_bytes.load(Ordering::Relaxed)
     }
+
+    /// What went to the registry so far.
+    #[must_use]
+    pub fn sent_bytes(&self) -> u64 {
+        self.line.sent_bytes.load(Ordering::Relaxed)
+    }
 }
 
 impl Drop for Relay {
@@ -110,17 +118,16 @@ impl Line {
         let Ok(server) = TcpStream::connect(&self.target) else { return };
         let (Ok(from_client), Ok(to_server)) = (client.try_clone(), server.try_clone()) else { return };
         let (up, down) = (Arc::clone(self), Arc::clone(self));
-        std::thread::spawn(move || up.pass(from_client, to_server, |_| true));
-        let counting = Arc::clone(self);
-        std::thread::spawn(move || down.pass(server, client, move |bytes| counting.may_receive(bytes)));
+        std::thread::spawn(move || up.pass(from_client, to_server, Self::may_send));
+        std::thread::spawn(move || down.pass(server, client, Self::may_receive));
     }
 
     /// Until either side ends, or a piece may not pass.
-    fn pass(&self, mut from: TcpStream, mut to: TcpStream, mut may_pass: impl FnMut(usize) -> bool) {
+    fn pass(&self, mut from: TcpStream, mut to: TcpStream, may_pass: fn(&Self, usize) -> bool) {
         let mut piece = vec![0; PIECE_BYTES];
         while let Ok(length @ 1..) = from.read(&mut piece) {
             if self.ends.load(Ordering::Relaxed)
-                || !may_pass(length)
+                || !may_pass(self, length)
                 || to.write_all(&piece[..length]).is_err()
             {
                 // Both directions: a cut line is cut for both. Who is gone already needs no cut.
@@ -134,6 +141,11 @@ impl Line {
             }
         }
         let _gone = to.shutdown(Shutdown::Write);
+    }
+
+    fn may_send(&self, bytes: usize) -> bool {
+        self.sent_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        true
     }
 
     fn may_receive(&self, bytes: usize) -> bool {
