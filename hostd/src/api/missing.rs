@@ -27,7 +27,6 @@ const MISSING: &[(Method, &str)] = &[
     (Method::POST, "/build"),
     (Method::POST, "/build/prune"),
     (Method::POST, "/build/cancel"),
-    (Method::POST, "/images/{name}/push"),
     (Method::POST, "/commit"),
     (Method::GET, "/volumes"),
     (Method::POST, "/volumes/create"),

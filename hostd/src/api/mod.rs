@@ -75,6 +75,7 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/images/{name}/get", get(images::save_one))
         .route("/images/prune", post(images::prune))
         .route("/images/{name}/tag", post(images::tag))
+        .route("/images/{name}/push", post(images::push))
         .route("/images/{name}", delete(images::remove))
         .route("/images/{name}/json", get(images::inspect))
         .route("/images/{name}/history", get(images::history))

@@ -118,7 +118,7 @@ async fn an_unknown_path_is_not_found_and_a_missing_endpoint_says_its_name() {
     let (status, reply) = daemon.get("/v1.43/volumes").await;
     assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
     assert_eq!(reply, message("GET /volumes is not supported by berth yet"));
-    assert_eq!(daemon.ask(Method::POST, "/images/a/b/push", None).await.0, StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(daemon.ask(Method::POST, "/plugins/a/b/push", None).await.0, StatusCode::NOT_IMPLEMENTED);
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ pub use events::{Actor, Event, EventKind, Events, Heard, Listener};
 pub use exec::{ExecSpec, ExecStart, ExecView};
 pub use hub::{Attachment, Input, Output};
 pub use identity::ContainerId;
-pub use images::{Distribution, PrunedImages};
+pub use images::{Distribution, LayerState, PrunedImages, PushRequest, PushStep};
 pub use launch::{DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS};
 pub use remove::RemoveOptions;
 pub use restart::RestartPolicy;
@@ -105,6 +105,7 @@ struct Shared {
     settings: EngineSettings,
     images: ImageStore,
     registries: Registries,
+    pushes: images::PushTurns,
     records: Records,
     machines: Machines,
     scratch: ScratchTemplate,
@@ -181,6 +182,7 @@ impl Shared {
         Ok(Self {
             images,
             registries,
+            pushes: images::PushTurns::default(),
             records: Records::new(database),
             machines,
             scratch,

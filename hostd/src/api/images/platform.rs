@@ -1,4 +1,4 @@
-//! The `platform` parameter of saving and loading: a JSON object as clients of API 1.48 send it, or `os/architecture`.
+//! The `platform` parameter of saving, loading and pushing: a JSON object as clients of API 1.48 send it, or `os/architecture`.
 
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::params::Params;

@@ -3,8 +3,6 @@
 //! The status is decided by the first thing that happens: what is refused before any progress was shown answers as an
 //! error, what fails later ends the stream with an `errorDetail` object. Knows nothing of what makes progress.
 
-#![cfg_attr(not(test), expect(dead_code, reason = "loading needs half of it; pulling and pushing come next"))]
-
 use std::convert::Infallible;
 
 use axum::body::Body;

@@ -3,11 +3,14 @@
 mod distribution;
 mod import;
 mod load;
+mod push;
 mod remove;
 mod save;
 mod tag;
 
 pub use self::distribution::Distribution;
+pub(super) use self::push::Turns as PushTurns;
+pub use self::push::{LayerState, PushRequest, PushStep};
 pub use self::remove::PrunedImages;
 
 use super::Engine;

@@ -17,6 +17,7 @@ mod import;
 mod load;
 mod pin;
 mod publish;
+mod pushed;
 mod remove;
 mod save;
 mod stage;
