@@ -5,6 +5,7 @@
 
 mod server;
 
+mod check;
 mod containers;
 mod distribution;
 mod events;
@@ -66,6 +67,7 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/info", get(system::info))
         .route("/auth", post(registry_auth::check))
         .route("/events", get(events::events))
+        .route("/berth/check", post(check::check))
         .route("/system/df", get(usage::df))
         .route("/images/json", get(images::list))
         .route("/images/search", get(images::search))

@@ -32,7 +32,7 @@ pub use disk::{DiskFileError, ImageDisk};
 pub use record::{History, Image, ImageConfig, ImageId};
 pub use reference::{InvalidReference, Reference, Repository, Selector};
 pub use store::{
-    DiskError, ImageStore, ImageUsage, ImageUsers, ImportSpec, LoadError, LoadProgress, LoadedImage,
-    OpenError, Pins, Removal, RemoveError, Removed, ResolveError, SaveError, Saving, StoreError, StoreUsage,
-    StoredBlob, TagError,
+    CheckReport, Damage, DiskError, ImageStore, ImageUsage, ImageUsers, ImportSpec, LoadError, LoadProgress,
+    LoadedImage, OpenError, Part, Pins, Removal, RemoveError, Removed, ResolveError, SaveError, Saving,
+    StoreError, StoreUsage, StoredBlob, TagError,
 };

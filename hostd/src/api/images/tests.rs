@@ -183,3 +183,15 @@ async fn an_imported_archive_is_an_image_with_its_changes() {
     let (_, images) = daemon.get("/images/json").await;
     assert_eq!(images.as_array().unwrap().len(), 1, "what was refused left nothing");
 }
+
+#[tokio::test]
+async fn a_check_tells_what_it_looked_at_and_what_it_found() {
+    let daemon = with_images(&[("a", 2001, b"1")]).await;
+    let (status, progress) = send(&daemon, "/berth/check", Vec::new()).await;
+    assert_eq!(status, StatusCode::OK);
+    let progress = String::from_utf8(progress).unwrap();
+    let lines: Vec<Value> = progress.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().any(|line| line["status"] == "Checking layer"), "{progress}");
+    let report = &lines.last().unwrap()["aux"];
+    assert_eq!((&report["Checked"]["disk"], &report["Damages"]), (&json!(1), &json!([])));
+}

@@ -16,7 +16,6 @@ mod intake;
 mod path;
 mod space;
 mod unpack;
-#[cfg_attr(not(test), expect(dead_code, reason = "for the check of the whole store"))]
 mod verify;
 
 #[cfg(test)]
@@ -28,8 +27,7 @@ pub(crate) use intake::{Blob, TakenIn};
 pub(crate) use intake::{Intake, IntakeProgress, LayerError};
 #[cfg(test)]
 pub(crate) use unpack::unpack;
-#[expect(unused_imports, reason = "the check of the whole store")]
-pub(crate) use verify::{DamagedLayer, verify};
+pub(crate) use verify::verify;
 
 /// Files begin at multiples of this in the data file: a block of the image disk's file system.
 pub(crate) const BLOCK_BYTES: u64 = 4096;

@@ -11,6 +11,7 @@
 //! are gone before their files are. What a crash leaves without a row is removed at the next start.
 
 mod catalog;
+mod check;
 mod documents;
 mod files;
 mod import;
@@ -37,6 +38,7 @@ use crate::database::Database;
 use catalog::Catalog;
 use files::Files;
 
+pub use check::{CheckReport, Damage, Part};
 pub use documents::StoredBlob;
 pub use import::ImportSpec;
 pub use load::{LoadError, LoadProgress, LoadedImage};
