@@ -159,11 +159,20 @@ async fn images_that_are_not_here_are_named() {
 }
 
 #[tokio::test]
-async fn pulling_is_refused_with_the_way_that_works() {
+async fn pulls_that_name_nothing_are_refused_before_a_registry_is_asked() {
     let daemon = TestDaemon::start().await;
-    let (status, reply) = daemon.ask(Method::POST, "/images/create?fromImage=alpine&tag=3", None).await;
-    assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
-    assert_eq!(reply, message("berth cannot pull alpine:3 yet: load it from an archive with docker load"));
+    for (query, text) in [
+        ("fromImage=Alpine&tag=3", "invalid reference format: repository name (Alpine) must be lowercase"),
+        ("fromImage=alpine&tag=-", "invalid reference format: \"docker.io/library/alpine:-\""),
+        (
+            "fromImage=alpine&tag=3&platform=a/b/c/d",
+            "\"a/b/c/d\" is no platform of the form os[/architecture[/variant]]",
+        ),
+        ("tag=3", "fromImage is missing"),
+    ] {
+        let (status, reply) = daemon.ask(Method::POST, &format!("/images/create?{query}"), None).await;
+        assert_eq!((status, reply), (StatusCode::BAD_REQUEST, message(text)), "{query}");
+    }
 }
 
 #[tokio::test]

@@ -49,7 +49,10 @@ pub use events::{Actor, Event, EventKind, Events, Heard, Listener};
 pub use exec::{ExecSpec, ExecStart, ExecView};
 pub use hub::{Attachment, Input, Output};
 pub use identity::ContainerId;
-pub use images::{Distribution, LayerState, PrunedImages, PushRequest, PushStep};
+pub use images::{
+    Distribution, LayerState, LayerStep, PrunedImages, PullRequest, PullStep, PullTarget, PushRequest,
+    PushStep, Steps,
+};
 pub use launch::{DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS};
 pub use remove::RemoveOptions;
 pub use restart::RestartPolicy;
@@ -106,6 +109,8 @@ struct Shared {
     images: ImageStore,
     registries: Registries,
     pushes: images::PushTurns,
+    /// Layers that pulls wait for.
+    flights: images::Flights,
     records: Records,
     machines: Machines,
     scratch: ScratchTemplate,
@@ -181,6 +186,7 @@ impl Shared {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             images,
+            flights: images::Flights::new(registries.settings().max_concurrent_downloads),
             registries,
             pushes: images::PushTurns::default(),
             records: Records::new(database),

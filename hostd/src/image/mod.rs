@@ -29,8 +29,11 @@ mod tree;
 pub use changes::InvalidChange;
 pub use digest::{Digest, InvalidDigest};
 pub use disk::{DiskFileError, ImageDisk};
+pub(crate) use layer::IntakeProgress;
 pub use record::{History, Image, ImageConfig, ImageId};
 pub use reference::{InvalidReference, Reference, Repository, Selector};
+pub(crate) use store::{ArrivalError, ArrivingImage, LayerSource, Presence};
+
 pub use store::{
     CheckReport, Damage, DiskError, ImageStore, ImageUsage, ImageUsers, ImportSpec, LoadError, LoadProgress,
     LoadedImage, OpenError, Part, Pins, Removal, RemoveError, Removed, ResolveError, SaveError, Saving,

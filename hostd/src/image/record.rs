@@ -123,7 +123,36 @@ pub(crate) struct RootFs {
     pub(crate) diff_ids: Vec<Digest>,
 }
 
+/// Why bytes are no configuration of an image.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum InvalidConfiguration {
+    #[error("its configuration: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("it is made for {0}, not for linux")]
+    OperatingSystem(String),
+    #[error("its root file system is not made of layers")]
+    RootFs,
+    #[error("layers length mismatch: expected {expected}, got {got}")]
+    Layers { expected: usize, got: usize },
+}
+
 impl Configuration {
+    /// Reads the configuration of an image that comes with so many layers.
+    pub(crate) fn read(content: &[u8], layers: usize) -> Result<Self, InvalidConfiguration> {
+        let configuration: Self = serde_json::from_slice(content)?;
+        if !matches!(configuration.os.as_str(), "linux" | "") {
+            return Err(InvalidConfiguration::OperatingSystem(configuration.os));
+        }
+        if configuration.rootfs.kind != "layers" {
+            return Err(InvalidConfiguration::RootFs);
+        }
+        let expected = configuration.rootfs.diff_ids.len();
+        if expected != layers {
+            return Err(InvalidConfiguration::Layers { expected, got: layers });
+        }
+        Ok(configuration)
+    }
+
     /// Joins the configuration with what the store knows besides.
     pub(crate) fn into_image(
         self,

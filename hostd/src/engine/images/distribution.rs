@@ -70,7 +70,10 @@ impl Engine {
 }
 
 /// The configuration's bytes, verified.
-async fn read_config(repository: &RemoteRepository, config: &Descriptor) -> Result<Vec<u8>, EngineError> {
+pub(super) async fn read_config(
+    repository: &RemoteRepository,
+    config: &Descriptor,
+) -> Result<Vec<u8>, EngineError> {
     let digest = config.digest;
     let refused =
         |problem: &str| EngineError::invalid(format!("the image's configuration {digest} {problem}"));

@@ -3,12 +3,15 @@
 mod distribution;
 mod import;
 mod load;
+mod pull;
 mod push;
 mod remove;
 mod save;
 mod tag;
 
 pub use self::distribution::Distribution;
+pub(super) use self::pull::Flights;
+pub use self::pull::{LayerStep, PullRequest, PullStep, PullTarget, Steps};
 pub(super) use self::push::Turns as PushTurns;
 pub use self::push::{LayerState, PushRequest, PushStep};
 pub use self::remove::PrunedImages;

@@ -22,9 +22,7 @@ mod verify;
 pub(crate) use entry::FilePlace;
 pub(crate) use entry::{Attributes, Entry, EntryKind};
 pub(crate) use index::LayerIndex;
-#[expect(unused_imports, reason = "pulls keep blobs")]
-pub(crate) use intake::{Blob, TakenIn};
-pub(crate) use intake::{Intake, IntakeProgress, LayerError};
+pub(crate) use intake::{Blob, Intake, IntakeProgress, LayerError};
 #[cfg(test)]
 pub(crate) use unpack::unpack;
 pub(crate) use verify::verify;

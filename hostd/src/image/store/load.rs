@@ -206,20 +206,9 @@ impl ImageStore {
 /// What an image's configuration must say for this archive to be its image.
 fn check(archived: ArchivedImage) -> Result<Candidate, LoadError> {
     let shown = archived.names.first().map_or_else(|| archived.id.short(), Reference::familiar);
-    let refused = |problem: String| Problem::Image { image: shown.clone(), problem };
-    let configuration: Configuration = serde_json::from_slice(&archived.config)
-        .map_err(|error| refused(format!("its configuration: {error}")))?;
-    if !matches!(configuration.os.as_str(), "linux" | "") {
-        return Err(refused(format!("it is made for {}, not for linux", configuration.os)).into());
-    }
-    if configuration.rootfs.kind != "layers" {
-        return Err(refused("its root file system is not made of layers".to_owned()).into());
-    }
+    let configuration = Configuration::read(&archived.config, archived.layers.len())
+        .map_err(|error| Problem::Image { image: shown.clone(), problem: error.to_string() })?;
     let diff_ids = configuration.rootfs.diff_ids;
-    if diff_ids.len() != archived.layers.len() {
-        let (expected, got) = (diff_ids.len(), archived.layers.len());
-        return Err(refused(format!("layers length mismatch: expected {expected}, got {got}")).into());
-    }
     Ok(Candidate { archived, shown, diff_ids })
 }
 

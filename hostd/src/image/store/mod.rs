@@ -10,6 +10,7 @@
 //! A row in the database makes a thing exist: files are complete and durable before their row is committed, and rows
 //! are gone before their files are. What a crash leaves without a row is removed at the next start.
 
+mod arrive;
 mod catalog;
 mod check;
 mod documents;
@@ -38,6 +39,7 @@ use crate::database::Database;
 use catalog::Catalog;
 use files::Files;
 
+pub(crate) use arrive::{ArrivalError, ArrivingImage, LayerSource, Presence};
 pub use check::{CheckReport, Damage, Part};
 pub use documents::StoredBlob;
 pub use import::ImportSpec;

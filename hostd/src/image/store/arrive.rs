@@ -1,0 +1,275 @@
+//! Taking an image in that arrives piece by piece: each layer from a stream of its own, and at last the image, its
+//! manifests and its names at once.
+//!
+//! A layer exists when its blob, data and index are verified and durable, whether its image comes to exist or not: a pull
+//! that failed finds it again. Whoever takes layers in pins them first, or a sweep takes them away again.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::catalog::{BlobRecord, Catalog, NewImage, NewLayer};
+use super::files::sync_directory;
+use super::{ImageStore, StoreError};
+use crate::image::digest::Digest;
+use crate::image::disk::{self, DiskFileError};
+use crate::image::layer::{Blob, Intake, IntakeProgress, LayerError};
+use crate::image::manifest::{Manifest, Platform, RawDocument};
+use crate::image::record::{Configuration, ImageId, InvalidConfiguration};
+use crate::image::reference::Reference;
+
+/// A layer as manifest and configuration describe it together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct LayerSource {
+    pub(crate) blob: Digest,
+    /// Of the blob.
+    pub(crate) size_bytes: u64,
+    pub(crate) diff_id: Digest,
+}
+
+/// What of a layer is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Whole,
+    /// The layer's data and index are missing, or another version's: they can be made of the blob.
+    Blob,
+    Nothing,
+}
+
+/// An image whose manifest and configuration agree.
+#[derive(Clone, Debug)]
+pub(crate) struct ArrivingImage {
+    pub(crate) id: ImageId,
+    config: Bytes,
+    /// Base first.
+    pub(crate) layers: Vec<LayerSource>,
+    pub(crate) platform: Platform,
+}
+
+/// Why a layer or an image did not come into the store.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ArrivalError {
+    #[error("layer {layer}")]
+    Layer { layer: Digest, source: LayerError },
+    #[error(transparent)]
+    Disk(#[from] DiskFileError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<rusqlite::Error> for ArrivalError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl ArrivalError {
+    /// Whether what arrived is to blame, rather than the store's disk or database.
+    pub(crate) fn is_senders_fault(&self) -> bool {
+        match self {
+            Self::Layer { source, .. } => source.is_layers_fault(),
+            Self::Disk(error) => matches!(error, DiskFileError::Layer { .. } | DiskFileError::TooLarge),
+            Self::Store(_) => false,
+        }
+    }
+}
+
+impl ArrivingImage {
+    /// Checks the configuration against the manifest that names it. That its digest is the one named is the caller's to
+    /// have checked.
+    pub(crate) fn new(manifest: &Manifest, config: Bytes) -> Result<Self, InvalidConfiguration> {
+        let configuration = Configuration::read(&config, manifest.layers.len())?;
+        let layers = manifest.layers.iter().zip(configuration.rootfs.diff_ids);
+        let layers = layers.map(|(layer, diff_id)| LayerSource {
+            blob: layer.digest,
+            size_bytes: layer.size_bytes,
+            diff_id,
+        });
+        let platform = Platform {
+            os: configuration.os,
+            architecture: configuration.architecture,
+            variant: configuration.variant.unwrap_or_default(),
+        };
+        Ok(Self { id: ImageId(manifest.config.digest), config, layers: layers.collect(), platform })
+    }
+
+    /// Everything that must not be swept while the image arrives.
+    pub(crate) fn digests(&self) -> impl Iterator<Item = Digest> {
+        self.layers.iter().flat_map(|layer| [layer.blob, layer.diff_id])
+    }
+}
+
+impl ImageStore {
+    /// What of a layer is here. A blob that is here and turns out to be another layer, or to have another size, is the
+    /// error that fetching it would end with.
+    pub(crate) fn presence(&self, layer: &LayerSource) -> Result<Presence, ArrivalError> {
+        let known = self.shared.database.with(|tx| Catalog(tx).blob(&layer.blob))?;
+        let Some(known) = known else { return Ok(Presence::Nothing) };
+        let wrong = |source| ArrivalError::Layer { layer: layer.blob, source };
+        if known.diff_id != layer.diff_id {
+            return Err(wrong(LayerError::DiffId { actual: known.diff_id }));
+        }
+        if known.size_bytes != layer.size_bytes {
+            let (expected, actual) = (layer.size_bytes, known.size_bytes);
+            return Err(wrong(LayerError::BlobSize { expected, actual }));
+        }
+        let files = &self.shared.files;
+        Ok(match (files.blob(&layer.blob).exists(), files.layer(&layer.diff_id).path.exists()) {
+            (true, true) => Presence::Whole,
+            (true, false) => Presence::Blob,
+            (false, _) => Presence::Nothing,
+        })
+    }
+
+    /// Takes a layer in from its blob's bytes, and makes it exist.
+    ///
+    /// # Errors
+    /// `source` fails or is not what it should be, or the disk or the database fails; nothing of it is left then.
+    pub(crate) fn take_in_layer(
+        &self,
+        layer: &LayerSource,
+        source: impl Read + Send,
+        progress: &(dyn Fn(IntakeProgress) + Sync),
+    ) -> Result<(), ArrivalError> {
+        let staging = self.staging()?;
+        let path = staging.path().join("blob");
+        let blob = Blob { digest: layer.blob, size_bytes: layer.size_bytes, path: &path };
+        let content_bytes = intake(layer, Some(blob), staging.path(), source, progress)?;
+        self.publish_layer(layer, staging.path(), content_bytes)
+    }
+
+    /// Makes a layer's data and index of its blob, which is here.
+    ///
+    /// # Errors
+    /// The blob is not what it was when it came, or the disk or the database fails.
+    pub(crate) fn unpack_again(&self, layer: &LayerSource) -> Result<(), ArrivalError> {
+        let staging = self.staging()?;
+        let path = self.shared.files.blob(&layer.blob);
+        let blob = File::open(&path).map_err(|source| StoreError::File {
+            step: "reading",
+            path: path.clone(),
+            source,
+        })?;
+        let content_bytes = intake(layer, None, staging.path(), blob, &|_| ())?;
+        self.publish_layer(layer, staging.path(), content_bytes)
+    }
+
+    fn staging(&self) -> Result<tempfile::TempDir, StoreError> {
+        let files = &self.shared.files;
+        let failed = |source| StoreError::File { step: "using", path: files.root().to_owned(), source };
+        files.staging_directory().map_err(failed)
+    }
+
+    fn publish_layer(
+        &self,
+        layer: &LayerSource,
+        staging: &Path,
+        content_bytes: u64,
+    ) -> Result<(), ArrivalError> {
+        let _publication = self.lock_publication();
+        let known = self.shared.database.with(|tx| Catalog(tx).layers())?.contains(&layer.diff_id);
+        let failed = |source| StoreError::File {
+            step: "moving to",
+            path: self.shared.files.root().to_owned(),
+            source,
+        };
+        self.move_layer(layer, staging, known).map_err(failed)?;
+        let LayerSource { blob: digest, size_bytes, diff_id } = *layer;
+        self.shared.database.with(|tx| {
+            Catalog(tx).insert_layer(&diff_id, content_bytes)?;
+            Catalog(tx).insert_blob(&BlobRecord { digest, size_bytes, diff_id })
+        })?;
+        Ok(())
+    }
+
+    /// A layer that others use already keeps its files: they may be open.
+    fn move_layer(&self, layer: &LayerSource, staging: &Path, known: bool) -> io::Result<()> {
+        let files = &self.shared.files;
+        let target = files.layer(&layer.diff_id).path;
+        if !(known && target.exists()) {
+            if target.exists() {
+                fs::remove_dir_all(&target)?;
+            }
+            fs::rename(staging.join(LAYER), &target)?;
+            sync_directory(target.parent().expect("it lies in the store"))?;
+        }
+        let (staged, target) = (staging.join("blob"), files.blob(&layer.blob));
+        if staged.exists() {
+            fs::rename(staged, &target)?;
+            sync_directory(target.parent().expect("it lies in the store"))?;
+        }
+        Ok(())
+    }
+
+    /// Makes an image exist whose layers are here: its disk, its manifests and its names. `documents` lead to it, the
+    /// first is what the names stand for. Returns whether the first name led elsewhere before, or nowhere.
+    ///
+    /// # Errors
+    /// A layer does not fit onto those below, or the disk or the database fails.
+    pub(crate) fn publish_image(
+        &self,
+        image: &ArrivingImage,
+        documents: &[RawDocument],
+        names: &[Reference],
+    ) -> Result<bool, ArrivalError> {
+        let files = &self.shared.files;
+        let staging = self.staging()?;
+        let (staged, target) = (staging.path().join("disk"), files.disk(&image.id));
+        if !target.exists() {
+            let layers: Vec<_> = image.layers.iter().map(|layer| files.layer(&layer.diff_id)).collect();
+            disk::build(image.id.0, &layers, &staged)?;
+        }
+        let _publication = self.lock_publication();
+        if staged.exists() {
+            let moved = fs::rename(&staged, &target).and_then(|()| files.sync_disks());
+            moved.map_err(|source| StoreError::File { step: "moving to", path: target, source })?;
+        }
+        self.shared.database.with(|tx| {
+            let catalog = Catalog(tx);
+            if !catalog.has_image(&image.id)? {
+                catalog.insert_image(&image.new_image())?;
+            }
+            documents.iter().try_for_each(|raw| catalog.insert_document(raw))?;
+            let before = names.first().map(|name| super::by_name(&catalog, name)).transpose()?;
+            let target = documents.first().map(|target| target.digest);
+            names.iter().try_for_each(|name| catalog.set_name(name, &image.id, target.as_ref()))?;
+            Ok(before.flatten() != Some(image.id))
+        })
+    }
+
+    /// Takes away what an arrival has left that did not succeed.
+    ///
+    /// # Errors
+    /// The store's disk or database fails.
+    pub(crate) fn collect_garbage(&self) -> Result<(), StoreError> {
+        self.sweep().map(drop)
+    }
+}
+
+/// Where in a staging directory the layer's own directory is.
+const LAYER: &str = "layer";
+
+fn intake(
+    layer: &LayerSource,
+    blob: Option<Blob<'_>>,
+    staging: &Path,
+    source: impl Read + Send,
+    progress: &(dyn Fn(IntakeProgress) + Sync),
+) -> Result<u64, ArrivalError> {
+    let directory = staging.join(LAYER);
+    let failed = |source| ArrivalError::Layer { layer: layer.blob, source };
+    fs::create_dir(&directory)
+        .map_err(|source| failed(LayerError::Write { path: directory.clone(), source }))?;
+    let intake = Intake { blob, diff_id: layer.diff_id, directory: &directory };
+    Ok(intake.run(source, progress).map_err(failed)?.content_bytes)
+}
+
+impl ArrivingImage {
+    fn new_image(&self) -> NewImage<'_> {
+        let layers = self.layers.iter();
+        let layers = layers.map(|layer| NewLayer { diff_id: layer.diff_id, blob: layer.blob }).collect();
+        NewImage { id: self.id, config: &self.config, layers }
+    }
+}
