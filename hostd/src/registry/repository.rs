@@ -1,125 +1,135 @@
-//! One repository at its registry: what can be asked of it. How each thing is asked is in a file of its own.
+//! One repository at its registry, and the mirrors that may answer for it. What can be asked of it is in the files
+//! beside this one, a verb in each.
 
-use std::io;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
-use tokio::io::AsyncRead;
+use reqwest::Url;
 
-use super::blob::BlobReader;
+use super::Shared;
+use super::authorizer::Authorizer;
 use super::credentials::Credentials;
-use super::error::{RegistryError, RegistryErrorKind};
-use crate::image::{Digest, Repository, Selector};
+use super::endpoint::Endpoint;
+use super::error::RegistryError;
+use super::failure::Failure;
+use super::host::HostPort;
+use super::subject::{Object, Subject};
+use super::token::{Access, Scope};
+use crate::image::{Digest, Repository};
 
-/// A manifest as the registry has it; its digest is verified, its content is not looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FetchedManifest {
-    pub digest: Digest,
-    pub media_type: String,
-    pub content: Bytes,
-}
+const DEFAULT_DOMAIN: &str = "docker.io";
+/// After a mirror there is the registry itself: not much is tried there.
+const MIRROR_ATTEMPTS: u32 = 2;
 
 /// A repository and who asks. Cheap to clone; clones share tokens.
 #[derive(Clone, Debug)]
 pub struct RemoteRepository {
-    shared: Arc<Shared>,
+    pub(super) inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    repository: Repository,
-    credentials: Credentials,
+pub(super) struct Inner {
+    pub(super) shared: Arc<Shared>,
+    pub(super) repository: Repository,
+    pub(super) origin: Endpoint,
+    mirrors: Vec<Mirror>,
+    pub(super) pull: Scope,
+    pub(super) push: Scope,
+    /// Uploads that registries opened where a mount was asked for.
+    pub(super) opened: Mutex<HashMap<Digest, Url>>,
+}
+
+#[derive(Debug)]
+struct Mirror {
+    endpoint: Endpoint,
+    is_down: AtomicBool,
 }
 
 impl RemoteRepository {
-    pub(super) fn new(repository: Repository, credentials: Credentials) -> Self {
-        Self { shared: Arc::new(Shared { repository, credentials }) }
+    pub(super) fn new(shared: &Arc<Shared>, repository: &Repository, credentials: Credentials) -> Self {
+        let (clients, policy) = (&shared.clients, &shared.policy);
+        let is_default = repository.domain() == DEFAULT_DOMAIN;
+        let host = if is_default { policy.default_registry.clone() } else { host_of(repository) };
+        let mirrors = policy.mirrors.iter().filter(|_| is_default).filter_map(|url| {
+            // The credentials are the registry's.
+            let authorizer = Authorizer::new(Credentials::Anonymous);
+            let endpoint = Endpoint::new(HostPort::of(url)?, Some(url.clone()), authorizer, clients, policy);
+            Some(Mirror {
+                endpoint: endpoint.with_attempts(MIRROR_ATTEMPTS),
+                is_down: AtomicBool::new(false),
+            })
+        });
+        let origin = Endpoint::new(host, None, Authorizer::new(credentials), clients, policy);
+        let path = repository.path();
+        let inner = Inner {
+            shared: Arc::clone(shared),
+            repository: repository.clone(),
+            origin: origin.with_attempts(shared.settings.max_download_attempts),
+            mirrors: mirrors.collect(),
+            pull: Scope::of(path, Access::Pull),
+            push: Scope::of(path, Access::PullAndPush),
+            opened: Mutex::default(),
+        };
+        Self { inner: Arc::new(inner) }
     }
 
-    fn not_yet<T>(&self) -> Result<T, RegistryError> {
-        let name = self.shared.repository.familiar();
-        let message = format!("{name}: registries are not supported yet ({:?})", self.shared.credentials);
-        Err(RegistryError::new(RegistryErrorKind::Unreachable, message))
-    }
-
-    /// The manifest or index; at most 4 MiB.
-    ///
-    /// # Errors
-    /// [`RegistryErrorKind::NotFound`] if there is none, [`RegistryErrorKind::Denied`] if that is not for us to know.
-    pub async fn manifest(&self, _selector: &Selector) -> Result<FetchedManifest, RegistryError> {
-        self.not_yet()
-    }
-
-    /// Digest, media type and size in bytes of a manifest, without its content.
-    ///
-    /// # Errors
-    /// Anything but that there is none.
-    pub async fn head_manifest(
-        &self,
-        _selector: &Selector,
-    ) -> Result<Option<(Digest, String, u64)>, RegistryError> {
-        self.not_yet()
-    }
-
-    /// Begins to fetch a blob. Must be called within a runtime.
+    /// The repository's name.
     #[must_use]
-    pub fn blob(&self, _digest: Digest, _size_bytes: u64) -> BlobReader {
-        BlobReader::failed(self.not_yet::<()>().expect_err("nothing is supported yet"))
+    pub fn repository(&self) -> &Repository {
+        &self.inner.repository
+    }
+}
+
+impl Inner {
+    /// A path of this repository's, below an endpoint's base.
+    pub(super) fn path(&self, rest: &str) -> String {
+        format!("v2/{}/{rest}", self.repository.path())
     }
 
-    /// The size in bytes of a blob that the repository has. Asks with the right to push.
-    ///
-    /// # Errors
-    /// Anything but that there is none.
-    pub async fn has_blob(&self, _digest: &Digest) -> Result<Option<u64>, RegistryError> {
-        self.not_yet()
+    /// How a failure of the registry itself is told.
+    pub(super) fn error(&self, object: Object, failure: Failure) -> RegistryError {
+        self.subject(object).error(failure)
     }
 
-    /// Makes a blob of another repository of the same registry one of this repository; false if the registry wants it
-    /// uploaded instead.
-    ///
-    /// # Errors
-    /// Anything but that the registry does not mount.
-    pub async fn mount_blob(&self, _digest: &Digest, _from: &Repository) -> Result<bool, RegistryError> {
-        self.not_yet()
+    pub(super) fn subject(&self, object: Object) -> Subject<'_> {
+        Subject { registry: &self.origin.registry, repository: &self.repository, object }
     }
 
-    /// Uploads a blob. `open` gives its bytes from an offset on, and may be called again after a break; `progress` hears
-    /// how many bytes have been sent, which can go back after a break.
-    ///
-    /// # Errors
-    /// The registry's refusal, or [`RegistryErrorKind::Source`].
-    pub async fn upload_blob<R>(
-        &self,
-        _digest: Digest,
-        _size_bytes: u64,
-        _open: impl Fn(u64) -> io::Result<R> + Send + Sync,
-        _progress: impl Fn(u64) + Send + Sync,
-    ) -> Result<(), RegistryError>
+    /// Asks the mirrors, then the registry. The registry's word is the last.
+    pub(super) async fn read<'a, T, Asked>(
+        &'a self,
+        object: Object,
+        mut ask: impl FnMut(&'a Endpoint) -> Asked,
+    ) -> Result<T, RegistryError>
     where
-        R: AsyncRead + Send + 'static,
+        Asked: Future<Output = Result<T, Failure>>,
     {
-        self.not_yet()
+        for mirror in self.mirrors.iter().filter(|mirror| !mirror.is_down.load(Ordering::Relaxed)) {
+            match ask(&mirror.endpoint).await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => mirror.give_up(&self.subject(object.clone()), &failure),
+            }
+        }
+        ask(&self.origin).await.map_err(|failure| self.error(object, failure))
     }
+}
 
-    /// Stores a manifest under a tag or its digest; what it refers to must be there.
-    ///
-    /// # Errors
-    /// The registry's refusal.
-    pub async fn put_manifest(
-        &self,
-        _selector: &Selector,
-        _media_type: &str,
-        _content: Bytes,
-    ) -> Result<Digest, RegistryError> {
-        self.not_yet()
+impl Mirror {
+    fn give_up(&self, subject: &Subject<'_>, failure: &Failure) {
+        let mirror = self.endpoint.registry.to_string();
+        tracing::warn!(mirror, %failure, "{subject}: not from the mirror, going on to the next");
+        // What answers may have the next thing; what does not would cost its deadline each time.
+        if matches!(failure, Failure::Broken { .. }) {
+            self.is_down.store(true, Ordering::Relaxed);
+        }
     }
+}
 
-    /// All tags, in the registry's order.
-    ///
-    /// # Errors
-    /// As [`Self::manifest`].
-    pub async fn tags(&self) -> Result<Vec<String>, RegistryError> {
-        self.not_yet()
-    }
+fn host_of(repository: &Repository) -> HostPort {
+    repository.domain().parse().unwrap_or_else(|_| HostPort {
+        // A port beyond 65535 is a name that leads nowhere, and fails as such.
+        host: repository.domain().to_owned(),
+        port: None,
+    })
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 const MAX_CONCURRENT_DOWNLOADS: usize = 3;
 const MAX_CONCURRENT_UPLOADS: usize = 5;
 const MAX_DOWNLOAD_ATTEMPTS: u32 = 5;
+const UPLOAD_CHUNK_BYTES: u64 = 64 << 20;
 const CERTS_DIRECTORY: &str = "/etc/docker/certs.d";
 
 /// All settings; the defaults are dockerd's.
@@ -25,6 +26,8 @@ pub struct RegistrySettings {
     pub max_concurrent_uploads: usize,
     /// How often one thing is tried before it counts as failed.
     pub max_download_attempts: u32,
+    /// Larger blobs are uploaded in pieces of this many bytes, so that a break costs no more than one.
+    pub upload_chunk_bytes: u64,
     pub default_registry: DefaultRegistry,
     pub patience: Patience,
 }
@@ -84,6 +87,7 @@ impl Default for RegistrySettings {
             max_concurrent_downloads: MAX_CONCURRENT_DOWNLOADS,
             max_concurrent_uploads: MAX_CONCURRENT_UPLOADS,
             max_download_attempts: MAX_DOWNLOAD_ATTEMPTS,
+            upload_chunk_bytes: UPLOAD_CHUNK_BYTES,
             default_registry: DefaultRegistry::default(),
             patience: Patience::default(),
         }
