@@ -29,7 +29,7 @@ pub(crate) async fn exec(agent: &Rc<Agent>, request: StartExec) -> Result<Proces
         cgroup: &container.cgroup,
         place: Place::With(first.pidfd.as_fd()),
         stage_name: STAGE_NAME,
-        spec: StageSpec { exec: Some(process.clone()), container: None, directory: String::new() },
+        spec: StageSpec { exec: Some(process.clone()), ..StageSpec::default() },
         process: &process,
     };
     match launch(agent, stage).await {

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use berth_protocol::agent::{ErrorCode, ExitStatus, Process as ProcessRequest};
+use berth_protocol::agent::{ErrorCode, ExitStatus, Namespace, Process as ProcessRequest};
 use nix::sched::{CloneFlags, setns};
 use prost::Message;
 use rustix::fs::{MemfdFlags, memfd_create};
@@ -25,16 +25,19 @@ use crate::stage::spec::StageSpec;
 use crate::streams::{Endpoint, Input, Output, ProcessEnds, Stdio};
 use crate::sys::{self, Child, End, Spawn};
 
-/// Of a new container. Its cgroup namespace follows in the stage, which is in the right cgroup by then.
-const NEW_NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWPID
-    .union(CloneFlags::CLONE_NEWNS)
-    .union(CloneFlags::CLONE_NEWUTS)
-    .union(CloneFlags::CLONE_NEWIPC)
-    .union(CloneFlags::CLONE_NEWNET);
+/// What every container has of its own. Its cgroup namespace follows in the stage, which is in the right cgroup by then.
+const OWN_NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS.union(CloneFlags::CLONE_NEWNET);
+/// What a container has of its own unless it asks for the machine's.
+const USUALLY_OWN: [(Namespace, CloneFlags); 3] = [
+    (Namespace::PidNamespace, CloneFlags::CLONE_NEWPID),
+    (Namespace::UtsNamespace, CloneFlags::CLONE_NEWUTS),
+    (Namespace::IpcNamespace, CloneFlags::CLONE_NEWIPC),
+];
 
 /// Where a process is to live.
 pub(super) enum Place<'a> {
-    NewContainer,
+    /// In new namespaces, but for those that the container does not want of its own.
+    NewContainer { outer: Vec<Namespace> },
     /// With the process of this pidfd.
     With(BorrowedFd<'a>),
 }
@@ -93,19 +96,27 @@ fn spawn_stage(launch: &Launch<'_>, ends: &ProcessEnds, report: &OwnedFd) -> io:
     let mut spawn = Spawn {
         program: PROGRAM,
         argv0: launch.stage_name,
-        namespaces: u64::try_from(NEW_NAMESPACES.bits()).expect("flags of namespaces are positive"),
+        namespaces: 0,
         cgroup: cgroup.as_fd(),
         descriptors: &descriptors,
     };
-    match launch.place {
-        Place::NewContainer => sys::spawn(&spawn),
+    match &launch.place {
+        Place::NewContainer { outer } => {
+            spawn.namespaces = new_namespaces(outer);
+            sys::spawn(&spawn)
+        }
         Place::With(joined) => {
-            let descriptors = [&descriptors[..], &[joined]].concat();
-            spawn.namespaces = 0;
+            let descriptors = [&descriptors[..], &[*joined]].concat();
             spawn.descriptors = &descriptors;
-            in_pid_namespace_of(joined, || sys::spawn(&spawn))
+            in_pid_namespace_of(*joined, || sys::spawn(&spawn))
         }
     }
+}
+
+fn new_namespaces(outer: &[Namespace]) -> u64 {
+    let own = USUALLY_OWN.iter().filter(|(namespace, _)| !outer.contains(namespace));
+    let flags = own.fold(OWN_NAMESPACES, |flags, (_, flag)| flags | *flag);
+    u64::try_from(flags.bits()).expect("flags of namespaces are positive")
 }
 
 /// This program, by the read-only root of [`crate::boot`].
@@ -161,6 +172,10 @@ fn with_cause(failure: Failure, end: Option<End>, out_of_memory: bool) -> Failur
             ErrorCode::ResourceLimit,
             "the container's memory limit is too low to start its process",
         ),
+        Some(End::Killed { signal: libc::SIGSYS }) => Failure::new(
+            ErrorCode::InvalidRequest,
+            "the container's seccomp profile does not allow what the start of a program takes",
+        ),
         Some(End::Killed { signal }) => {
             Failure::new(failure.code, format!("{}, by signal {signal}", failure.message))
         }
@@ -178,7 +193,7 @@ fn new_process(launch: &Launch<'_>, child: Child, streams: ProcessStreams) -> Pr
     Process {
         id: launch.process.process_id.clone(),
         container_id: launch.container_id.to_owned(),
-        role: if matches!(launch.place, Place::NewContainer) { Role::First } else { Role::Exec },
+        role: if matches!(launch.place, Place::NewContainer { .. }) { Role::First } else { Role::Exec },
         pid: u32::try_from(child.pid).expect("pids are positive"),
         pidfd: child.pidfd,
         streams,
@@ -229,6 +244,12 @@ async fn supervise(process: Rc<Process>, end: oneshot::Receiver<End>, cgroup: Cg
         End::Exited(code) => (code, 0),
         End::Killed { signal } => (128 + signal, signal),
     };
+    // A container without a PID namespace of its own does not end with its first process by itself.
+    if process.role == Role::First
+        && let Err(error) = cgroup.kill()
+    {
+        eprintln!("berth-agent: what is left of {} cannot be killed: {error}", process.container_id);
+    }
     process.finish(ExitStatus {
         code: u32::try_from(code).unwrap_or_default(),
         signal: u32::try_from(signal).unwrap_or_default(),

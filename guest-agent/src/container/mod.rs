@@ -8,12 +8,17 @@ pub(crate) mod exec;
 
 pub(crate) mod remove;
 
+pub(crate) mod control;
+
+pub(crate) mod process_table;
+
 pub(crate) mod shutdown;
 
 pub(crate) mod cgroup;
 
 pub(crate) mod identity_files;
 
+mod devices;
 mod disks;
 mod launch;
 pub(crate) mod request;

@@ -24,6 +24,11 @@ pub(super) fn check_start(mut request: StartContainer) -> Result<(StartContainer
     for mount in &request.mounts {
         check_absolute("mounts.target", &mount.target)?;
     }
+    check_length("devices", request.devices.len(), MAX_MOUNTS)?;
+    for device in &request.devices {
+        check_absolute("devices.path", &device.path)?;
+        check_absolute("devices.target", &device.target)?;
+    }
     let process = check_process(request.process.take())?;
     request.process = Some(process.clone());
     Ok((request, process))

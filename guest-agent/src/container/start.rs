@@ -8,7 +8,7 @@ use tokio::sync::RwLock;
 use super::cgroup::Cgroup;
 use super::disks::Disks;
 use super::launch::{Launch, Place, launch};
-use super::{Container, identity_files, remove, request};
+use super::{Container, devices, identity_files, remove, request};
 use crate::agent::Agent;
 use crate::failure::{During, Failure};
 use crate::processes::Process;
@@ -46,7 +46,7 @@ pub(crate) async fn start(agent: &Rc<Agent>, request: StartContainer) -> Result<
 async fn bring_up(
     agent: &Rc<Agent>,
     container: &Container,
-    request: StartContainer,
+    mut request: StartContainer,
     process: &ProcessRequest,
 ) -> Result<Rc<Process>, Failure> {
     let disks = container.disks.clone();
@@ -55,16 +55,18 @@ async fn bring_up(
     let machine_id = agent.machine_id.borrow().clone();
     identity_files::write(container.disks.directory(), &request, machine_id.as_deref())
         .during(ErrorCode::Internal, || "write the files of its identity")?;
-    container.cgroup.create(&request.resources.unwrap_or_default())?;
+    let devices = devices::find(&request)?;
+    container.cgroup.create(&request.resources.take().unwrap_or_default(), devices.rules)?;
     let stage = Launch {
         container_id: &container.id,
         cgroup: &container.cgroup,
-        place: Place::NewContainer,
+        place: Place::NewContainer { outer: request.outer_namespaces().collect() },
         stage_name: if request.init { INIT_NAME } else { STAGE_NAME },
         spec: StageSpec {
             directory: container.disks.directory().display().to_string(),
             container: Some(request),
             exec: None,
+            devices: devices.nodes,
         },
         process,
     };

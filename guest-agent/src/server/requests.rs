@@ -14,7 +14,7 @@ use tokio_vsock::{OwnedReadHalf, OwnedWriteHalf, VsockStream};
 
 use super::frames;
 use crate::agent::Agent;
-use crate::container::{exec, remove, shutdown, start};
+use crate::container::{control, exec, process_table, remove, shutdown, start};
 use crate::failure::{During, Failure};
 use crate::{clock, entropy, identity};
 
@@ -124,6 +124,14 @@ async fn perform(agent: &Rc<Agent>, operation: Option<Operation>) -> Result<repl
         Some(Operation::ListProcesses(request)) => {
             let processes = agent.processes.list(&request.container_id);
             Ok(reply::Result::ProcessList(ProcessList { processes }))
+        }
+        Some(Operation::Freeze(request)) => control::freeze(agent, request).await.map(done),
+        Some(Operation::UpdateResources(request)) => control::update(agent, request).await.map(done),
+        Some(Operation::ReadStatistics(request)) => {
+            control::statistics(agent, &request.container_id).map(reply::Result::Statistics)
+        }
+        Some(Operation::ReadProcessTable(request)) => {
+            process_table::read(agent, &request.container_id).map(reply::Result::ProcessTable)
         }
         Some(Operation::RemoveContainer(request)) => remove::remove(agent, request).await.map(done),
         Some(Operation::AssumeIdentity(request)) => identity::assume(agent, &request).map(done),

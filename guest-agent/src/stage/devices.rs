@@ -2,10 +2,12 @@
 
 use std::os::unix::fs::symlink;
 
-use berth_protocol::agent::ErrorCode;
-use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use berth_protocol::agent::{DeviceKind, ErrorCode};
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, chmodat, chownat, makedev, mknodat, stat};
+use rustix::io::Errno;
 use rustix::process::umask;
 
+use super::spec::DeviceNode;
 use crate::failure::{During, Failure};
 
 /// Character devices that every container has: path, major, minor (the kernel's `admin-guide/devices.txt`).
@@ -28,8 +30,8 @@ const LINKS: [(&str, &str); 6] = [
     ("pts/ptmx", "/dev/ptmx"),
 ];
 
-/// Fills the freshly mounted /dev.
-pub(super) fn create() -> Result<(), Failure> {
+/// Fills the freshly mounted /dev, and makes the nodes that were asked for.
+pub(super) fn create(requested: &[DeviceNode]) -> Result<(), Failure> {
     let mode = Mode::from_raw_mode(0o666);
     let previous = umask(Mode::empty());
     for (path, major, minor) in NODES {
@@ -40,5 +42,29 @@ pub(super) fn create() -> Result<(), Failure> {
     for (target, path) in LINKS {
         symlink(target, path).during(ErrorCode::MountFailed, || format!("link {path}"))?;
     }
+    for node in requested {
+        make(node).during(ErrorCode::MountFailed, || format!("create the device {}", node.path))?;
+    }
     Ok(())
+}
+
+/// As the machine has it, whatever the umask. A node of the same device that is there already is left alone.
+fn make(node: &DeviceNode) -> std::io::Result<()> {
+    if let Some(parent) = std::path::Path::new(&node.path).parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    let kind = match node.kind() {
+        DeviceKind::BlockDevice => FileType::BlockDevice,
+        DeviceKind::CharacterDevice | DeviceKind::AnyDevice => FileType::CharacterDevice,
+    };
+    let (mode, device) = (Mode::from_raw_mode(node.mode), makedev(node.major, node.minor));
+    match mknodat(CWD, &node.path, kind, mode, device) {
+        Err(Errno::EXIST) if stat(&node.path).is_ok_and(|existing| existing.st_rdev == device) => {
+            return Ok(());
+        }
+        made => made?,
+    }
+    let (owner, group) = (Some(Uid::from_raw(node.uid)), Some(Gid::from_raw(node.gid)));
+    chownat(CWD, &node.path, owner, group, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(chmodat(CWD, &node.path, mode, AtFlags::empty())?)
 }

@@ -8,9 +8,9 @@ use berth_protocol::agent::{ErrorCode, Process};
 use rustix::process::{Pid, PidfdFlags, pidfd_open, setpgid};
 
 use super::environment::Environment;
-use super::program;
 use super::report::Reporter;
 use super::users::User;
+use super::{privileges, program};
 use crate::failure::{During, Failure};
 use crate::sys::{self, End};
 
@@ -31,6 +31,7 @@ pub(super) fn run(
     // The report ends with the child's execution, so this process must not hold it open.
     reporter.close();
     close_stdio().during(ErrorCode::Internal, || "let go of the program's streams")?;
+    privileges::restrict_init(process)?;
     serve(pid).during(ErrorCode::Internal, || "serve as init")
 }
 

@@ -16,6 +16,7 @@ mod devices;
 mod environment;
 mod host_names;
 mod init;
+mod limits;
 mod mounts;
 mod paths;
 mod privileges;
@@ -31,7 +32,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::process::ExitCode;
 
-use berth_protocol::agent::{ErrorCode, Process, StartContainer};
+use berth_protocol::agent::{ErrorCode, Namespace, Process, StartContainer};
 use nix::sched::{CloneFlags, setns, unshare};
 use prost::Message;
 
@@ -39,7 +40,7 @@ use crate::failure::{During, Failure};
 use crate::network;
 use crate::sys;
 use report::Reporter;
-use spec::StageSpec;
+use spec::{DeviceNode, StageSpec};
 
 /// How the agent calls this program when it is to be the stage.
 pub(crate) const STAGE_NAME: &std::ffi::CStr = c"berth-stage";
@@ -83,10 +84,12 @@ fn run(reporter: &Reporter) -> Result<ExitCode, Failure> {
     match (spec.container, spec.exec) {
         (Some(container), _) => {
             let process = container.process.clone().ok_or_else(malformed)?;
-            set_up_container(&container, &spec.directory)?;
+            limits::set_oom_score(&process)?;
+            set_up_container(&container, &spec.directory, &spec.devices)?;
             run_process(reporter, &process, Some(&container))
         }
         (None, Some(process)) => {
+            limits::set_oom_score(&process)?;
             join_container()?;
             run_process(reporter, &process, None)
         }
@@ -113,11 +116,21 @@ fn read_spec() -> Result<StageSpec, Failure> {
 
 /// The world of a new container, from its namespaces inwards. The process was born into all but the cgroup namespace:
 /// that one takes its root from where a process *is*, so it must be in its cgroup first.
-fn set_up_container(container: &StartContainer, directory: &str) -> Result<(), Failure> {
-    unshare(CloneFlags::CLONE_NEWCGROUP).during(ErrorCode::Internal, || "unshare the cgroup namespace")?;
-    host_names::set(container)?;
+fn set_up_container(
+    container: &StartContainer,
+    directory: &str,
+    devices: &[DeviceNode],
+) -> Result<(), Failure> {
+    let has_own = |namespace| !container.outer_namespaces().any(|outer| outer == namespace);
+    if has_own(Namespace::CgroupNamespace) {
+        unshare(CloneFlags::CLONE_NEWCGROUP)
+            .during(ErrorCode::Internal, || "unshare the cgroup namespace")?;
+    }
+    if has_own(Namespace::UtsNamespace) {
+        host_names::set(container)?;
+    }
     network::bring_up_loopback().during(ErrorCode::Internal, || "bring up the loopback interface")?;
-    rootfs::enter(container, directory)
+    rootfs::enter(container, directory, devices)
 }
 
 /// The PID namespace was given at birth; the others are joined here, the mount namespace (and with it the root) last.

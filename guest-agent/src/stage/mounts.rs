@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use berth_protocol::agent::{ErrorCode, Mount};
+use berth_protocol::agent::{ErrorCode, Mount, StartContainer};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, mount};
 
@@ -46,10 +46,16 @@ const STANDARD_MOUNTS: [StandardMount; 6] = [
 ];
 
 /// Mounts them all.
-pub(super) fn mount_standard(shm_size_bytes: u64) -> Result<(), Failure> {
+pub(super) fn mount_standard(container: &StartContainer) -> Result<(), Failure> {
+    // The privileged may write what others only read: /sys, and the control groups in it.
+    let kept = if container.privileged { MountFlags::RDONLY.complement() } else { MountFlags::all() };
     for standard in &STANDARD_MOUNTS {
-        mount_at(standard.kind, standard.target, standard.flags, standard.data)?;
+        mount_at(standard.kind, standard.target, standard.flags & kept, standard.data)?;
     }
+    if container.no_shm {
+        return Ok(());
+    }
+    let shm_size_bytes = container.shm_size_bytes;
     let shm_bytes = if shm_size_bytes == 0 { DEFAULT_SHM_BYTES } else { shm_size_bytes };
     mount_at("tmpfs", "/dev/shm", RESTRICTED, &format!("mode=1777,size={shm_bytes}"))
 }

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::environment::Environment;
 use super::report::Reporter;
 use super::users::User;
-use super::{command, privileges};
+use super::{command, limits, privileges};
 use crate::failure::{During, Failure, errno_text};
 use crate::sys;
 
@@ -35,7 +35,7 @@ fn try_execute(
     environment: &Environment,
 ) -> Result<std::convert::Infallible, Failure> {
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    enter_directory(&process.working_directory, user)?;
+    enter_directory(process, user)?;
     let name = process.args.first().ok_or_else(|| Failure::invalid("no command specified"))?;
     let file = command::find(name, environment.get("PATH"))?;
     let path = c_string(file.as_os_str().as_bytes())?;
@@ -44,15 +44,18 @@ fn try_execute(
     let variables = environment.to_c_strings()?;
     sys::reset_signals();
     reporter.executing().during(ErrorCode::Internal, || "report to the agent")?;
+    privileges::seal(process)?;
     nix::unistd::execve(&path, &arguments, &variables)
         .map_err(|errno| not_executed(&file, Errno::from_raw_os_error(errno as i32)))
 }
 
 /// Enters the directory and becomes the user. Root may enter where the user may not, and the other way round where root
 /// is nobody (network file systems), so the entering is tried on both sides.
-fn enter_directory(directory: &str, user: &User) -> Result<(), Failure> {
+fn enter_directory(process: &Process, user: &User) -> Result<(), Failure> {
+    let directory = process.working_directory.as_str();
     let entered = rustix::process::chdir(directory);
-    privileges::drop_to(user)?;
+    limits::set(&process.limits)?;
+    privileges::drop_to(user, process)?;
     let entered = match entered {
         Err(Errno::ACCESS | Errno::PERM) => rustix::process::chdir(directory),
         entered => entered,

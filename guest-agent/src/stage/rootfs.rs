@@ -14,19 +14,24 @@ use rustix::mount::{
     mount_remount, move_mount, open_tree, unmount,
 };
 
+use super::spec::DeviceNode;
 use super::{devices, mounts, paths, sysctls};
 use crate::container::identity_files;
 use crate::failure::{During, Failure};
 
 /// Makes the container's root this process's root, with the standard and the requested file systems mounted.
-pub(super) fn enter(container: &StartContainer, directory: &str) -> Result<(), Failure> {
+pub(super) fn enter(
+    container: &StartContainer,
+    directory: &str,
+    requested_devices: &[DeviceNode],
+) -> Result<(), Failure> {
     let directory = Path::new(directory);
     keep_mounts_private()?;
     let identity_files = open_identity_files(&directory.join(identity_files::DIRECTORY))?;
     change_root(&directory.join("root")).during(ErrorCode::MountFailed, || "enter the container's root")?;
-    mounts::mount_standard(container.shm_size_bytes)?;
-    devices::create()?;
-    sysctls::set()?;
+    mounts::mount_standard(container)?;
+    devices::create(requested_devices)?;
+    sysctls::set(&container.sysctls)?;
     for requested in &container.mounts {
         mounts::mount_requested(requested)?;
     }

@@ -1,6 +1,6 @@
 //! What the agent tells a stage, as one message in a memory file: the host's own request, and what only the agent knows.
 
-use berth_protocol::agent::{Process, StartContainer};
+use berth_protocol::agent::{DeviceKind, Process, StartContainer};
 
 /// Exactly one of `container` and `exec` is set.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -14,4 +14,28 @@ pub(crate) struct StageSpec {
     /// The new container's directory of state, as the agent sees it.
     #[prost(string, tag = "3")]
     pub(crate) directory: String,
+    /// The new container's nodes beyond the standard ones.
+    #[prost(message, repeated, tag = "4")]
+    pub(crate) devices: Vec<DeviceNode>,
+}
+
+/// A device's node to be made.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct DeviceNode {
+    /// In the container.
+    #[prost(string, tag = "1")]
+    pub(crate) path: String,
+    #[prost(enumeration = "DeviceKind", tag = "2")]
+    pub(crate) kind: i32,
+    #[prost(uint32, tag = "3")]
+    pub(crate) major: u32,
+    #[prost(uint32, tag = "4")]
+    pub(crate) minor: u32,
+    /// Permission bits and owner, as the machine's own node has them.
+    #[prost(uint32, tag = "5")]
+    pub(crate) mode: u32,
+    #[prost(uint32, tag = "6")]
+    pub(crate) uid: u32,
+    #[prost(uint32, tag = "7")]
+    pub(crate) gid: u32,
 }

@@ -37,7 +37,8 @@ fn limits_are_what_the_kernel_enforces() {
     let Some(machine) = Machine::boot("limits_are_what_the_kernel_enforces") else { return };
     let mut client = machine.client();
     let text = "cd /sys/fs/cgroup; cat cpu.max pids.max memory.max; sleep 5 & sleep 5 & sleep 5 & sleep 5 & echo all";
-    let limits = Resources { memory_bytes: 32 << 20, nano_cpus: 500_000_000, pids: 4 };
+    let limits =
+        Resources { memory_bytes: 32 << 20, nano_cpus: 500_000_000, pids: 4, ..Resources::default() };
     client.start(script("c1", text).with(|container| container.resources = Some(limits))).unwrap();
     let seen = client.stdout("c1");
     assert_eq!(seen, "50000 100000\n4\n33554432\n", "and the fourth child could not be made");

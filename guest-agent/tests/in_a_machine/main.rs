@@ -10,6 +10,7 @@ mod machine;
 mod client;
 
 mod container;
+mod control;
 
 mod copies;
 
@@ -22,5 +23,6 @@ mod identity;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod privileges;
 mod run;
 mod streams;
