@@ -11,6 +11,7 @@ pub mod engine;
 pub mod image;
 pub mod registry;
 pub mod roots;
+pub mod seccomp;
 
 mod agent_client;
 mod logs;

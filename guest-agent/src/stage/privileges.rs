@@ -1,6 +1,6 @@
 //! What a process may do: its user and groups, its capabilities, and the system calls it may make.
 //!
-//! The order is that of runc, because profiles and images are written for it. Without no_new_privs the filter of system
+//! The order is that of runc, because profiles are written for it. Without no_new_privs the filter of system
 //! calls needs a privilege that is about to go, so it comes first; with it, the filter comes last, and so needs to allow
 //! nothing of what lies between.
 

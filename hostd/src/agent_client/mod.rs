@@ -169,6 +169,8 @@ fn unexpected(result: &ReplyResult) -> CallError {
         ReplyResult::ProcessStarted(_) => "a start out of place",
         ReplyResult::ExitStatus(_) => "an exit out of place",
         ReplyResult::ProcessList(_) => "a list out of place",
+        ReplyResult::Statistics(_) => "statistics out of place",
+        ReplyResult::ProcessTable(_) => "a process table out of place",
     })
 }
 

@@ -124,11 +124,6 @@ pub(super) async fn create(
 }
 
 fn spec(request: CreateRequest) -> ApiResult<ExecSpec> {
-    if request.privileged {
-        let message =
-            "berth cannot honour Privileged yet: it needs control of capabilities and security profiles";
-        return Err(ApiError::not_supported(message));
-    }
     if request.cmd.is_empty() {
         return Err(ApiError::invalid("No exec command specified"));
     }
@@ -139,6 +134,7 @@ fn spec(request: CreateRequest) -> ApiResult<ExecSpec> {
         env: request.env,
         working_directory: non_empty(request.working_dir),
         user: non_empty(request.user),
+        privileged: request.privileged,
         terminal: request.tty,
         terminal_size: size(request.console_size),
         attach_stdin: request.attach_stdin,
@@ -213,7 +209,7 @@ impl From<ExecView> for ExecInspect {
                 tty: view.spec.terminal,
                 entrypoint: args.next().unwrap_or_default(),
                 arguments: args.collect(),
-                privileged: false,
+                privileged: view.spec.privileged,
                 user: view.spec.user,
             },
             open_stdin: view.spec.attach_stdin,

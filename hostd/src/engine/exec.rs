@@ -32,6 +32,8 @@ pub struct ExecSpec {
     pub env: Vec<String>,
     pub working_directory: Option<String>,
     pub user: Option<String>,
+    /// With every capability there is, whatever the container has.
+    pub privileged: bool,
     pub terminal: bool,
     pub terminal_size: Option<TerminalSize>,
     pub attach_stdin: bool,
@@ -181,7 +183,7 @@ impl Exec {
     ) -> Result<(), EngineError> {
         let mut spec = self.spec.clone();
         spec.terminal_size = size.or(spec.terminal_size);
-        let process = exec_process(&self.container, &self.id, &spec);
+        let process = exec_process(&self.container, &self.id, &spec)?;
         let request = StartExec { container_id: self.container.id.to_string(), process: Some(process) };
         let started = timeout(live.pace.deadline(START_DEADLINE), live.agent.start_exec(request)).await;
         let started = started.unwrap_or(Err(crate::agent_client::CallError::Lost));

@@ -2,9 +2,11 @@
 
 use berth_protocol::agent::{self, ErrorCode};
 
+use super::confinement::{self, Confinement};
 use super::container::{Container, StartError};
 use super::error::{EngineError, ErrorKind, chain};
 use super::exec::ExecSpec;
+use super::security::{Ipc, Namespace};
 use super::spec::{ContainerSpec, TerminalSize};
 use super::state::StartFailure;
 use crate::agent_client::CallError;
@@ -36,38 +38,49 @@ pub const READONLY_PATHS: [&str; 5] =
 /// What images that say nothing get.
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-pub(super) fn launch_request(container: &Container) -> agent::StartContainer {
+/// # Errors
+/// What of the description cannot be translated: a seccomp profile.
+pub(super) fn launch_request(container: &Container) -> Result<agent::StartContainer, EngineError> {
     let spec = &*container.spec();
-    agent::StartContainer {
+    let [masked_paths, readonly_paths] = confinement::protected_paths(&spec.security);
+    Ok(agent::StartContainer {
         container_id: container.id.to_string(),
         image_disk: IMAGE_DISK.into(),
         scratch_disk: SCRATCH_DISK.into(),
         hostname: hostname(container),
         domainname: spec.domainname.clone().unwrap_or_default(),
-        process: Some(first_process(container)),
-        resources: Some(agent::Resources {
-            memory_bytes: spec.limits.memory_bytes.unwrap_or(0),
-            nano_cpus: spec.limits.nano_cpus.unwrap_or(0),
-            pids: spec.limits.pids.unwrap_or(0),
-        }),
+        process: Some(first_process(container)?),
+        resources: Some(spec.limits.resources()),
         mounts: tmpfs_mounts(spec),
         readonly_rootfs: spec.readonly_rootfs,
-        masked_paths: MASKED_PATHS.map(String::from).into(),
-        readonly_paths: READONLY_PATHS.map(String::from).into(),
+        masked_paths,
+        readonly_paths,
         extra_hosts: spec.extra_hosts.iter().filter_map(|host| hosts_line(host)).collect(),
         shm_size_bytes: spec.shm_size_bytes.unwrap_or(DEFAULT_SHM_BYTES),
         init: spec.init,
-    }
+        sysctls: spec.sysctls.clone(),
+        devices: confinement::devices(&spec.devices),
+        device_rules: confinement::device_rules(&spec.device_rules),
+        outer_namespaces: confinement::outer_namespaces(spec),
+        privileged: spec.security.privileged,
+        no_shm: spec.namespaces.ipc == Ipc::WithoutShm,
+    })
 }
 
-/// Its own name, or the beginning of its id.
+/// What machines are called (`CONFIG_DEFAULT_HOSTNAME` of the guest's kernel).
+const MACHINE_HOSTNAME: &str = "berth";
+
+/// Its own name, or the beginning of its id; its machine's if it does without one.
 pub(super) fn hostname(container: &Container) -> String {
+    if container.spec().namespaces.uts == Namespace::Machine {
+        return MACHINE_HOSTNAME.to_owned();
+    }
     container.spec().hostname.clone().unwrap_or_else(|| container.id.short().to_owned())
 }
 
-fn first_process(container: &Container) -> agent::Process {
+fn first_process(container: &Container) -> Result<agent::Process, EngineError> {
     let spec = &*container.spec();
-    agent::Process {
+    let process = agent::Process {
         process_id: container.id.to_string(),
         args: spec.args(),
         env: environment(&hostname(container), spec.stdio.terminal, &spec.env),
@@ -77,11 +90,31 @@ fn first_process(container: &Container) -> agent::Process {
         terminal: spec.stdio.terminal,
         terminal_size: spec.stdio.terminal_size.map(terminal_size),
         stdin: spec.stdio.open_stdin,
+        ..agent::Process::default()
+    };
+    Ok(confined(process, Confinement::of(spec)?))
+}
+
+fn confined(process: agent::Process, confinement: Confinement) -> agent::Process {
+    agent::Process {
+        capabilities: Some(confinement.capabilities),
+        no_new_privileges: confinement.no_new_privileges,
+        system_call_filter: confinement.filter,
+        limits: confinement.limits,
+        oom_score_adj: confinement.oom_score_adj,
+        ..process
     }
 }
 
 /// A further process; what it does not say itself it has from the container.
-pub(super) fn exec_process(container: &Container, exec_id: &str, exec: &ExecSpec) -> agent::Process {
+///
+/// # Errors
+/// As [`launch_request`].
+pub(super) fn exec_process(
+    container: &Container,
+    exec_id: &str,
+    exec: &ExecSpec,
+) -> Result<agent::Process, EngineError> {
     let spec = &*container.spec();
     let mut env = environment(&hostname(container), exec.terminal, &spec.env);
     for entry in &exec.env {
@@ -89,7 +122,9 @@ pub(super) fn exec_process(container: &Container, exec_id: &str, exec: &ExecSpec
         env.retain(|existing| existing.split_once('=').is_none_or(|(existing, _)| existing != name));
         env.push(entry.clone());
     }
-    agent::Process {
+    let confinement = Confinement::of(spec)?;
+    let confinement = if exec.privileged { confinement.with_all_capabilities() } else { confinement };
+    let process = agent::Process {
         process_id: exec_id.into(),
         args: exec.args.clone(),
         env,
@@ -99,11 +134,13 @@ pub(super) fn exec_process(container: &Container, exec_id: &str, exec: &ExecSpec
             .or(spec.working_directory.clone())
             .unwrap_or_default(),
         user: exec.user.clone().or(spec.user.clone()).unwrap_or_default(),
-        additional_groups: if exec.user.is_some() { Vec::new() } else { spec.additional_groups.clone() },
+        additional_groups: spec.additional_groups.clone(),
         terminal: exec.terminal,
         terminal_size: exec.terminal_size.map(terminal_size),
         stdin: exec.attach_stdin,
-    }
+        ..agent::Process::default()
+    };
+    Ok(confined(process, confinement))
 }
 
 /// Docker's own variables first, then those of image and request on top.

@@ -4,13 +4,17 @@
 //! ([`driver`]) and one run of it ([`run`]); then the use cases, one file each. Nothing here names an HTTP type.
 
 // What a container is.
+mod capabilities;
 mod error;
 mod identity;
+mod limits;
+mod security;
 mod signal;
 mod spec;
 mod state;
 mod timeline;
 // How one lives.
+mod confinement;
 mod container;
 mod driver;
 mod events;
@@ -42,6 +46,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
 pub use attach::{AttachOptions, Logs};
+pub use capabilities::{CapabilityName, UnknownCapability};
 pub use container::{Outcome, Started};
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
@@ -54,10 +59,14 @@ pub use images::{
     PushStep, Steps,
 };
 pub use launch::{DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS};
+pub use limits::{DeviceThrottle, DeviceWeight, Limits, Throttled, highest};
 pub use remove::RemoveOptions;
 pub use restart::RestartPolicy;
+pub use security::{
+    Device, DeviceRule, InvalidDeviceRule, Ipc, Namespace, Namespaces, Security, Ulimit, is_device_access,
+};
 pub use signal::{InvalidSignal, Signal};
-pub use spec::{AutoRemove, ContainerSpec, Limits, Stdio, TerminalSize};
+pub use spec::{AutoRemove, ContainerSpec, Stdio, TerminalSize};
 pub use state::{ContainerState, Exit, Run, StartFailure};
 pub use stop::StopOptions;
 pub use timeline::Timeline;
@@ -230,8 +239,7 @@ impl Shared {
         let wanted_mib =
             limits.memory_bytes.map_or(0, |bytes| bytes.div_ceil(1 << 20) + MACHINE_OVERHEAD_MIB);
         let memory_mib = u32::try_from(wanted_mib).unwrap_or(u32::MAX).max(self.settings.machine_memory_mib);
-        let wanted_cpus = limits.nano_cpus.map_or(0, |nano| nano.div_ceil(1_000_000_000));
-        let vcpus = u8::try_from(wanted_cpus).unwrap_or(u8::MAX).max(self.settings.machine_vcpus);
+        let vcpus = u8::try_from(limits.cpus()).unwrap_or(u8::MAX).max(self.settings.machine_vcpus);
         MachineSize { memory_mib, vcpus }
     }
 

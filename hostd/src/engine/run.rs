@@ -229,10 +229,17 @@ impl Prepared {
 
 impl Booted {
     async fn launch(self, container: &Container) -> Result<(ActiveRun, Timeline), StartError> {
+        let request = match launch_request(container) {
+            Ok(request) => request,
+            Err(error) => {
+                self.machine.end().await;
+                return Err(StartError::Engine(error));
+            }
+        };
         let launch = async {
             let agent = AgentClient::connect(&self.machine.vsock_path()).await?;
             agent.configure().await?;
-            let started = agent.start_container(launch_request(container)).await?;
+            let started = agent.start_container(request).await?;
             Ok((agent, started))
         };
         let launch_deadline = self.machine.pace().deadline(LAUNCH_DEADLINE);

@@ -6,13 +6,18 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::limits::Limits;
 use super::restart::RestartPolicy;
+use super::security::{Device, DeviceRule, Namespaces, Security, Ulimit};
 use super::signal::Signal;
 use crate::image::ImageConfig;
 
 /// A container as requested. Before [`ContainerSpec::with_image_defaults`], `None` means "as the image says";
 /// after it, `None` means that neither said anything.
+///
+/// A record of an older daemon lacks what that one did not know, and means what this has as its default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ContainerSpec {
     /// The image as the client named it.
     pub image: String,
@@ -44,6 +49,15 @@ pub struct ContainerSpec {
     /// A small init as the container's first process.
     pub init: bool,
     pub annotations: BTreeMap<String, String>,
+    pub security: Security,
+    pub namespaces: Namespaces,
+    /// Kernel parameters of its namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    pub devices: Vec<Device>,
+    pub device_rules: Vec<DeviceRule>,
+    pub ulimits: Vec<Ulimit>,
+    /// -1000 to 1000
+    pub oom_score_adj: i32,
 }
 
 /// Which of the first process's streams exist and who starts connected to them.
@@ -72,15 +86,6 @@ pub enum AutoRemove {
     #[default]
     Keep,
     Remove,
-}
-
-/// `None` is "no limit".
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    pub memory_bytes: Option<u64>,
-    /// 1e-9 CPUs.
-    pub nano_cpus: Option<u64>,
-    pub pids: Option<i64>,
 }
 
 impl ContainerSpec {

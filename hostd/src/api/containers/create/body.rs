@@ -38,26 +38,99 @@ pub(super) struct HostConfig {
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) auto_remove: bool,
     pub(super) binds: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub(super) blkio_device_read_bps: Vec<ThrottleDevice>,
+    #[serde(rename = "BlkioDeviceReadIOps", deserialize_with = "list")]
+    pub(super) blkio_device_read_iops: Vec<ThrottleDevice>,
+    #[serde(deserialize_with = "list")]
+    pub(super) blkio_device_write_bps: Vec<ThrottleDevice>,
+    #[serde(rename = "BlkioDeviceWriteIOps", deserialize_with = "list")]
+    pub(super) blkio_device_write_iops: Vec<ThrottleDevice>,
+    pub(super) blkio_weight: u16,
+    #[serde(deserialize_with = "list")]
+    pub(super) blkio_weight_device: Vec<WeightDevice>,
+    #[serde(deserialize_with = "list")]
+    pub(super) cap_add: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub(super) cap_drop: Vec<String>,
+    pub(super) cgroupns_mode: String,
     /// Rows and columns.
     pub(super) console_size: Option<[u16; 2]>,
     pub(super) cpu_period: i64,
     pub(super) cpu_quota: i64,
+    pub(super) cpu_shares: i64,
+    pub(super) cpuset_cpus: String,
+    pub(super) cpuset_mems: String,
+    #[serde(deserialize_with = "list")]
+    pub(super) device_cgroup_rules: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub(super) devices: Vec<Device>,
     pub(super) extra_hosts: Vec<String>,
     pub(super) group_add: Vec<String>,
     pub(super) init: Option<bool>,
+    pub(super) ipc_mode: String,
+    /// `None` is Docker's list, an empty one is none.
+    pub(super) masked_paths: Option<Vec<String>>,
     /// Bytes.
     pub(super) memory: i64,
+    /// Bytes.
+    pub(super) memory_reservation: i64,
     /// Memory and swap together, in bytes.
     pub(super) memory_swap: i64,
     pub(super) mounts: Vec<Mount>,
     /// 1e-9 CPUs.
     pub(super) nano_cpus: i64,
+    pub(super) oom_kill_disable: Option<bool>,
+    pub(super) oom_score_adj: i64,
+    pub(super) pid_mode: String,
     pub(super) pids_limit: i64,
+    pub(super) privileged: bool,
+    pub(super) readonly_paths: Option<Vec<String>>,
     pub(super) readonly_rootfs: bool,
     pub(super) restart_policy: RestartPolicy,
+    #[serde(deserialize_with = "list")]
+    pub(super) security_opt: Vec<String>,
     /// Bytes.
     pub(super) shm_size: i64,
+    pub(super) sysctls: BTreeMap<String, String>,
     pub(super) tmpfs: BTreeMap<String, String>,
+    #[serde(rename = "UTSMode")]
+    pub(super) uts_mode: String,
+    #[serde(deserialize_with = "list")]
+    pub(super) ulimits: Vec<Ulimit>,
+    pub(super) userns_mode: String,
+}
+
+/// Of the machine that the container runs in.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Device {
+    pub(super) path_on_host: String,
+    pub(super) path_in_container: String,
+    pub(super) cgroup_permissions: String,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Ulimit {
+    pub(super) name: String,
+    pub(super) soft: i64,
+    pub(super) hard: i64,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct ThrottleDevice {
+    pub(super) path: String,
+    /// Bytes or operations per second.
+    pub(super) rate: u64,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct WeightDevice {
+    pub(super) path: String,
+    pub(super) weight: u16,
 }
 
 /// What follows the end of a run.
@@ -103,4 +176,9 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String
         Words::One(word) => vec![word],
         Words::Several(words) => words,
     }))
+}
+
+/// Clients write a list that nobody filled as null.
+fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }

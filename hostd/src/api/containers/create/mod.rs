@@ -1,10 +1,13 @@
 //! `POST /containers/create`: from Docker's two hundred fields to the engine's words.
 
 mod body;
+mod devices;
 mod fields;
 mod limits;
 mod mounts;
+mod namespaces;
 mod restart;
+mod security;
 mod spec;
 
 use axum::Json;
@@ -71,7 +74,8 @@ fn decode(body: &Map<String, Value>, cpu_count: usize) -> ApiResult<(ContainerSp
     let tmpfs = mounts::tmpfs(&host)?;
     let mut warnings = fields::check(&objects)?;
     let limits = limits::limits(&host, cpu_count, &mut warnings)?;
-    Ok((spec::spec(config, host, limits, tmpfs)?, warnings))
+    let security = security::security(&host, &mut warnings)?;
+    Ok((spec::spec(config, host, spec::Parts { limits, security, tmpfs })?, warnings))
 }
 
 fn object<'a>(

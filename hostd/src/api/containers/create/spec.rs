@@ -6,17 +6,20 @@ use std::net::IpAddr;
 use super::body::{Config, HostConfig};
 use super::limits::positive;
 use super::restart::restart_policy;
+use super::{devices, namespaces};
 use crate::api::error::{ApiError, ApiResult};
-use crate::engine::{AutoRemove, ContainerSpec, Limits, RestartPolicy, Stdio, TerminalSize};
+use crate::engine::{AutoRemove, ContainerSpec, Limits, RestartPolicy, Security, Stdio, TerminalSize};
+
+/// What has been decoded already, for its warnings or its order.
+pub(super) struct Parts {
+    pub(super) limits: Limits,
+    pub(super) security: Security,
+    pub(super) tmpfs: BTreeMap<String, String>,
+}
 
 /// # Errors
 /// Docker's texts for a working directory, variable, host or signal that is none.
-pub(super) fn spec(
-    config: Config,
-    host: HostConfig,
-    limits: Limits,
-    tmpfs: BTreeMap<String, String>,
-) -> ApiResult<ContainerSpec> {
+pub(super) fn spec(config: Config, host: HostConfig, parts: Parts) -> ApiResult<ContainerSpec> {
     check_working_dir(&config.working_dir)?;
     config.env.iter().try_for_each(|entry| check_variable(entry))?;
     host.extra_hosts.iter().try_for_each(|entry| check_extra_host(entry))?;
@@ -25,7 +28,14 @@ pub(super) fn spec(
     if host.auto_remove && restart != RestartPolicy::No {
         return Err(ApiError::invalid("can't create 'AutoRemove' container with restart policy"));
     }
+    let namespaces = namespaces::namespaces(&config, &host)?;
     Ok(ContainerSpec {
+        sysctls: devices::sysctls(&host, &namespaces)?,
+        devices: devices::devices(&host)?,
+        device_rules: devices::rules(&host)?,
+        ulimits: devices::ulimits(&host)?,
+        oom_score_adj: devices::oom_score_adj(&host)?,
+        namespaces,
         image: config.image,
         entrypoint: config.entrypoint,
         command: config.cmd,
@@ -42,9 +52,10 @@ pub(super) fn spec(
         stop_timeout_s: config.stop_timeout,
         auto_remove: if host.auto_remove { AutoRemove::Remove } else { AutoRemove::Keep },
         restart,
-        limits,
+        limits: parts.limits,
         readonly_rootfs: host.readonly_rootfs,
-        tmpfs,
+        tmpfs: parts.tmpfs,
+        security: parts.security,
         extra_hosts: host.extra_hosts,
         shm_size_bytes: shm_size_bytes(host.shm_size)?,
         init: host.init.unwrap_or(false),

@@ -70,15 +70,10 @@ fn fields_that_ask_for_something_else_are_refused_by_name() {
         ("PublishAllPorts", json!(true)),
         ("LogConfig", json!({ "Type": "syslog" })),
         ("LogConfig", json!({ "Type": "json-file", "Config": { "max-size": "1m" } })),
-        ("Privileged", json!(true)),
-        ("CapAdd", json!(["ALL"])),
-        ("MaskedPaths", json!([])),
         ("MemorySwappiness", json!(60)),
-        ("OomScoreAdj", json!(-500)),
         ("Isolation", json!("shared")),
-        ("IpcMode", json!("host")),
+        ("IpcMode", json!("container:other")),
         ("Runtime", json!("runc")),
-        ("Ulimits", json!([{ "Name": "nofile", "Soft": 1, "Hard": 1 }])),
         ("Dns", json!(["1.1.1.1"])),
     ];
     for (field, value) in asking {

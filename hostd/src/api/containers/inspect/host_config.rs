@@ -7,7 +7,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::engine::{
-    AutoRemove, ContainerSpec, DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS, RestartPolicy,
+    AutoRemove, CapabilityName, ContainerSpec, DEFAULT_SHM_BYTES, Device, DeviceThrottle, Ipc, Limits,
+    MASKED_PATHS, Namespace, READONLY_PATHS, RestartPolicy, Security, Throttled, Ulimit,
 };
 
 /// A list nobody filled.
@@ -29,8 +30,8 @@ pub(super) struct HostConfig {
     console_size: [u16; 2],
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
-    cap_add: Unset,
-    cap_drop: Unset,
+    cap_add: Option<Vec<String>>,
+    cap_drop: Option<Vec<String>>,
     cgroupns_mode: &'static str,
     dns: [(); 0],
     dns_options: [(); 0],
@@ -40,55 +41,57 @@ pub(super) struct HostConfig {
     ipc_mode: &'static str,
     cgroup: &'static str,
     links: Unset,
-    oom_score_adj: i64,
+    oom_score_adj: i32,
     pid_mode: &'static str,
     privileged: bool,
     publish_all_ports: bool,
     readonly_rootfs: bool,
-    security_opt: Unset,
+    security_opt: Option<Vec<String>>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tmpfs: BTreeMap<String, String>,
     #[serde(rename = "UTSMode")]
     uts_mode: &'static str,
     userns_mode: &'static str,
     shm_size: u64,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    sysctls: BTreeMap<String, String>,
     runtime: &'static str,
     isolation: &'static str,
-    cpu_shares: i64,
+    cpu_shares: u64,
     memory: u64,
     nano_cpus: u64,
     cgroup_parent: &'static str,
     blkio_weight: u16,
-    blkio_weight_device: [(); 0],
-    blkio_device_read_bps: [(); 0],
-    blkio_device_write_bps: [(); 0],
+    blkio_weight_device: Vec<Value>,
+    blkio_device_read_bps: Vec<Value>,
+    blkio_device_write_bps: Vec<Value>,
     #[serde(rename = "BlkioDeviceReadIOps")]
-    blkio_device_read_iops: [(); 0],
+    blkio_device_read_iops: Vec<Value>,
     #[serde(rename = "BlkioDeviceWriteIOps")]
-    blkio_device_write_iops: [(); 0],
-    cpu_period: i64,
-    cpu_quota: i64,
+    blkio_device_write_iops: Vec<Value>,
+    cpu_period: u64,
+    cpu_quota: u64,
     cpu_realtime_period: i64,
     cpu_realtime_runtime: i64,
-    cpuset_cpus: &'static str,
-    cpuset_mems: &'static str,
-    devices: [(); 0],
-    device_cgroup_rules: Unset,
+    cpuset_cpus: String,
+    cpuset_mems: String,
+    devices: Vec<Value>,
+    device_cgroup_rules: Option<Vec<String>>,
     device_requests: Unset,
-    memory_reservation: i64,
+    memory_reservation: u64,
     memory_swap: u64,
     memory_swappiness: Unset,
-    oom_kill_disable: bool,
+    oom_kill_disable: Option<bool>,
     pids_limit: Option<i64>,
-    ulimits: [(); 0],
+    ulimits: Vec<Value>,
     cpu_count: i64,
     cpu_percent: i64,
     #[serde(rename = "IOMaximumIOps")]
     io_maximum_iops: u64,
     #[serde(rename = "IOMaximumBandwidth")]
     io_maximum_bandwidth: u64,
-    masked_paths: &'static [&'static str],
-    readonly_paths: &'static [&'static str],
+    masked_paths: Option<Vec<String>>,
+    readonly_paths: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     init: Option<bool>,
 }
@@ -98,43 +101,66 @@ impl From<&ContainerSpec> for HostConfig {
     fn from(spec: &ContainerSpec) -> Self {
         let memory = spec.limits.memory_bytes.unwrap_or(0);
         let size = spec.stdio.terminal_size.unwrap_or_default();
+        let Limits { blkio_throttles, blkio_device_weights, .. } = &spec.limits;
+        let throttles = |what| throttled(blkio_throttles, what);
+        let [masked_paths, readonly_paths] = paths(&spec.security);
         Self {
             // What was asked for.
             annotations: spec.annotations.clone(),
             auto_remove: spec.auto_remove == AutoRemove::Remove,
+            blkio_device_read_bps: throttles(Throttled::ReadBytes),
+            blkio_device_read_iops: throttles(Throttled::Reads),
+            blkio_device_write_bps: throttles(Throttled::WriteBytes),
+            blkio_device_write_iops: throttles(Throttled::Writes),
+            blkio_weight: spec.limits.blkio_weight.unwrap_or(0),
+            blkio_weight_device: blkio_device_weights
+                .iter().map(|device| json!({ "Path": device.path, "Weight": device.weight })).collect(),
+            cap_add: filled(&names(&spec.security.added_capabilities)),
+            cap_drop: filled(&names(&spec.security.dropped_capabilities)),
+            cgroupns_mode: machine_or(spec.namespaces.cgroup, "private"),
             console_size: [size.rows, size.columns],
+            cpu_period: spec.limits.cpu_period_us.unwrap_or(0),
+            cpu_quota: spec.limits.cpu_quota_us.unwrap_or(0),
+            cpu_shares: spec.limits.cpu_shares.unwrap_or(0),
+            cpuset_cpus: spec.limits.cpuset_cpus.clone(),
+            cpuset_mems: spec.limits.cpuset_mems.clone(),
+            device_cgroup_rules: filled(&spec.device_rules.iter().map(ToString::to_string).collect::<Vec<_>>()),
+            devices: spec.devices.iter().map(device).collect(),
             extra_hosts: filled(&spec.extra_hosts),
             group_add: filled(&spec.additional_groups),
             init: spec.init.then_some(true),
+            ipc_mode: ipc(spec.namespaces.ipc),
+            masked_paths,
             memory,
+            memory_reservation: spec.limits.memory_reservation_bytes.unwrap_or(0),
             // A machine has no swap: memory and swap together are the memory.
             memory_swap: memory,
             nano_cpus: spec.limits.nano_cpus.unwrap_or(0),
+            oom_score_adj: spec.oom_score_adj,
+            pid_mode: machine_or(spec.namespaces.pid, ""),
             pids_limit: spec.limits.pids,
             restart_policy: restart_policy(spec.restart),
+            privileged: spec.security.privileged,
+            readonly_paths,
             readonly_rootfs: spec.readonly_rootfs,
+            security_opt: filled(&spec.security.options),
             shm_size: spec.shm_size_bytes.unwrap_or(DEFAULT_SHM_BYTES),
+            sysctls: spec.sysctls.clone(),
             tmpfs: spec.tmpfs.clone(),
+            ulimits: spec.ulimits.iter().map(ulimit).collect(),
+            userns_mode: machine_or(spec.namespaces.user, ""),
+            uts_mode: machine_or(spec.namespaces.uts, ""),
             // What every container has.
-            cgroupns_mode: "private",
-            ipc_mode: "private",
             isolation: "machine",
             log_config: json!({ "Type": "json-file", "Config": {} }),
-            masked_paths: &MASKED_PATHS,
             network_mode: "none",
-            readonly_paths: &READONLY_PATHS,
             runtime: "berth",
             // What nobody can ask for yet.
             binds: None, container_id_file: "", port_bindings: BTreeMap::new(), volume_driver: "",
-            volumes_from: None, cap_add: None, cap_drop: None, dns: [], dns_options: [], dns_search: [], cgroup: "",
-            links: None, oom_score_adj: 0, pid_mode: "", privileged: false, publish_all_ports: false,
-            security_opt: None, uts_mode: "", userns_mode: "", cpu_shares: 0, cgroup_parent: "", blkio_weight: 0,
-            blkio_weight_device: [], blkio_device_read_bps: [], blkio_device_write_bps: [],
-            blkio_device_read_iops: [], blkio_device_write_iops: [], cpu_period: 0, cpu_quota: 0,
-            cpu_realtime_period: 0, cpu_realtime_runtime: 0, cpuset_cpus: "", cpuset_mems: "", devices: [],
-            device_cgroup_rules: None, device_requests: None, memory_reservation: 0, memory_swappiness: None,
-            oom_kill_disable: false, ulimits: [], cpu_count: 0, cpu_percent: 0, io_maximum_iops: 0,
-            io_maximum_bandwidth: 0,
+            volumes_from: None, dns: [], dns_options: [], dns_search: [], cgroup: "", links: None,
+            publish_all_ports: false, cgroup_parent: "", cpu_realtime_period: 0, cpu_realtime_runtime: 0,
+            device_requests: None, memory_swappiness: None, oom_kill_disable: None, cpu_count: 0, cpu_percent: 0,
+            io_maximum_iops: 0, io_maximum_bandwidth: 0,
         }
     }
 }
@@ -151,4 +177,51 @@ fn restart_policy(policy: RestartPolicy) -> Value {
 
 fn filled(list: &[String]) -> Option<Vec<String>> {
     (!list.is_empty()).then(|| list.to_vec())
+}
+
+fn names(capabilities: &[CapabilityName]) -> Vec<String> {
+    capabilities.iter().map(|name| name.as_str().to_owned()).collect()
+}
+
+fn machine_or(namespace: Namespace, own: &'static str) -> &'static str {
+    match namespace {
+        Namespace::Own => own,
+        Namespace::Machine => "host",
+    }
+}
+
+fn ipc(ipc: Ipc) -> &'static str {
+    match ipc {
+        Ipc::Private => "private",
+        Ipc::Shareable => "shareable",
+        Ipc::WithoutShm => "none",
+        Ipc::Machine => "host",
+    }
+}
+
+/// Masked and read-only ones; null for the privileged, who have none.
+fn paths(security: &Security) -> [Option<Vec<String>>; 2] {
+    let shown = |own: &Option<Vec<String>>, default: &[&str]| match own {
+        Some(paths) => Some(paths.clone()),
+        None if security.privileged => None,
+        None => Some(default.iter().map(ToString::to_string).collect()),
+    };
+    [shown(&security.masked_paths, &MASKED_PATHS), shown(&security.readonly_paths, &READONLY_PATHS)]
+}
+
+fn throttled(throttles: &[DeviceThrottle], what: Throttled) -> Vec<Value> {
+    let these = throttles.iter().filter(|throttle| throttle.what == what);
+    these.map(|throttle| json!({ "Path": throttle.path, "Rate": throttle.rate })).collect()
+}
+
+fn device(device: &Device) -> Value {
+    json!({
+        "PathOnHost": device.path,
+        "PathInContainer": device.path_in_container,
+        "CgroupPermissions": device.access,
+    })
+}
+
+fn ulimit(ulimit: &Ulimit) -> Value {
+    json!({ "Name": ulimit.name, "Hard": ulimit.hard, "Soft": ulimit.soft })
 }
