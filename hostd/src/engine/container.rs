@@ -8,6 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::EngineError;
 use super::events::Events;
+use super::health::Health;
 use super::hub::Hub;
 use super::identity::ContainerId;
 use super::restart::RestartPolicy;
@@ -38,6 +39,8 @@ pub(super) struct Status {
     pub(super) name: Arc<str>,
     pub(super) spec: Arc<ContainerSpec>,
     pub(super) restart_count: u32,
+    /// Nothing without a health check, and before the first start.
+    pub(super) health: Option<Health>,
     pub(super) state: ContainerState,
     /// Only while it runs.
     pub(super) live: Option<Arc<Live>>,

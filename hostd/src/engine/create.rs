@@ -45,6 +45,8 @@ impl Engine {
             state: ContainerState::Created { start_failure: None },
             restart_count: 0,
             manually_stopped: false,
+            restart_unhealthy: false,
+            health: None,
             run_log_start: 0,
             timeline: None,
         };

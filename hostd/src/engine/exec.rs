@@ -227,7 +227,7 @@ impl Exec {
     }
 
     /// An event of the container's: what happened, and for the first two to which command.
-    fn publish(&self, what: &str, exit_code: Option<i64>) {
+    pub(super) fn publish(&self, what: &str, exit_code: Option<i64>) {
         let action = match exit_code {
             None => format!("{what}: {}", self.spec.args.join(" ")),
             Some(_) => what.to_owned(),

@@ -18,6 +18,7 @@ mod confinement;
 mod container;
 mod driver;
 mod events;
+mod health;
 mod hub;
 mod launch;
 mod record;
@@ -52,6 +53,7 @@ pub use create::Created;
 pub use error::{EngineError, ErrorKind};
 pub use events::{Actor, Event, EventKind, Events, Heard, Listener};
 pub use exec::{ExecSpec, ExecStart, ExecView};
+pub use health::{Health, HealthStatus, Healthcheck, Probe, RESTART_UNHEALTHY_LABEL};
 pub use hub::{Attachment, Input, Output};
 pub use identity::ContainerId;
 pub use images::{

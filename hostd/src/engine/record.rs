@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::error::EngineError;
+use super::health::Health;
 use super::identity::ContainerId;
 use super::spec::ContainerSpec;
 use super::state::{ContainerState, Step};
@@ -28,6 +29,12 @@ pub(super) struct ContainerRecord {
     /// Somebody stopped the last run, and nobody has started one since.
     #[serde(default)]
     pub(super) manually_stopped: bool,
+    /// The run is being ended because it is unhealthy, and another one is to follow.
+    #[serde(default)]
+    pub(super) restart_unhealthy: bool,
+    /// As of its last change of status; nothing without a health check.
+    #[serde(default)]
+    pub(super) health: Option<Health>,
     /// The log's length when the current or last run began.
     pub(super) run_log_start: u64,
     pub(super) timeline: Option<Timeline>,

@@ -80,7 +80,9 @@ async fn recover_running(
     let exit = exit_of_dead_machine(format!("the container's machine ended: {lost}"), run.started_at);
     if let Ok(exited) = record.state.after(Step::Exited(exit.clone())) {
         record.state = exited;
-        if !record.manually_stopped && record.spec.restart.follows_exit(&exit, record.restart_count) {
+        let follows = record.spec.restart.follows_exit(&exit, record.restart_count);
+        if !record.manually_stopped && (follows || record.restart_unhealthy) {
+            record.restart_unhealthy = false;
             record.restart_count += 1;
             record.await_restart();
         }

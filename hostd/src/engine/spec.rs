@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::health::Healthcheck;
 use super::limits::Limits;
 use super::restart::RestartPolicy;
 use super::security::{Device, DeviceRule, Namespaces, Security, Ulimit};
@@ -39,6 +40,8 @@ pub struct ContainerSpec {
     pub auto_remove: AutoRemove,
     #[serde(default)]
     pub restart: RestartPolicy,
+    #[serde(default)]
+    pub healthcheck: Option<Healthcheck>,
     pub limits: Limits,
     pub readonly_rootfs: bool,
     /// Where to what mount options, "size=64m,mode=1777".
@@ -115,6 +118,10 @@ impl ContainerSpec {
             if !self.exposed_ports.contains(port) {
                 self.exposed_ports.push(port.clone());
             }
+        }
+        if let Some(config) = &image.healthcheck {
+            let image = Healthcheck::of_image(config);
+            self.healthcheck = Some(self.healthcheck.unwrap_or_default().or_images(image));
         }
         self.stop_signal = self.stop_signal.or_else(|| image.stop_signal.as_deref()?.parse().ok());
         self

@@ -134,6 +134,15 @@ async fn end_in_order(
     end_by_force(container, live, runs_ended).await
 }
 
+/// Ends a run as `stop` does, but lets another one follow.
+pub(super) async fn end_unhealthy(container: &Container) -> Result<(), EngineError> {
+    let status = container.settled().await;
+    match status.live {
+        Some(live) => end_in_order(container, &live, status.runs_ended, StopOptions::default()).await,
+        None => Ok(()),
+    }
+}
+
 /// Kills a container that is up, whatever it takes, and lets no restart follow.
 pub(super) async fn end_for_good(container: &Container) -> Result<(), EngineError> {
     if container.command(|reply| Command::StayStopped { reply }).await.is_err() {

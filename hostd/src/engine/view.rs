@@ -10,6 +10,7 @@ use super::Engine;
 use super::container::{Container, Status};
 use super::error::EngineError;
 use super::exec::ExecState;
+use super::health::Health;
 use super::identity::ContainerId;
 use super::spec::ContainerSpec;
 use super::state::ContainerState;
@@ -30,6 +31,8 @@ pub struct ContainerView {
     pub state: ContainerState,
     /// How often its restart policy has started it since somebody did.
     pub restart_count: u32,
+    /// Nothing without a health check, and before the first start.
+    pub health: Option<Health>,
     pub log_path: PathBuf,
     /// Of the execs that run.
     pub exec_ids: Vec<String>,
@@ -69,7 +72,7 @@ impl Engine {
     }
 
     fn view(&self, container: &Container) -> ContainerView {
-        let Status { state, restart_count, timeline, .. } = container.current();
+        let Status { state, restart_count, health, timeline, .. } = container.current();
         let execs = self.shared.execs();
         let its_own = execs.values().filter(|exec| exec.container.id == container.id);
         let running = its_own.filter(|exec| matches!(exec.state(), ExecState::Running { .. }));
@@ -82,6 +85,7 @@ impl Engine {
             hostname: super::launch::hostname(container),
             state,
             restart_count,
+            health,
             log_path: container.log_path(),
             exec_ids: running.map(|exec| exec.id.clone()).collect(),
             timeline,

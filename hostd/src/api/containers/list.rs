@@ -184,7 +184,7 @@ pub(in crate::api) fn summary(
         ports: [],
         labels: view.spec.labels.clone(),
         state: view.state.name(),
-        status: status::in_words_of_ps(&view.state, now),
+        status: status::with_health(view, now),
         host_config: json!({ "NetworkMode": "none" }),
         network_settings: json!({ "Networks": { "none": super::inspect::none_endpoint() } }),
         mounts: [],

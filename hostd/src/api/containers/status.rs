@@ -3,9 +3,21 @@
 use jiff::Timestamp;
 
 use super::duration::in_words;
-use crate::engine::ContainerState;
+use crate::engine::{ContainerState, ContainerView, HealthStatus};
 
-pub(super) fn in_words_of_ps(state: &ContainerState, now: Timestamp) -> String {
+/// Of a container that runs also how it is.
+pub(super) fn with_health(view: &ContainerView, now: Timestamp) -> String {
+    let words = in_words_of_ps(&view.state, now);
+    match &view.health {
+        Some(health) if view.state.is_running() => match health.status {
+            HealthStatus::Starting => format!("{words} (health: starting)"),
+            status => format!("{words} ({})", status.name()),
+        },
+        _ => words,
+    }
+}
+
+fn in_words_of_ps(state: &ContainerState, now: Timestamp) -> String {
     match state {
         ContainerState::Created { .. } | ContainerState::Starting { previous: None, .. } => {
             "Created".to_owned()

@@ -22,6 +22,7 @@ pub(super) struct Config {
     pub(super) env: Vec<String>,
     #[serde(deserialize_with = "words")]
     pub(super) cmd: Option<Vec<String>>,
+    pub(super) healthcheck: Option<Healthcheck>,
     pub(super) image: String,
     pub(super) working_dir: String,
     #[serde(deserialize_with = "words")]
@@ -29,6 +30,19 @@ pub(super) struct Config {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) stop_signal: String,
     pub(super) stop_timeout: Option<i64>,
+}
+
+/// How the container is asked for its health. Durations in nanoseconds.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Healthcheck {
+    #[serde(deserialize_with = "null_as_default")]
+    pub(super) test: Vec<String>,
+    pub(super) interval: i64,
+    pub(super) timeout: i64,
+    pub(super) start_period: i64,
+    pub(super) start_interval: i64,
+    pub(super) retries: i64,
 }
 
 /// What the container gets of its machine.
@@ -162,6 +176,12 @@ pub(super) struct TmpfsOptions {
     /// Permission bits.
     pub(super) mode: u32,
     pub(super) options: Vec<Vec<String>>,
+}
+
+fn null_as_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Docker takes one string for a list of one.

@@ -46,9 +46,8 @@ const WINDOWS: Otherwise = Otherwise::Refuse("Windows");
 const BUILD_ONLY: Otherwise = Otherwise::Warn("it matters only to builds and was not kept");
 
 #[rustfmt::skip]
-const FIELDS: [Field; 34] = [
+const FIELDS: &[Field] = &[
     config("ArgsEscaped", empty, WINDOWS),
-    config("Healthcheck", no_healthcheck, Otherwise::Refuse("healthchecks")),
     // There is no network but loopback, which is what `true` asks for.
     config("NetworkDisabled", anything, NETWORKS),
     config("MacAddress", empty, NETWORKS),
@@ -120,11 +119,6 @@ fn member_is(value: &Value, name: &str, harmless: &[&str]) -> bool {
     value.get(name).is_none_or(|member| member.is_null() || is_one_of(member, harmless))
 }
 
-fn no_healthcheck(value: &Value) -> bool {
-    let test = value.get("Test").and_then(Value::as_array);
-    test.is_none_or(|test| test.first().is_none_or(|first| first == "NONE"))
-}
-
 fn default_log(value: &Value) -> bool {
     member_is(value, "Type", &["", "json-file"]) && value.get("Config").is_none_or(empty)
 }
@@ -153,7 +147,7 @@ pub(super) struct Objects<'a> {
 /// The first field that asks for what Berth cannot do. Returns warnings for what it does not have to do.
 pub(super) fn check(objects: &Objects<'_>) -> ApiResult<Vec<String>> {
     let mut warnings = Vec::new();
-    for field in &FIELDS {
+    for field in FIELDS {
         let (prefix, object) = match field.object {
             Object::Config => ("", objects.config),
             Object::HostConfig => ("HostConfig.", objects.host_config),

@@ -3,6 +3,7 @@
 mod body;
 mod devices;
 mod fields;
+mod health;
 mod limits;
 mod mounts;
 mod namespaces;

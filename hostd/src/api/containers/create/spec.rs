@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::body::{Config, HostConfig};
+use super::health::healthcheck;
 use super::limits::positive;
 use super::restart::restart_policy;
 use super::{devices, namespaces};
 use crate::api::error::{ApiError, ApiResult};
-use crate::engine::{AutoRemove, ContainerSpec, Limits, RestartPolicy, Security, Stdio, TerminalSize};
+use crate::engine::{
+    AutoRemove, ContainerSpec, Limits, RESTART_UNHEALTHY_LABEL, RestartPolicy, Security, Stdio, TerminalSize,
+};
 
 /// What has been decoded already, for its warnings or its order.
 pub(super) struct Parts {
@@ -25,9 +28,7 @@ pub(super) fn spec(config: Config, host: HostConfig, parts: Parts) -> ApiResult<
     host.extra_hosts.iter().try_for_each(|entry| check_extra_host(entry))?;
     let stdio = stdio(&config, &host);
     let restart = restart_policy(&host.restart_policy)?;
-    if host.auto_remove && restart != RestartPolicy::No {
-        return Err(ApiError::invalid("can't create 'AutoRemove' container with restart policy"));
-    }
+    check_auto_remove(&config, &host, restart)?;
     let namespaces = namespaces::namespaces(&config, &host)?;
     Ok(ContainerSpec {
         sysctls: devices::sysctls(&host, &namespaces)?,
@@ -52,6 +53,7 @@ pub(super) fn spec(config: Config, host: HostConfig, parts: Parts) -> ApiResult<
         stop_timeout_s: config.stop_timeout,
         auto_remove: if host.auto_remove { AutoRemove::Remove } else { AutoRemove::Keep },
         restart,
+        healthcheck: config.healthcheck.map(healthcheck).transpose()?,
         limits: parts.limits,
         readonly_rootfs: host.readonly_rootfs,
         tmpfs: parts.tmpfs,
@@ -61,6 +63,21 @@ pub(super) fn spec(config: Config, host: HostConfig, parts: Parts) -> ApiResult<
         init: host.init.unwrap_or(false),
         annotations: host.annotations,
     })
+}
+
+/// What is removed at its end cannot be started again.
+fn check_auto_remove(config: &Config, host: &HostConfig, restart: RestartPolicy) -> ApiResult<()> {
+    if !host.auto_remove {
+        return Ok(());
+    }
+    if restart != RestartPolicy::No {
+        return Err(ApiError::invalid("can't create 'AutoRemove' container with restart policy"));
+    }
+    if config.labels.get(RESTART_UNHEALTHY_LABEL).is_some_and(|value| value == "true") {
+        let message = format!("can't create 'AutoRemove' container with the label {RESTART_UNHEALTHY_LABEL}");
+        return Err(ApiError::invalid(message));
+    }
+    Ok(())
 }
 
 fn stdio(config: &Config, host: &HostConfig) -> Stdio {

@@ -111,11 +111,18 @@ fn endpoints_beyond_the_default_are_refused() {
 }
 
 #[test]
-fn a_healthcheck_is_refused_unless_it_is_none() {
-    let request = |test| decoded(&json!({ "Healthcheck": { "Test": test } }));
-    assert!(request(json!(["NONE"])).is_ok());
-    assert!(request(json!([])).is_ok());
-    assert_eq!(request(json!(["CMD", "true"])).unwrap_err().status, 501);
+fn what_is_removed_at_its_end_cannot_be_restarted() {
+    let unhealthy = json!({ "berth.restart-unhealthy": "true" });
+    for (labels, host_config) in [
+        (json!({}), json!({ "AutoRemove": true, "RestartPolicy": { "Name": "always" } })),
+        (unhealthy, json!({ "AutoRemove": true })),
+    ] {
+        let error = decoded(&json!({ "Labels": labels, "HostConfig": host_config })).unwrap_err();
+        let begins = error.message.starts_with("can't create 'AutoRemove' container with ");
+        assert!(error.status == 400 && begins, "{}", error.message);
+    }
+    let request = json!({ "HostConfig": { "AutoRemove": true, "RestartPolicy": { "Name": "no" } } });
+    assert!(decoded(&request).is_ok());
 }
 
 #[test]

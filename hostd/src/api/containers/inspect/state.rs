@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::engine::ContainerState;
+use crate::engine::{self, ContainerState};
 
 /// Go's zero time: "never".
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -23,6 +23,42 @@ pub(super) struct State {
     error: String,
     started_at: String,
     finished_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<Health>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Health {
+    status: &'static str,
+    failing_streak: u32,
+    log: Vec<Probe>,
+}
+
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Probe {
+    start: String,
+    end: String,
+    exit_code: i64,
+    output: String,
+}
+
+impl State {
+    pub(super) fn with_health(self, health: Option<&engine::Health>) -> Self {
+        let probe = |probe: &engine::Probe| Probe {
+            start: probe.started_at.to_string(),
+            end: probe.ended_at.to_string(),
+            exit_code: probe.exit_code,
+            output: probe.output.clone(),
+        };
+        let health = health.map(|health| Health {
+            status: health.status.name(),
+            failing_streak: health.failing_streak,
+            log: health.log.iter().map(probe).collect(),
+        });
+        Self { health, ..self }
+    }
 }
 
 impl From<&ContainerState> for State {
@@ -39,6 +75,7 @@ impl From<&ContainerState> for State {
             error: String::new(),
             started_at: NEVER.to_owned(),
             finished_at: NEVER.to_owned(),
+            health: None,
         };
         match state {
             ContainerState::Created { start_failure: Some(failure) } => {

@@ -24,6 +24,7 @@ fn view(state: ContainerState) -> ContainerView {
         state,
         log_path: "/log".into(),
         restart_count: 0,
+        health: None,
         exec_ids: Vec::new(),
         timeline: None,
     }

@@ -1,5 +1,9 @@
 //! The task that owns one container: commands and the end of its run in, states out. Nobody else changes the state.
 
+mod again;
+mod change;
+mod health;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +13,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 use super::Shared;
-use super::container::{Command, Container, Outcome, StartError, Started, Status};
-use super::create::check_name_is_free;
+use super::container::{Command, Container, StartError, Started, Status};
 use super::error::{EngineError, ErrorKind};
+use super::health::{Checked, Monitor};
 use super::record::ContainerRecord;
-use super::restart::{Backoff, RestartPolicy};
+use super::restart::Backoff;
 use super::run::{ActiveRun, RunEnd};
 use super::spec::AutoRemove;
 use super::state::{ContainerState, Exit, StartFailure, Step};
@@ -31,6 +35,8 @@ pub(super) struct Driver {
     commands: mpsc::Receiver<Command>,
     active: Option<ActiveRun>,
     backoff: Backoff,
+    /// Of a container that runs, if it has a health check.
+    monitor: Option<Monitor>,
     /// When a container that is restarting is to start.
     restart_at: Option<Instant>,
     /// The end of the last run's machine, which nobody had to wait for.
@@ -50,6 +56,7 @@ impl Driver {
             name: record.name.as_str().into(),
             spec: Arc::clone(&record.spec),
             restart_count: record.restart_count,
+            health: record.health.clone(),
             state: record.state.clone(),
             live: adopt.as_ref().map(ActiveRun::live),
             timeline: record.timeline,
@@ -65,6 +72,7 @@ impl Driver {
             commands,
             active: None,
             backoff: Backoff::default(),
+            monitor: None,
             restart_at: None,
             teardown: None,
         };
@@ -75,6 +83,7 @@ impl Driver {
     async fn drive(mut self, adopt: Option<ActiveRun>) {
         if let Some(mut active) = adopt {
             active.connect_streams(&self.container);
+            self.go_on_monitoring(&active);
             self.active = Some(active);
         }
         if self.record.state.is_restarting() {
@@ -86,6 +95,7 @@ impl Driver {
             tokio::select! {
                 end = run_end(&mut self.active) => self.run_ended(end).await,
                 () = sleep_until(self.restart_at) => self.restart().await,
+                checked = next_check(&mut self.monitor) => self.health_checked(checked).await,
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command).await,
                     // The engine is being dropped; the machine goes on.
@@ -149,6 +159,7 @@ impl Driver {
                 let running = step(&starting, Step::Started(active.run()))?;
                 self.record.run_log_start = active.log_start();
                 self.record.timeline = Some(timeline);
+                self.begin_monitoring(&active);
                 self.commit(running).await;
                 active.connect_streams(&self.container);
                 self.publish_live(Some(&active));
@@ -168,92 +179,9 @@ impl Driver {
         }
     }
 
-    /// The wait is over: the next run of a container that its policy restarts.
-    async fn restart(&mut self) {
-        self.restart_at = None;
-        match self.begin_run().await {
-            Ok(_started) => {}
-            // No machine could be made for it: the host may have room again later.
-            Err(StartError::Engine(error)) => {
-                tracing::warn!(container = %self.container.id, error = error.message, "cannot restart a container");
-                if let ContainerState::Exited(exit) = self.record.state.clone() {
-                    self.follow(&exit, Duration::ZERO);
-                    self.commit(self.record.state.clone()).await;
-                    self.publish(self.record.state.clone());
-                }
-            }
-            // As Docker: a program that cannot be started is not tried again.
-            Err(StartError::Program(failure)) => {
-                let reason = failure.message;
-                tracing::warn!(container = %self.container.id, reason, "a container is not restarted any more");
-            }
-        }
-    }
-
-    /// Lets a restart follow that end, if the container's policy asks for one.
-    fn follow(&mut self, exit: &Exit, run: Duration) {
-        let wanted = self.record.spec.restart.follows_exit(exit, self.record.restart_count);
-        if !wanted || self.record.manually_stopped {
-            return;
-        }
-        self.record.restart_count += 1;
-        self.record.await_restart();
-        self.restart_at = Some(Instant::now() + self.backoff.after_run(run));
-    }
-
-    /// Says that no run is to follow this one. Kept for the next daemon, where it matters to it.
-    async fn stay_stopped(&mut self) -> Outcome {
-        self.record.manually_stopped = true;
-        self.restart_at = None;
-        let state = match self.record.state.after(Step::GiveUpRestart) {
-            Ok(exited) => exited,
-            Err(_not_waiting) if self.record.spec.restart == RestartPolicy::No => return Outcome::AlreadySo,
-            Err(_not_waiting) => {
-                self.commit(self.record.state.clone()).await;
-                return Outcome::AlreadySo;
-            }
-        };
-        self.commit(state.clone()).await;
-        self.publish(state);
-        Outcome::Changed
-    }
-
-    async fn rename(&mut self, name: String) -> Result<(), EngineError> {
-        self.take_name(&name)?;
-        let old = std::mem::replace(&mut self.record.name, name);
-        let kept = self.shared.records.put(&self.record).await;
-        if kept.is_err() {
-            self.status.send_modify(|status| status.name = old.as_str().into());
-            self.record.name = old;
-        }
-        kept
-    }
-
-    /// From here on nobody else gets the name.
-    fn take_name(&self, name: &str) -> Result<(), EngineError> {
-        let containers = self.shared.containers_mut();
-        check_name_is_free(&containers, name).map_err(|taken| EngineError {
-            message: format!("Error when allocating new name: {}", taken.message),
-            ..taken
-        })?;
-        self.status.send_modify(|status| status.name = name.into());
-        drop(containers);
-        Ok(())
-    }
-
-    async fn set_restart_policy(&mut self, policy: RestartPolicy) -> Result<(), EngineError> {
-        if self.record.spec.auto_remove == AutoRemove::Remove && policy != RestartPolicy::No {
-            let message = "Restart policy cannot be updated because AutoRemove is enabled for the container";
-            return Err(EngineError::conflict(message));
-        }
-        Arc::make_mut(&mut self.record.spec).restart = policy;
-        self.shared.records.put(&self.record).await?;
-        self.status.send_modify(|status| status.spec = Arc::clone(&self.record.spec));
-        Ok(())
-    }
-
     async fn run_ended(&mut self, end: RunEnd) {
         let Some(active) = self.active.take() else { return };
+        self.end_monitoring();
         self.container.hub.process_ended();
         let (exit, machine) = active.finish(end).await;
         let discard = self.record.spec.auto_remove == AutoRemove::Remove;
@@ -279,9 +207,8 @@ impl Driver {
             }
         }
         self.container.hub.finish();
-        self.status.send_modify(|status| {
+        self.show(|status| {
             status.state = self.record.state.clone();
-            status.restart_count = self.record.restart_count;
             status.live = None;
             status.runs_ended += 1;
         });
@@ -297,16 +224,21 @@ impl Driver {
     }
 
     fn publish(&self, state: ContainerState) {
+        self.show(|status| status.state = state);
+    }
+
+    /// Everything that may have changed becomes visible at once.
+    fn show(&self, change: impl FnOnce(&mut Status)) {
         self.status.send_modify(|status| {
-            status.state = state;
             status.restart_count = self.record.restart_count;
+            status.health.clone_from(&self.record.health);
+            change(status);
         });
     }
 
     fn publish_live(&self, active: Option<&ActiveRun>) {
-        self.status.send_modify(|status| {
+        self.show(|status| {
             status.state = self.record.state.clone();
-            status.restart_count = self.record.restart_count;
             status.timeline = self.record.timeline;
             status.live = active.map(ActiveRun::live);
         });
@@ -380,6 +312,14 @@ pub(super) fn publish_end(container: &Container, exit: &Exit) {
 async fn sleep_until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a probe came to, or never.
+async fn next_check(monitor: &mut Option<Monitor>) -> Checked {
+    match monitor {
+        Some(monitor) => monitor.checked().await,
         None => std::future::pending().await,
     }
 }

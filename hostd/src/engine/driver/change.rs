@@ -1,0 +1,45 @@
+//! What changes of a container beside its state.
+
+use std::sync::Arc;
+
+use super::Driver;
+use crate::engine::create::check_name_is_free;
+use crate::engine::error::EngineError;
+use crate::engine::restart::RestartPolicy;
+use crate::engine::spec::AutoRemove;
+
+impl Driver {
+    pub(super) async fn rename(&mut self, name: String) -> Result<(), EngineError> {
+        self.take_name(&name)?;
+        let old = std::mem::replace(&mut self.record.name, name);
+        let kept = self.shared.records.put(&self.record).await;
+        if kept.is_err() {
+            self.status.send_modify(|status| status.name = old.as_str().into());
+            self.record.name = old;
+        }
+        kept
+    }
+
+    /// From here on nobody else gets the name.
+    fn take_name(&self, name: &str) -> Result<(), EngineError> {
+        let containers = self.shared.containers_mut();
+        check_name_is_free(&containers, name).map_err(|taken| EngineError {
+            message: format!("Error when allocating new name: {}", taken.message),
+            ..taken
+        })?;
+        self.status.send_modify(|status| status.name = name.into());
+        drop(containers);
+        Ok(())
+    }
+
+    pub(super) async fn set_restart_policy(&mut self, policy: RestartPolicy) -> Result<(), EngineError> {
+        if self.record.spec.auto_remove == AutoRemove::Remove && policy != RestartPolicy::No {
+            let message = "Restart policy cannot be updated because AutoRemove is enabled for the container";
+            return Err(EngineError::conflict(message));
+        }
+        Arc::make_mut(&mut self.record.spec).restart = policy;
+        self.shared.records.put(&self.record).await?;
+        self.status.send_modify(|status| status.spec = Arc::clone(&self.record.spec));
+        Ok(())
+    }
+}
