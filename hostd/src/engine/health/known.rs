@@ -1,6 +1,7 @@
 //! What is known of a container's health, and what one more probe makes of it. Pure.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -64,7 +65,8 @@ impl Health {
 
     /// Takes a probe into account. Failures in the start period of a run that began at `run_started_at` do not count.
     pub(super) fn take(&mut self, probe: Probe, check: &Healthcheck, run_started_at: Timestamp) {
-        let since_start = probe.started_at.duration_since(run_started_at).try_into().unwrap_or_default();
+        let since_start = probe.started_at.duration_since(run_started_at);
+        let since_start: Duration = since_start.try_into().unwrap_or_default();
         if probe.exit_code == 0 {
             self.failing_streak = 0;
             self.status = HealthStatus::Healthy;
