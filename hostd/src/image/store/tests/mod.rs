@@ -1,6 +1,7 @@
 //! The store from outside: archives go in, images, disks and errors come out.
 
 mod archives;
+mod arriving;
 mod checking;
 mod crash;
 mod documents;
