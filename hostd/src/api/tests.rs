@@ -12,28 +12,37 @@ use crate::config::Flags;
 use crate::database::Database;
 use crate::image::ImageStore;
 use crate::machine::Pace;
-use crate::registry::Registries;
+use crate::registry::{Registries, RegistrySettings};
 
 /// A daemon whose files go with it.
 pub(super) struct TestDaemon {
     pub(super) api: Api,
-    engine: Engine,
-    _root: tempfile::TempDir,
+    pub(super) engine: Engine,
+    root: tempfile::TempDir,
 }
 
 impl TestDaemon {
     pub(super) async fn start() -> Self {
+        Self::with_registries(RegistrySettings::default()).await
+    }
+
+    pub(super) async fn with_registries(registries: RegistrySettings) -> Self {
         let root = tempfile::Builder::new().prefix("berth").tempdir_in("/tmp").unwrap();
         let settings = settings(root.path());
         let database = Database::open(&settings.data_root.join("berth.db")).unwrap();
         let images = ImageStore::open(&settings.data_root.join("image"), database.clone()).unwrap();
         let accelerator =
             Choice { accelerator: Accelerator::Tcg, pace: Pace::Ordinary, reason: "for the test" };
-        let registries = Registries::new(settings.registries.clone()).unwrap();
+        let registries = Registries::new(registries).unwrap();
         let opening = Engine::open(settings.for_engine(&accelerator), images, registries, database);
         let engine = opening.await.unwrap();
         let api = Api::new(Arc::new(Daemon::new(engine.clone(), settings, accelerator)));
-        Self { api, engine, _root: root }
+        Self { api, engine, root }
+    }
+
+    /// Where the image store's files are.
+    pub(super) fn image_root(&self) -> std::path::PathBuf {
+        self.root.path().join("data/image")
     }
 
     pub(super) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {

@@ -117,48 +117,4 @@ fn layer_reports(id: &str, step: LayerStep) -> Vec<Report> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown(name: &str, tag: Option<&str>) -> String {
-        match target(name, tag).unwrap() {
-            PullTarget::One(reference) => reference.familiar(),
-            PullTarget::AllTags(repository) => format!("all of {}", repository.familiar()),
-        }
-    }
-
-    #[test]
-    fn name_and_tag_mean_what_they_mean_to_docker() {
-        let digest = format!("sha256:{}", "a".repeat(64));
-        for (name, tag, expected) in [
-            ("busybox", Some("1.36"), "busybox:1.36"),
-            ("busybox", None, "all of busybox"),
-            ("busybox:1", None, "busybox:1"),
-            ("busybox:1", Some("2"), "busybox:2"),
-            ("docker.io/library/busybox", Some("latest"), "busybox:latest"),
-            ("localhost:5000/a", None, "all of localhost:5000/a"),
-            ("localhost:5000/a", Some(&digest), &format!("localhost:5000/a@{digest}")),
-            ("a", Some(&digest), &format!("a@{digest}")),
-            (&format!("a@{digest}"), None, &format!("a@{digest}")),
-        ] {
-            assert_eq!(shown(name, tag), expected);
-        }
-        for (name, tag) in [("BusyBox", None), ("a", Some("sha256:1")), ("a", Some("a b")), ("", Some("x"))] {
-            let error = target(name, tag).unwrap_err();
-            assert_eq!(error.status, 400);
-            assert!(error.message.starts_with("invalid reference format"), "{}", error.message);
-        }
-    }
-
-    #[test]
-    fn the_first_line_names_the_repository_without_its_registry() {
-        for (name, expected) in [
-            ("busybox:1.36", Report::of("1.36", "Pulling from library/busybox")),
-            ("localhost:5000/a/b:c", Report::of("c", "Pulling from a/b")),
-        ] {
-            assert_eq!(reports(PullStep::Found(Reference::parse(name).unwrap())), [expected]);
-        }
-        let finished = PullStep::Finished { shown: "busybox:1.36".into(), updated: false };
-        assert_eq!(reports(finished), [Report::status("Status: Image is up to date for busybox:1.36")]);
-    }
-}
+mod tests;

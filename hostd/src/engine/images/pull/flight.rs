@@ -23,6 +23,8 @@ const PROGRESS_STEP_BYTES: u64 = 128 << 10;
 /// Where a layer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FlightState {
+    Begun,
+    /// Others have their turn first.
     Waiting,
     Downloading {
         bytes: u64,
@@ -79,13 +81,16 @@ impl Flights {
             return (flight, false);
         }
         let stop = CancellationToken::new();
-        let (state, receiver) = watch::channel(FlightState::Waiting);
+        let (state, receiver) = watch::channel(FlightState::Begun);
         let flight = Arc::new(Flight { state: receiver, _stop_at_last: stop.clone().drop_guard() });
         let weak = Arc::downgrade(&flight);
         flying.insert(*layer, weak.clone());
         let (flights, pilot) =
             (self.clone(), Pilot { layer: *layer, images: images.clone(), remote: remote.clone(), stop });
         tokio::spawn(async move {
+            if flights.turns.available_permits() == 0 {
+                state.send_replace(FlightState::Waiting);
+            }
             let end = pilot.fly(&flights.turns, &state).await;
             flights.land(&pilot.layer, &weak);
             state.send_replace(end);
@@ -187,8 +192,10 @@ impl FlightState {
     /// Takes the place of an earlier position. Unpacking begins while the blob still comes, and is not told before.
     fn advance(self, state: &mut Self) -> bool {
         let is_next = match (&*state, &self) {
-            (Self::Waiting | Self::Downloading { .. }, Self::Downloading { .. }) => true,
-            (Self::Waiting | Self::Downloading { .. }, Self::Unpacking { bytes }) => *bytes == 0,
+            (Self::Begun | Self::Waiting | Self::Downloading { .. }, Self::Downloading { .. }) => true,
+            (Self::Begun | Self::Waiting | Self::Downloading { .. }, Self::Unpacking { bytes }) => {
+                *bytes == 0
+            }
             (Self::Unpacking { bytes: told }, Self::Unpacking { bytes }) => bytes > told,
             _ => false,
         };

@@ -235,7 +235,7 @@ impl Pull<'_> {
                 self.steps.offer_layer(blob, step);
                 self.steps.tell_layer(blob, LayerStep::Complete).await;
             }
-            FlightState::Failed(_) => {}
+            FlightState::Begun | FlightState::Failed(_) => {}
         }
     }
 
