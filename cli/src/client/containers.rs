@@ -8,7 +8,7 @@ use hyper::header::HeaderValue;
 use serde::Deserialize;
 
 use super::request::Request;
-use super::{Client, ClientError, CreateRequest, Hijacked, collect};
+use super::{Client, ClientError, CreateRequest, Download, Hijacked, collect};
 use crate::terminal::Size;
 
 /// A container that is removed at its end may be gone before anybody could inspect it: the start says it at once.
@@ -21,6 +21,15 @@ pub(crate) struct Created {
     pub(crate) id: String,
     #[serde(default)]
     pub(crate) warnings: Option<Vec<String>>,
+}
+
+/// What a prune of containers did.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct PrunedContainers {
+    pub(crate) containers_deleted: Option<Vec<String>>,
+    /// Bytes.
+    pub(crate) space_reclaimed: u64,
 }
 
 /// One line of `ps`.
@@ -306,6 +315,19 @@ impl Client {
     ) -> Result<(), ClientError> {
         let request = Request::delete(&["containers", id]).with_flag("force", force).with_flag("v", volumes);
         self.send_for_nothing(request).await
+    }
+
+    /// Its file system as an archive.
+    pub(crate) async fn export(&self, id: &str) -> Result<Download, ClientError> {
+        let request = Request::get(&["containers", id, "export"]);
+        Ok(Download::new("export", self.send(request).await?))
+    }
+
+    pub(crate) async fn prune_containers(
+        &self,
+        filters: Option<&str>,
+    ) -> Result<PrunedContainers, ClientError> {
+        self.send_for_json(Request::post(&["containers", "prune"]).with_if_some("filters", filters)).await
     }
 
     pub(crate) async fn resize_container(&self, id: &str, size: Size) -> Result<(), ClientError> {

@@ -4,6 +4,7 @@
 mod connection;
 mod containers;
 mod create_request;
+mod download;
 mod error;
 mod exec;
 mod images;
@@ -26,14 +27,15 @@ pub(crate) use containers::{
     AttachStreams, Container, ContainerSummary, LogsQuery, PendingExit, Port, StartPhase, WaitFor,
 };
 pub(crate) use create_request::{CreateRequest, Healthcheck, PortBinding, RestartPolicy, Ulimit};
+pub(crate) use download::Download;
 pub(crate) use error::ClientError;
 pub(crate) use exec::ExecRequest;
-pub(crate) use images::ImageSummary;
+pub(crate) use images::{HistoryEntry, ImageSummary, ImportRequest};
 pub(crate) use json_lines::JsonLines;
 pub(crate) use registry::{Manifest, PullRequest, SearchResult};
 pub(crate) use request::Body;
 use request::Request;
-pub(crate) use system::EventsQuery;
+pub(crate) use system::{ContainerSize, DiskUsage, EventsQuery, ImageSize};
 
 use crate::host::Host;
 

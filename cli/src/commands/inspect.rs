@@ -35,6 +35,13 @@ pub(crate) struct Arguments {
     names: Vec<String>,
 }
 
+impl Arguments {
+    /// For `berth image inspect`.
+    pub(super) fn of_images(format: Option<String>, names: Vec<String>) -> Self {
+        Self { format, size: false, kind: Some(Kind::Image), names }
+    }
+}
+
 /// Prints what was found even when something was not; the failures follow.
 pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
     let format = arguments.format.as_deref().map(ObjectFormat::parse).transpose()?;

@@ -3,20 +3,12 @@
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
-use bytes::{Bytes, BytesMut};
 use clap::Args;
-use futures_util::stream;
-use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
-use indicatif::ProgressBar;
-use tokio::io::{AsyncRead, AsyncReadExt};
 
+use super::archive::{open_file, standard_input};
 use super::progress::{Lines, Progress};
-use crate::client::{Body, Client};
+use crate::client::Client;
 use crate::outcome::{Failure, Outcome};
-
-/// Read and sent at a time.
-const CHUNK_BYTES: usize = 256 * 1024;
 
 /// Load an image from a tar archive or STDIN
 #[derive(Args, Debug)]
@@ -42,30 +34,10 @@ pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
         None if io::stdin().is_terminal() => {
             return Err(Failure::Usage("requested load from stdin, but stdin is empty".to_owned()));
         }
-        None => (body(tokio::io::stdin(), ProgressBar::hidden()), ProgressBar::hidden()),
+        None => standard_input(),
     };
     let reports = client.load(archive, arguments.quiet, arguments.platform.as_deref()).await?;
     let shown = progress.show(reports).await;
     bar.finish_and_clear();
     shown.map(|()| 0)
-}
-
-async fn open_file(path: &PathBuf, progress: &Progress) -> Result<(Body, ProgressBar), Failure> {
-    let failed = |source| Failure::File { object: format!("open {}", path.display()), source };
-    let file = tokio::fs::File::open(path).await.map_err(failed)?;
-    let length_bytes = file.metadata().await.map_err(failed)?.len();
-    let bar = progress.bytes_bar("Sending", length_bytes);
-    Ok((body(file, bar.clone()), bar))
-}
-
-/// A request body that reads as fast as the daemon takes it.
-fn body(source: impl AsyncRead + Send + Unpin + 'static, bar: ProgressBar) -> Body {
-    let chunks = stream::try_unfold((source, bar), |(mut source, bar)| async move {
-        let mut chunk = BytesMut::with_capacity(CHUNK_BYTES);
-        let length = source.read_buf(&mut chunk).await?;
-        bar.inc(u64::try_from(length).unwrap_or(u64::MAX));
-        let frame = Frame::data(Bytes::from(chunk));
-        Ok::<_, io::Error>((length > 0).then_some((frame, (source, bar))))
-    });
-    BodyExt::boxed_unsync(StreamBody::new(chunks))
 }

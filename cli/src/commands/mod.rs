@@ -1,15 +1,21 @@
 //! The list of commands: one verb, one file. Each file has the verb's `Arguments` and its `execute`.
 
+mod archive;
 mod attach;
 mod attached;
 mod completions;
+mod consent;
 mod create;
 mod doctor;
 mod each;
 mod events;
 mod exec;
+mod export;
 mod filters;
+mod history;
+mod image;
 mod images;
+mod import;
 mod info;
 mod inspect;
 mod kill;
@@ -26,9 +32,12 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod search;
 mod start;
 mod stop;
+mod system;
+mod tag;
 mod timeline;
 mod version;
 mod wait;
@@ -54,15 +63,22 @@ pub(crate) enum Command {
     Restart(restart::Arguments),
     Wait(wait::Arguments),
     Rm(rm::Arguments),
+    Image(image::Arguments),
     Images(images::Arguments),
+    History(history::Arguments),
+    Tag(tag::Arguments),
     Pull(pull::Arguments),
     Push(push::Arguments),
+    Save(save::Arguments),
     Load(load::Arguments),
+    Export(export::Arguments),
+    Import(import::Arguments),
     Rmi(rmi::Arguments),
     Search(search::Arguments),
     Manifest(manifest::Arguments),
     Login(login::Arguments),
     Logout(logout::Arguments),
+    System(system::Arguments),
     Events(events::Arguments),
     Version(version::Arguments),
     Info(info::Arguments),
@@ -87,6 +103,13 @@ impl Command {
             Self::Restart(arguments) => restart::execute(&arguments, &client?).await,
             Self::Wait(arguments) => wait::execute(&arguments, &client?).await,
             Self::Rm(arguments) => rm::execute(&arguments, &client?).await,
+            Self::Image(arguments) => image::execute(&arguments, &client?).await,
+            Self::History(arguments) => history::execute(&arguments, &client?).await,
+            Self::Tag(arguments) => tag::execute(&arguments, &client?).await,
+            Self::Save(arguments) => save::execute(&arguments, &client?).await,
+            Self::Export(arguments) => export::execute(&arguments, &client?).await,
+            Self::Import(arguments) => import::execute(&arguments, &client?).await,
+            Self::System(arguments) => system::execute(&arguments, &client?).await,
             Self::Images(arguments) => images::execute(&arguments, &client?).await,
             Self::Pull(arguments) => pull::execute(&arguments, &client?).await,
             Self::Push(arguments) => push::execute(&arguments, &client?).await,

@@ -2,6 +2,7 @@
 
 #![cfg(unix)]
 
+mod images;
 mod registries;
 mod run;
 mod support;

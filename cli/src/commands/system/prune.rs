@@ -1,0 +1,45 @@
+//! `berth system prune`: remove stopped containers and the images that nobody needs.
+
+use clap::Args;
+
+use crate::client::Client;
+use crate::commands::{consent, filters, image};
+use crate::outcome::{Failure, Outcome};
+use crate::output::print;
+use crate::quantity::decimal_size;
+
+/// Remove unused data
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  berth system prune
+  berth system prune -af")]
+pub(crate) struct Arguments {
+    /// Remove all unused images not just dangling ones
+    #[arg(short, long)]
+    all: bool,
+    /// Provide filter values (e.g. "label=<key>=<value>")
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
+}
+
+pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
+    let images =
+        if arguments.all { "all images without at least one container" } else { "all dangling images" };
+    let warning = format!("This will remove:\n  - all stopped containers\n  - {images}\n");
+    if !arguments.force && !consent::given(&warning)? {
+        return Err(Failure::Usage("system prune has been cancelled".to_owned()));
+    }
+    let filters = filters::encode(&arguments.filter)?;
+    let containers = client.prune_containers(filters.as_deref()).await?;
+    let deleted = containers.containers_deleted.unwrap_or_default();
+    if !deleted.is_empty() {
+        print(&format!("Deleted Containers:\n{}\n\n", deleted.join("\n")))?;
+    }
+    let images_bytes = image::prune::prune(client, arguments.all, &arguments.filter).await?;
+    let reclaimed_bytes = containers.space_reclaimed + images_bytes;
+    print(&format!("Total reclaimed space: {}\n", decimal_size(reclaimed_bytes)))?;
+    Ok(0)
+}
