@@ -69,7 +69,7 @@ fn history_is_a_table_that_can_be_told_exactly() {
     daemon.answer("GET /images/a/history", 200, &history.to_string());
     let table = daemon.berth(&["history", "a"]).stdout;
     assert!(table.starts_with("IMAGE          CREATED   CREATED BY"), "{table}");
-    assert!(table.contains("RUN a very long instruction that nobody wants…   1.5kB     c"), "{table}");
+    assert!(table.contains("RUN a very long instruction that nobody want…   1.5kB     c"), "{table}");
     let exact = daemon.berth(&[
         "history",
         "--no-trunc",
