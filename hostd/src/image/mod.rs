@@ -21,6 +21,9 @@ mod archive;
 mod changes;
 mod compression;
 mod erofs;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod layer;
 mod merge;
 mod tar_stream;

@@ -14,6 +14,8 @@ mod crc32c;
 mod directory;
 mod format;
 mod layout;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod reader;
 mod xattr;
 
 use std::io::{self, Read, Seek, SeekFrom, Write};

@@ -71,12 +71,12 @@ fn check_stored(stored_bytes: u64, blob_bytes: u64) -> Result<(), LayerError> {
 }
 
 /// A plain archive in memory, for tests: its blob is itself.
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn unpack(archive: &[u8], directory: &Path) -> Result<u64, LayerError> {
     unpack_stream(archive, directory)
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
 impl PlainSource for &[u8] {
     fn blob_bytes(&self) -> u64 {
         u64::MAX

@@ -1,0 +1,4 @@
+//! Fuzzes `image_archive`: what is fed and what is promised stands in `hostd/src/image/fuzzing/`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| berthd::image::fuzzing::target("image_archive")(input));
