@@ -3,6 +3,7 @@
 //! `busybox` is `docker.io/library/busybox:latest`. Looks nothing up: [`super::ImageStore::resolve`] does.
 
 use std::fmt;
+use std::net::Ipv6Addr;
 
 use super::digest::{Digest, InvalidDigest};
 
@@ -171,12 +172,20 @@ fn looks_like_domain(component: &str) -> bool {
 }
 
 fn is_domain(text: &str) -> bool {
+    if let Some((address, port)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        let port = port.strip_prefix(':').unwrap_or(if port.is_empty() { "0" } else { "" });
+        return address.parse::<Ipv6Addr>().is_ok() && is_port(port);
+    }
     let (host, port) = text.split_once(':').unwrap_or((text, "0"));
     let label = |label: &str| {
         let inner = label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         inner && !label.is_empty() && !label.starts_with('-') && !label.ends_with('-')
     };
-    host.split('.').all(label) && !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit())
+    host.split('.').all(label) && is_port(port)
+}
+
+fn is_port(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())
 }
 
 /// Lower-case words joined by one `.`, one or two `_`, or any number of `-`.
@@ -213,6 +222,8 @@ mod tests {
             ("localhost:5000/a:b", "localhost:5000/a:b", "localhost:5000/a:b"),
             ("ghcr.io/a/b__c-d.e", "ghcr.io/a/b__c-d.e:latest", "ghcr.io/a/b__c-d.e:latest"),
             ("a---b", "a---b:latest", "docker.io/library/a---b:latest"),
+            ("[::1]:5000/a:b", "[::1]:5000/a:b", "[::1]:5000/a:b"),
+            ("[fd00::1]/a", "[fd00::1]/a:latest", "[fd00::1]/a:latest"),
             ("Registry/a", "Registry/a:latest", "Registry/a:latest"),
         ] {
             let reference = Reference::parse(text).unwrap();
@@ -237,7 +248,7 @@ mod tests {
         let digits = DIGEST.trim_start_matches("sha256:");
         for text in [
             "", ":", "a:", "a:-b", "/a", "a//b", "a/", "-a", "a_", "a___b", "a..b", "..", "../a", "a b",
-            "a@b", "é",
+            "[::1]", "[::1]x/a", "[::1]:/a", "[x]/a", "[::1/a", "a@b", "é",
         ]
         .into_iter()
         .chain([long.as_str(), digits, "host:port/a", "a@sha256:12"])
