@@ -117,7 +117,14 @@ impl Clients {
                 .map_err(|_| Failure::broken(format!("no answer within {deadline:?}")))?,
             None => sent.await,
         };
-        answered.map_err(|error| Failure::of(error, self.patience.connect))
+        answered.map_err(|error| {
+            let failure = Failure::of(error, self.patience.connect);
+            if matches!(failure, Failure::Broken { cause: Cause::Certificate, .. }) {
+                // Whoever puts the right certificates into the folder now need not restart the daemon.
+                self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            }
+            failure
+        })
     }
 
     async fn check_redirect(

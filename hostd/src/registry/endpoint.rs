@@ -183,18 +183,20 @@ impl Endpoint {
 
     /// The URL below which everything is; found out once.
     pub(super) async fn base(&self) -> Result<&Url, Failure> {
-        self.base
-            .get_or_try_init(|| async {
-                let patience = &self.clients.patience;
-                let mut retries = Retries::new(patience, PING_ATTEMPTS.min(self.attempts));
-                loop {
-                    match self.find_base().await {
-                        Ok(base) => return Ok(base),
-                        Err(failure) => retries.pause_after(failure).await?,
-                    }
+        self.base.get_or_try_init(|| self.find_base_patiently()).await
+    }
+
+    async fn find_base_patiently(&self) -> Result<Url, Failure> {
+        let mut retries = Retries::new(&self.clients.patience, PING_ATTEMPTS.min(self.attempts));
+        loop {
+            match self.find_base().await {
+                Err(failure @ Failure::Broken { cause: Cause::Connection, .. }) => {
+                    // Who asks tries again what is worth it; this was tried.
+                    retries.pause_after(failure).await.map_err(Failure::finally)?;
                 }
-            })
-            .await
+                found => return found,
+            }
+        }
     }
 
     async fn find_base(&self) -> Result<Url, Failure> {

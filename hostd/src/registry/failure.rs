@@ -32,6 +32,8 @@ pub(super) enum Cause {
     Connection,
     /// A token that ended while a stream, which cannot be sent twice, was under way; there is a new one.
     Token,
+    /// Nobody answers there, which was tried often enough.
+    Absent,
     /// Time does not heal a certificate, and plain text is no answer to it.
     Certificate,
     /// A file of the host's settings.
@@ -86,13 +88,7 @@ impl Failure {
         let error = error.without_url();
         let root = root(&error);
         match certificate_fault(&error) {
-            Some(fault) => Self::Broken {
-                reason: format!(
-                    "its certificate is not accepted: {fault}; put the authority that signed it into the \
-                     certificates directory as HOST[:PORT]/ca.crt, or list the registry as insecure"
-                ),
-                cause: Cause::Certificate,
-            },
+            Some(reason) => Self::Broken { reason, cause: Cause::Certificate },
             None if error.is_connect() && error.is_timeout() => {
                 Self::broken(format!("no connection within {connect_deadline:?}"))
             }
@@ -111,6 +107,14 @@ impl Failure {
                     || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
             }
             Self::Invalid(_) => false,
+        }
+    }
+
+    /// The same, not to be tried again.
+    pub(super) fn finally(self) -> Self {
+        match self {
+            Self::Broken { reason, .. } => Self::Broken { reason, cause: Cause::Absent },
+            other => other,
         }
     }
 
@@ -236,14 +240,29 @@ fn retry_after(text: &str) -> Option<Duration> {
     Some(Duration::try_from(then.duration_since(jiff::Timestamp::now())).unwrap_or_default())
 }
 
-/// What is wrong with the server's certificate, if that is what went wrong.
-fn certificate_fault(error: &reqwest::Error) -> Option<String> {
-    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+/// Why TLS was not agreed on, if certificates are why.
+fn certificate_fault(error: &(dyn Error + 'static)) -> Option<String> {
+    let mut next = Some(error);
     while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls = inner.and_then(|inner| inner.downcast_ref()).or_else(|| error.downcast_ref());
-        if let Some(rustls::Error::InvalidCertificate(fault)) = tls {
-            return Some(fault.to_string());
+        match error.downcast_ref::<rustls::Error>() {
+            Some(rustls::Error::InvalidCertificate(fault)) => {
+                return Some(format!(
+                    "its certificate is not accepted: {fault}; put the authority that signed it into the \
+                     certificates directory as HOST[:PORT]/ca.crt, or list the registry as insecure"
+                ));
+            }
+            Some(rustls::Error::AlertReceived(alert)) => {
+                return Some(format!(
+                    "it does not accept us: TLS alert {alert:?}; a certificate of ours belongs into the \
+                     certificates directory as HOST[:PORT]/client.cert and client.key"
+                ));
+            }
+            _ => {}
+        }
+        // What an I/O error wraps is not among its sources.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(fault) = wrapped.and_then(|wrapped| certificate_fault(wrapped)) {
+            return Some(fault);
         }
         next = error.source();
     }

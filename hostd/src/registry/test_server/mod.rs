@@ -3,6 +3,8 @@
 
 mod access;
 mod content;
+mod tls;
+mod wire;
 
 use std::collections::VecDeque;
 use std::io;
@@ -24,6 +26,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use self::access::{Access, IDENTITY, PASSWORD, Tokens, USERNAME};
 use self::content::Content;
+pub(crate) use self::tls::{Authority, Clients};
+pub(crate) use self::wire::{BreakingLine, Proxy};
 use super::{Patience, RegistrySettings};
 use crate::image::{Digest, Repository};
 

@@ -2,7 +2,10 @@
 
 mod access;
 mod blobs;
+mod debian;
+mod endpoints;
 mod manifests;
+mod mirrors;
 mod redirects;
 mod uploads;
 
