@@ -111,6 +111,37 @@ impl AgentClient {
         }
     }
 
+    /// Answers when every process of the container stands still, or goes on.
+    pub(crate) async fn freeze(&self, container_id: &str, frozen: bool) -> Result<(), CallError> {
+        self.done(Operation::Freeze(agent::Freeze { container_id: container_id.into(), frozen })).await
+    }
+
+    /// New limits in place of all that the container has.
+    pub(crate) async fn update_resources(
+        &self,
+        container_id: &str,
+        resources: agent::Resources,
+    ) -> Result<(), CallError> {
+        let update = agent::UpdateResources { container_id: container_id.into(), resources: Some(resources) };
+        self.done(Operation::UpdateResources(update)).await
+    }
+
+    pub(crate) async fn statistics(&self, container_id: &str) -> Result<agent::Statistics, CallError> {
+        let read = agent::ReadStatistics { container_id: container_id.into() };
+        match self.call(Operation::ReadStatistics(read)).await? {
+            ReplyResult::Statistics(statistics) => Ok(statistics),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    pub(crate) async fn process_table(&self, container_id: &str) -> Result<agent::ProcessTable, CallError> {
+        let read = agent::ReadProcessTable { container_id: container_id.into() };
+        match self.call(Operation::ReadProcessTable(read)).await? {
+            ReplyResult::ProcessTable(table) => Ok(table),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Writes everything back and unmounts; afterwards the machine may be ended without loss.
     pub(crate) async fn shut_down(&self) -> Result<(), CallError> {
         self.done(Operation::Shutdown(agent::Shutdown {})).await

@@ -12,13 +12,8 @@ use super::error::ApiError;
 
 #[rustfmt::skip]
 const MISSING: &[(Method, &str)] = &[
-    (Method::GET, "/containers/{id}/top"),
     (Method::GET, "/containers/{id}/changes"),
     (Method::GET, "/containers/{id}/export"),
-    (Method::GET, "/containers/{id}/stats"),
-    (Method::POST, "/containers/{id}/update"),
-    (Method::POST, "/containers/{id}/pause"),
-    (Method::POST, "/containers/{id}/unpause"),
     (Method::GET, "/containers/{id}/attach/ws"),
     (Method::HEAD, "/containers/{id}/archive"),
     (Method::GET, "/containers/{id}/archive"),

@@ -11,6 +11,7 @@ use super::events::Events;
 use super::health::Health;
 use super::hub::Hub;
 use super::identity::ContainerId;
+use super::limits::Limits;
 use super::restart::RestartPolicy;
 use super::spec::ContainerSpec;
 use super::state::{ContainerState, StartFailure};
@@ -79,6 +80,15 @@ pub(super) enum Command {
     SetRestartPolicy {
         policy: RestartPolicy,
         reply: oneshot::Sender<Result<(), EngineError>>,
+    },
+    SetPaused {
+        paused: bool,
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
+    /// Limits in place of all that it has. Answers warnings.
+    Update {
+        limits: Limits,
+        reply: oneshot::Sender<Result<Vec<String>, EngineError>>,
     },
     /// Only a container that does not run.
     Remove {

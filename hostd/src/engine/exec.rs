@@ -84,6 +84,7 @@ impl Engine {
     pub async fn exec_create(&self, name: &str, spec: ExecSpec) -> Result<String, EngineError> {
         let container = self.find(name)?;
         container.live().await?;
+        check_not_paused(&container)?;
         if spec.args.is_empty() {
             return Err(EngineError::invalid("No exec command specified"));
         }
@@ -126,6 +127,15 @@ impl Engine {
     }
 }
 
+/// A process that is started among others that stand still would stand still too.
+fn check_not_paused(container: &Container) -> Result<(), EngineError> {
+    if container.current().state.is_paused() {
+        let message = format!("Container {} is paused, unpause the container before exec", container.id);
+        return Err(EngineError::conflict(message));
+    }
+    Ok(())
+}
+
 impl Exec {
     pub(super) fn new(container: Arc<Container>, spec: ExecSpec) -> Self {
         let hub = Arc::new(Hub::new(spec.terminal));
@@ -146,6 +156,7 @@ impl Exec {
     /// Starts the process and, unless detached, connects the caller to it.
     pub(super) async fn start(self: &Arc<Self>, how: ExecStart) -> Result<Option<Attachment>, EngineError> {
         let live = self.container.live().await?;
+        check_not_paused(&self.container)?;
         self.claim()?;
         let wanted = Wanted {
             stdin: self.spec.attach_stdin,

@@ -40,7 +40,9 @@ impl Engine {
 
 async fn recover_container(shared: &Arc<Shared>, mut record: ContainerRecord) -> Result<(), EngineError> {
     match record.state.clone() {
-        ContainerState::Running(run) => recover_running(shared, record, run).await,
+        ContainerState::Running(run) | ContainerState::Paused(run) => {
+            recover_running(shared, record, run).await
+        }
         ContainerState::Removing => {
             shared.delete_remains(&record.id).await?;
             shared.records.delete(&record.id).await

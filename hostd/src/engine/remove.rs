@@ -50,6 +50,13 @@ async fn remove(container: &Arc<Container>, how: RemoveOptions) -> Result<(), En
             let message = format!("removal of container {} is already in progress", container.name());
             return Err(EngineError::conflict(message));
         }
+        (ContainerState::Paused(_), _) if !how.force => {
+            let message = format!(
+                "cannot remove container \"/{}\": container is paused and must be unpaused first",
+                container.name()
+            );
+            return Err(EngineError::conflict(message));
+        }
         (state, _) if state.is_up() && !how.force => {
             return Err(EngineError::conflict(format!(
                 "cannot remove container \"/{}\": container is {}: stop the container before removing or force remove",

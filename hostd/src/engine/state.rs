@@ -12,6 +12,7 @@
 //!     |             GiveUpRestart                             |  |
 //!     +-----------------------Remove--------------------------+--+-> Removing
 //! ```
+//! A running container may be paused and go on (Pause, Unpause); paused, it ends as it does running.
 //! Running and restarting containers are removed only through Exited: force means "kill, then remove".
 
 use jiff::Timestamp;
@@ -33,6 +34,8 @@ pub enum ContainerState {
         again: bool,
     },
     Running(Run),
+    /// Its processes stand still.
+    Paused(Run),
     Exited(Exit),
     /// Ended, and about to be started again by its restart policy.
     Restarting(Exit),
@@ -74,6 +77,8 @@ pub enum Step {
         failure: StartFailure,
         at: Timestamp,
     },
+    Pause,
+    Unpause,
     Exited(Exit),
     /// A restart policy wants another run.
     AwaitRestart,
@@ -107,7 +112,9 @@ impl ContainerState {
             (Self::Starting { previous, .. }, Step::StartFailed { failure, at }) => {
                 Ok(Self::after_failed_start(previous.as_ref(), failure, at))
             }
-            (Self::Running(_), Step::Exited(exit)) => Ok(Self::Exited(exit)),
+            (Self::Running(run), Step::Pause) => Ok(Self::Paused(run.clone())),
+            (Self::Paused(run), Step::Unpause) => Ok(Self::Running(run.clone())),
+            (Self::Running(_) | Self::Paused(_), Step::Exited(exit)) => Ok(Self::Exited(exit)),
             (Self::Exited(exit), Step::AwaitRestart) => Ok(Self::Restarting(exit.clone())),
             (Self::Restarting(exit), Step::GiveUpRestart) => Ok(Self::Exited(exit.clone())),
             (Self::Created { .. } | Self::Exited(_), Step::Remove) => Ok(Self::Removing),
@@ -136,13 +143,20 @@ impl ContainerState {
             Self::Created { .. } | Self::Starting { previous: None, .. } => "created",
             Self::Starting { previous: Some(_), .. } | Self::Exited(_) => "exited",
             Self::Running(_) => "running",
+            Self::Paused(_) => "paused",
             Self::Removing => "removing",
         }
     }
 
+    /// It has processes, whether they stand still or not.
     #[must_use]
     pub fn is_running(&self) -> bool {
-        matches!(self, Self::Running(_))
+        matches!(self, Self::Running(_) | Self::Paused(_))
+    }
+
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        matches!(self, Self::Paused(_))
     }
 
     /// It waits for another run, or is on its way to it.
@@ -163,6 +177,8 @@ impl Step {
         match self {
             Self::Start => "start",
             Self::Started(_) => "have started",
+            Self::Pause => "be paused",
+            Self::Unpause => "be unpaused",
             Self::StartFailed { .. } => "fail to start",
             Self::Exited(_) => "exit",
             Self::AwaitRestart => "be restarted by its policy",
@@ -194,6 +210,7 @@ mod tests {
             ContainerState::Created { start_failure: None },
             ContainerState::Starting { previous: None, again: false },
             ContainerState::Running(run()),
+            ContainerState::Paused(run()),
             ContainerState::Exited(exit()),
             ContainerState::Restarting(exit()),
             ContainerState::Removing,
@@ -205,6 +222,8 @@ mod tests {
             Step::Start,
             Step::Started(run()),
             Step::StartFailed { failure: failure(), at: Timestamp::UNIX_EPOCH },
+            Step::Pause,
+            Step::Unpause,
             Step::Exited(exit()),
             Step::AwaitRestart,
             Step::GiveUpRestart,
@@ -219,13 +238,14 @@ mod tests {
             .map(|state| steps().into_iter().map(|step| state.after(step).is_ok()).collect())
             .collect();
         let expected = [
-            // Start, Started, StartFailed, Exited, AwaitRestart, GiveUpRestart, Remove
-            [true, false, false, false, false, false, true], // Created
-            [false, true, true, false, false, false, false], // Starting
-            [false, false, false, true, false, false, false], // Running
-            [true, false, false, false, true, false, true],  // Exited
-            [true, false, false, false, false, true, false], // Restarting
-            [false, false, false, false, false, false, false], // Removing
+            // Start, Started, StartFailed, Pause, Unpause, Exited, AwaitRestart, GiveUpRestart, Remove
+            [true, false, false, false, false, false, false, false, true], // Created
+            [false, true, true, false, false, false, false, false, false], // Starting
+            [false, false, false, true, false, true, false, false, false], // Running
+            [false, false, false, false, true, true, false, false, false], // Paused
+            [true, false, false, false, false, false, true, false, true],  // Exited
+            [true, false, false, false, false, false, false, true, false], // Restarting
+            [false, false, false, false, false, false, false, false, false], // Removing
         ];
         assert_eq!(legal, expected);
     }

@@ -187,6 +187,7 @@ async fn signal_first_process(container: &Container, live: &Live, signal: Signal
     if matches!(sent, Ok(Ok(()))) {
         container.publish("kill", [("signal", signal.number().to_string())]);
     }
+    unpause_for(container, signal).await;
     match sent {
         Ok(Ok(()) | Err(CallError::Lost | CallError::Agent { code: ErrorCode::NoSuchProcess, .. })) => Ok(()),
         Ok(Err(error)) => Err(cannot_kill(&container.name(), &chain(&error))),
@@ -195,6 +196,15 @@ async fn signal_first_process(container: &Container, live: &Live, signal: Signal
             let _gone = container.commands.send(Command::EndMachine).await;
             Ok(())
         }
+    }
+}
+
+/// A signal that is to end a container would wait in vain for processes that stand still.
+async fn unpause_for(container: &Container, signal: Signal) {
+    let ends_it = signal == Signal::KILL || signal == container.spec().stop_signal.unwrap_or(Signal::TERM);
+    if ends_it && container.current().state.is_paused() {
+        // It may have ended meanwhile, which is what was asked for.
+        let _ended = container.set_paused(false).await;
     }
 }
 

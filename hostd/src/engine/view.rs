@@ -114,6 +114,6 @@ impl Engine {
 impl ContainerView {
     #[must_use]
     pub fn is_running(&self) -> bool {
-        matches!(self.state, ContainerState::Running(_))
+        self.state.is_running()
     }
 }

@@ -85,6 +85,7 @@ fn exit_of(state: &ContainerState) -> Option<WaitResult> {
         ContainerState::Created { start_failure: None }
         | ContainerState::Starting { .. }
         | ContainerState::Running(_)
+        | ContainerState::Paused(_)
         | ContainerState::Removing => None,
     }
 }

@@ -73,6 +73,19 @@ pub(in crate::api) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
+pub(in crate::api) async fn pause(Extracted(daemon): State, Path(id): Path<String>) -> ApiResult<StatusCode> {
+    daemon.engine.pause(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(in crate::api) async fn unpause(
+    Extracted(daemon): State,
+    Path(id): Path<String>,
+) -> ApiResult<StatusCode> {
+    daemon.engine.unpause(&id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 fn stop_options(params: &Params) -> ApiResult<StopOptions> {
     Ok(StopOptions { signal: signal(params)?, timeout_s: params.number("t")? })
 }

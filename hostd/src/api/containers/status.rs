@@ -23,6 +23,9 @@ fn in_words_of_ps(state: &ContainerState, now: Timestamp) -> String {
             "Created".to_owned()
         }
         ContainerState::Running(run) => format!("Up {}", in_words(now.duration_since(run.started_at))),
+        ContainerState::Paused(run) => {
+            format!("Up {} (Paused)", in_words(now.duration_since(run.started_at)))
+        }
         ContainerState::Restarting(exit) | ContainerState::Starting { previous: Some(exit), again: true } => {
             format!("Restarting ({}) {} ago", exit.code, in_words(now.duration_since(exit.finished_at)))
         }

@@ -3,6 +3,7 @@
 mod again;
 mod change;
 mod health;
+mod hold;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -120,6 +121,12 @@ impl Driver {
             Command::SetRestartPolicy { policy, reply } => {
                 let _nobody_listens = reply.send(self.set_restart_policy(policy).await);
             }
+            Command::SetPaused { paused, reply } => {
+                let _nobody_listens = reply.send(self.set_paused(paused).await);
+            }
+            Command::Update { limits, reply } => {
+                let _nobody_listens = reply.send(self.update(limits).await);
+            }
             Command::Remove { reply } => {
                 let _nobody_listens = reply.send(self.remove().await);
             }
@@ -132,6 +139,10 @@ impl Driver {
     }
 
     async fn start(&mut self) -> Result<Started, StartError> {
+        if self.record.state.is_paused() {
+            let message = "cannot start a paused container, try unpause instead";
+            return Err(StartError::Engine(EngineError::conflict(message)));
+        }
         if self.record.state.is_up() {
             return Ok(Started::Already);
         }

@@ -1,6 +1,7 @@
 //! `POST /containers/create`: from Docker's two hundred fields to the engine's words.
 
 mod body;
+mod change;
 mod devices;
 mod fields;
 mod health;
@@ -17,6 +18,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+pub(in crate::api) use self::change::changed_limits;
 pub(in crate::api) use self::spec::check_variable;
 use super::State;
 use crate::api::body::{self as json, read_json};

@@ -66,7 +66,7 @@ impl From<&ContainerState> for State {
         let mut reply = Self {
             status: state.name(),
             running: state.is_up(),
-            paused: false,
+            paused: state.is_paused(),
             restarting: state.is_restarting(),
             oom_killed: false,
             dead: false,
@@ -82,7 +82,7 @@ impl From<&ContainerState> for State {
                 reply.exit_code = failure.code;
                 reply.error.clone_from(&failure.message);
             }
-            ContainerState::Running(run) => {
+            ContainerState::Running(run) | ContainerState::Paused(run) => {
                 reply.pid = run.pid;
                 reply.started_at = run.started_at.to_string();
             }
