@@ -42,3 +42,6 @@ pub(super) async fn manifest(
     let digest = HeaderValue::from_str(&found.digest.to_string()).expect("digits and letters");
     Ok(([(header::CONTENT_TYPE, media_type), (DIGEST_HEADER, digest)], found.content).into_response())
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,20 +113,4 @@ fn layer(id: String, state: LayerState) -> Report {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_tag_is_the_parameters_and_a_digest_is_refused() {
-        let tag = |name, tag| what(name, tag).map(|(name, tag)| (name.repository.familiar().to_owned(), tag));
-        let a = || "r:5000/a".to_owned();
-        assert_eq!(tag("r:5000/a", Some("1")), Ok((a(), Some("1".to_owned()))));
-        assert_eq!(tag("r:5000/a:2", Some("1")), Ok((a(), Some("1".to_owned()))));
-        assert_eq!(tag("r:5000/a:2", None), Ok((a(), None)));
-        let digest = format!("sha256:{}", "0".repeat(64));
-        for (name, tag) in [(format!("r:5000/a@{digest}"), None), (a(), Some(digest.as_str()))] {
-            assert_eq!(what(&name, tag).unwrap_err().message, "cannot push a digest reference");
-        }
-        assert!(what("r:5000/a", Some("-")).unwrap_err().message.starts_with("invalid reference format"));
-    }
-}
+mod tests;

@@ -77,6 +77,12 @@ impl Engine {
         }
     }
 
+    /// Blobs that are being sent.
+    #[cfg(test)]
+    pub(crate) fn pushes_under_way(&self) -> usize {
+        self.shared.pushes.len()
+    }
+
     async fn push(&self, request: PushRequest, steps: &mpsc::Sender<PushStep>) -> Result<(), EngineError> {
         let PushRequest { repository, tag, platform, credentials } = request;
         let tags = match tag {

@@ -33,6 +33,11 @@ impl Turns {
         turn
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.under_way().len()
+    }
+
     fn under_way(&self) -> std::sync::MutexGuard<'_, HashMap<Place, Arc<tokio::sync::Mutex<()>>>> {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -67,6 +72,6 @@ mod tests {
         assert!(futures_util::poll!(&mut third).is_pending());
         drop(third);
         drop(second);
-        assert_eq!(turns.under_way().len(), 1, "only what goes elsewhere");
+        assert_eq!(turns.len(), 1, "only what goes elsewhere");
     }
 }
