@@ -1,6 +1,6 @@
 //! Maps of sparse files, in GNU tar's formats: old, and pax 0.0, 0.1 and 1.0.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 
 use super::header::unsigned;
 use super::{BLOCK_BYTES, TarError, pax};
@@ -71,7 +71,10 @@ impl<R: Read> Lines<'_, R> {
         loop {
             if self.at == self.block.len() {
                 self.block.resize(BLOCK_BYTES, 0);
-                self.data.read_exact(&mut self.block)?;
+                self.data.read_exact(&mut self.block).map_err(|error| match error.kind() {
+                    ErrorKind::UnexpectedEof => TarError::Malformed("it ends within a sparse map"),
+                    _ => error.into(),
+                })?;
                 self.at = 0;
             }
             let byte = self.block[self.at];

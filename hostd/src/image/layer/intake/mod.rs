@@ -27,6 +27,7 @@ use crate::image::digest::Digest;
 use crate::image::tar_stream::TarError;
 use blob::BlobStage;
 use chunks::{Buffers, Chunk, ChunkReader};
+use plain::Bounds;
 
 /// How many chunks wait between two threads.
 const CHUNKS_UNDER_WAY: usize = 4;
@@ -134,8 +135,9 @@ impl Intake<'_> {
             let keeping =
                 self.spawn(scope, "layer-blob", move || blob.run(source, blob_buffers, &blob_chunks))?;
             let received = ChunkReader::new(received, blob_buffers, |_| {});
-            let expanding =
-                self.spawn(scope, "layer-plain", move || plain::run(received, plain_buffers, &plain_chunks))?;
+            let expanding = self.spawn(scope, "layer-plain", move || {
+                plain::run(received, Bounds::LAYER, plain_buffers, &plain_chunks)
+            })?;
             let mut hash = PlainHash::new(report);
             let received = ChunkReader::new(plain_received, plain_buffers, |chunk| hash.add(chunk));
             let unpacked = unpack_stream(received, self.directory);

@@ -6,6 +6,7 @@ mod checking;
 mod crash;
 mod documents;
 mod hostile;
+mod hostile_layers;
 mod lifecycle;
 mod loading;
 mod saving;
