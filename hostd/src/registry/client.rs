@@ -15,7 +15,7 @@ use super::failure::{Cause, Failure, Refusal, text};
 use super::host::HostPort;
 use super::policy::Policy;
 use super::settings::{Patience, RegistrySettings};
-use super::trust::HostCertificates;
+use super::trust::{Fingerprint, HostCertificates};
 
 /// Storage behind storage behind a registry; nobody needs more.
 const MAX_REDIRECTS: usize = 10;
@@ -32,6 +32,8 @@ pub(super) struct Clients {
     certs_directory: PathBuf,
     pub(super) patience: Patience,
     made: Mutex<HashMap<Purpose, Client>>,
+    /// The registries' folders of certificates as the clients found them.
+    folders: Mutex<HashMap<HostPort, Fingerprint>>,
 }
 
 /// What a client is for: its certificates and its proxy follow from that.
@@ -75,7 +77,28 @@ impl Clients {
             certs_directory: settings.certs_directory.clone(),
             patience: settings.patience.clone(),
             made: Mutex::default(),
+            folders: Mutex::default(),
         }
+    }
+
+    /// Forgets all clients if the registry's folder of certificates is not as it was: an authority that somebody took
+    /// out of it is not trusted from the next pull on.
+    pub(super) async fn notice_changes(&self, registry: &HostPort) {
+        let (certs_directory, host) = (self.certs_directory.clone(), registry.clone());
+        let looked = tokio::task::spawn_blocking(move || Fingerprint::of(&certs_directory, &host));
+        let Ok(now) = looked.await else { return };
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        if folders.len() >= MAX_CLIENTS {
+            folders.clear();
+            self.forget();
+        }
+        if folders.insert(registry.clone(), now.clone()).is_some_and(|before| before != now) {
+            self.forget();
+        }
+    }
+
+    fn forget(&self) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Sends a request and follows where it leads. Any status that is no redirect is an answer.
@@ -121,7 +144,7 @@ impl Clients {
             let failure = Failure::of(error, self.patience.connect);
             if matches!(failure, Failure::Broken { cause: Cause::Certificate, .. }) {
                 // Whoever puts the right certificates into the folder now need not restart the daemon.
-                self.made.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                self.forget();
             }
             failure
         })

@@ -187,6 +187,7 @@ impl Endpoint {
     }
 
     async fn find_base_patiently(&self) -> Result<Url, Failure> {
+        self.clients.notice_changes(&self.registry).await;
         let mut retries = Retries::new(&self.clients.patience, PING_ATTEMPTS.min(self.attempts));
         loop {
             match self.find_base().await {

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use reqwest::{Certificate, Identity};
 
@@ -21,6 +22,10 @@ pub(super) struct HostCertificates {
     pub(super) identity: Option<Identity>,
 }
 
+/// What a folder looks like from outside: names, sizes in bytes, times of change. Empty without a folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Fingerprint(Vec<(PathBuf, u64, Option<SystemTime>)>);
+
 /// Certificates that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TrustError {
@@ -34,12 +39,7 @@ impl HostCertificates {
     /// Reads the folder of a host; without one, there is nothing special about that host.
     pub(super) fn read(certs_directory: &Path, host: &HostPort) -> Result<Self, TrustError> {
         let mut certificates = Self::default();
-        // Redirects choose hosts: `..` is none that has a folder.
-        if host.host.starts_with('.') {
-            return Ok(certificates);
-        }
-        let folder = certs_directory.join(host.to_string());
-        for path in files_of(&folder)? {
+        for path in files_of(certs_directory, host)? {
             match path.extension().and_then(|extension| extension.to_str()) {
                 Some("crt") => {
                     let bundle = Certificate::from_pem_bundle(&contents(&path)?);
@@ -59,6 +59,19 @@ impl HostCertificates {
     }
 }
 
+impl Fingerprint {
+    pub(super) fn of(certs_directory: &Path, host: &HostPort) -> Self {
+        // What cannot be read is told by who reads it.
+        let files = files_of(certs_directory, host).unwrap_or_default();
+        let looks = |path: PathBuf| {
+            let metadata = fs::metadata(&path).ok();
+            let changed = metadata.as_ref().and_then(|metadata| metadata.modified().ok());
+            (path, metadata.map_or(0, |metadata| metadata.len()), changed)
+        };
+        Self(files.into_iter().map(looks).collect())
+    }
+}
+
 fn identity(certificate: &Path) -> Result<Identity, TrustError> {
     let key = certificate.with_extension("key");
     if !key.exists() {
@@ -71,9 +84,14 @@ fn identity(certificate: &Path) -> Result<Identity, TrustError> {
     Identity::from_pem(&pem).map_err(|_| unusable(certificate, "and its .key are no certificate and key"))
 }
 
-fn files_of(folder: &Path) -> Result<Vec<PathBuf>, TrustError> {
-    let unreadable = |source| TrustError::Read { path: folder.to_owned(), source };
-    let entries = match fs::read_dir(folder) {
+fn files_of(certs_directory: &Path, host: &HostPort) -> Result<Vec<PathBuf>, TrustError> {
+    // Redirects choose hosts: `..` is none that has a folder.
+    if host.host.starts_with('.') {
+        return Ok(Vec::new());
+    }
+    let folder = certs_directory.join(host.to_string());
+    let unreadable = |source| TrustError::Read { path: folder.clone(), source };
+    let entries = match fs::read_dir(&folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(unreadable(error)),
@@ -82,7 +100,7 @@ fn files_of(folder: &Path) -> Result<Vec<PathBuf>, TrustError> {
     for entry in entries {
         files.push(entry.map_err(unreadable)?.path());
         if files.len() > MAX_FILES {
-            return Err(unusable(folder, "holds too many files"));
+            return Err(unusable(&folder, "holds too many files"));
         }
     }
     // The first identity in the order of names is taken, whatever the order of the directory.

@@ -62,6 +62,25 @@ async fn an_authority_in_the_hosts_folder_is_trusted_there_only() {
 }
 
 #[tokio::test]
+async fn an_authority_that_is_taken_away_is_trusted_no_longer() {
+    let (authority, certs) = (Authority::new(), TempDir::new().unwrap());
+    let registry = secure_registry(&authority, Clients::Everybody).await;
+    let registries = Registries::new(settings_with(certs.path())).unwrap();
+    let ask = async || {
+        let repository = registries.repository(&registry.repository("a/b"), Credentials::Anonymous);
+        repository.manifest(&Selector::Tag("latest".to_owned())).await
+    };
+    authority.trust(certs.path(), registry.host());
+    ask().await.unwrap();
+    Authority::new().trust(certs.path(), registry.host());
+    ask().await.unwrap_err();
+    authority.trust(certs.path(), registry.host());
+    ask().await.unwrap();
+    std::fs::remove_dir_all(certs.path().join(registry.host())).unwrap();
+    ask().await.unwrap_err();
+}
+
+#[tokio::test]
 async fn a_certificate_for_another_name_is_not_accepted() {
     let (authority, certs) = (Authority::new(), TempDir::new().unwrap());
     let tls = Some(authority.server("registry.example", Clients::Everybody));
