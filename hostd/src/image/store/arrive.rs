@@ -1,8 +1,10 @@
 //! Taking an image in that arrives piece by piece: each layer from a stream of its own, and at last the image, its
 //! manifests and its names at once.
 //!
-//! A layer exists when its blob, data and index are verified and durable, whether its image comes to exist or not: a pull
-//! that failed finds it again. Whoever takes layers in pins them first, or a sweep takes them away again.
+//! A layer whose blob, data and index are verified is in its place before its image exists, so that others find it: a
+//! pull beside this one, or the next one if this one fails. Only with its image does it get rows and survive the daemon:
+//! one transaction and one look at each directory for all layers, because the disk's acknowledgements are what takes
+//! time. Whoever takes layers in pins them first, or a sweep takes them away again.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,7 +13,6 @@ use std::path::Path;
 use bytes::Bytes;
 
 use super::catalog::{BlobRecord, Catalog, NewImage, NewLayer};
-use super::files::sync_directory;
 use super::{ImageStore, StoreError};
 use crate::image::digest::Digest;
 use crate::image::disk::{self, DiskFileError};
@@ -27,6 +28,13 @@ pub(crate) struct LayerSource {
     /// Of the blob.
     pub(crate) size_bytes: u64,
     pub(crate) diff_id: Digest,
+}
+
+/// A layer without rows: its files are complete and durable, their names are not yet.
+#[derive(Debug)]
+pub(super) struct ArrivedLayer {
+    pub(super) blob: BlobRecord,
+    content_bytes: u64,
 }
 
 /// What of a layer is here.
@@ -105,7 +113,11 @@ impl ImageStore {
     /// What of a layer is here. A blob that is here and turns out to be another layer, or to have another size, is the
     /// error that fetching it would end with.
     pub(crate) fn presence(&self, layer: &LayerSource) -> Result<Presence, ArrivalError> {
-        let known = self.shared.database.with(|tx| Catalog(tx).blob(&layer.blob))?;
+        let arrived = self.lock_arrived().get(&layer.blob).map(|arrived| arrived.blob);
+        let known = match arrived {
+            Some(arrived) => Some(arrived),
+            None => self.shared.database.with(|tx| Catalog(tx).blob(&layer.blob))?,
+        };
         let Some(known) = known else { return Ok(Presence::Nothing) };
         let wrong = |source| ArrivalError::Layer { layer: layer.blob, source };
         if known.diff_id != layer.diff_id {
@@ -123,7 +135,7 @@ impl ImageStore {
         })
     }
 
-    /// Takes a layer in from its blob's bytes, and makes it exist.
+    /// Takes a layer in from its blob's bytes.
     ///
     /// # Errors
     /// `source` fails or is not what it should be, or the disk or the database fails; nothing of it is left then.
@@ -134,10 +146,10 @@ impl ImageStore {
         progress: &(dyn Fn(IntakeProgress) + Sync),
     ) -> Result<(), ArrivalError> {
         let staging = self.staging()?;
-        let path = staging.path().join("blob");
+        let path = staging.path().join(BLOB);
         let blob = Blob { digest: layer.blob, size_bytes: layer.size_bytes, path: &path };
         let content_bytes = intake(layer, Some(blob), staging.path(), source, progress)?;
-        self.publish_layer(layer, staging.path(), content_bytes)
+        self.place_layer(layer, staging.path(), content_bytes)
     }
 
     /// Makes a layer's data and index of its blob, which is here.
@@ -153,7 +165,7 @@ impl ImageStore {
             source,
         })?;
         let content_bytes = intake(layer, None, staging.path(), blob, &|_| ())?;
-        self.publish_layer(layer, staging.path(), content_bytes)
+        self.place_layer(layer, staging.path(), content_bytes)
     }
 
     fn staging(&self) -> Result<tempfile::TempDir, StoreError> {
@@ -162,25 +174,23 @@ impl ImageStore {
         files.staging_directory().map_err(failed)
     }
 
-    fn publish_layer(
+    fn place_layer(
         &self,
         layer: &LayerSource,
         staging: &Path,
         content_bytes: u64,
     ) -> Result<(), ArrivalError> {
         let _publication = self.lock_publication();
-        let known = self.shared.database.with(|tx| Catalog(tx).layers())?.contains(&layer.diff_id);
-        let failed = |source| StoreError::File {
+        let LayerSource { blob: digest, size_bytes, diff_id } = *layer;
+        let has_arrived = self.lock_arrived().values().any(|arrived| arrived.blob.diff_id == diff_id);
+        let known = has_arrived || self.shared.database.with(|tx| Catalog(tx).layers())?.contains(&diff_id);
+        self.move_layer(layer, staging, known).map_err(|source| StoreError::File {
             step: "moving to",
             path: self.shared.files.root().to_owned(),
             source,
-        };
-        self.move_layer(layer, staging, known).map_err(failed)?;
-        let LayerSource { blob: digest, size_bytes, diff_id } = *layer;
-        self.shared.database.with(|tx| {
-            Catalog(tx).insert_layer(&diff_id, content_bytes)?;
-            Catalog(tx).insert_blob(&BlobRecord { digest, size_bytes, diff_id })
         })?;
+        let blob = BlobRecord { digest, size_bytes, diff_id };
+        self.lock_arrived().insert(digest, ArrivedLayer { blob, content_bytes });
         Ok(())
     }
 
@@ -193,14 +203,12 @@ impl ImageStore {
                 fs::remove_dir_all(&target)?;
             }
             fs::rename(staging.join(LAYER), &target)?;
-            sync_directory(target.parent().expect("it lies in the store"))?;
         }
-        let (staged, target) = (staging.join("blob"), files.blob(&layer.blob));
-        if staged.exists() {
-            fs::rename(staged, &target)?;
-            sync_directory(target.parent().expect("it lies in the store"))?;
+        match fs::rename(staging.join(BLOB), files.blob(&layer.blob)) {
+            // It is made of a blob that lies in its place.
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Makes an image exist whose layers are here: its disk, its manifests and its names. `documents` lead to it, the
@@ -222,12 +230,18 @@ impl ImageStore {
             disk::build(image.id.0, &layers, &staged)?;
         }
         let _publication = self.lock_publication();
+        let mut arrived = self.lock_arrived();
+        let failed = |source| StoreError::File { step: "moving to", path: files.root().to_owned(), source };
         if staged.exists() {
-            let moved = fs::rename(&staged, &target).and_then(|()| files.sync_disks());
-            moved.map_err(|source| StoreError::File { step: "moving to", path: target, source })?;
+            fs::rename(&staged, &target).map_err(failed)?;
         }
-        self.shared.database.with(|tx| {
+        files.sync_all().map_err(failed)?;
+        let updated = self.shared.database.with(|tx| {
             let catalog = Catalog(tx);
+            for layer in image.layers.iter().filter_map(|layer| arrived.get(&layer.blob)) {
+                catalog.insert_layer(&layer.blob.diff_id, layer.content_bytes)?;
+                catalog.insert_blob(&layer.blob)?;
+            }
             if !catalog.has_image(&image.id)? {
                 catalog.insert_image(&image.new_image())?;
             }
@@ -235,8 +249,12 @@ impl ImageStore {
             let before = names.first().map(|name| super::by_name(&catalog, name)).transpose()?;
             let target = documents.first().map(|target| target.digest);
             names.iter().try_for_each(|name| catalog.set_name(name, &image.id, target.as_ref()))?;
-            Ok(before.flatten() != Some(image.id))
-        })
+            Ok::<_, ArrivalError>(before.flatten() != Some(image.id))
+        })?;
+        for layer in &image.layers {
+            arrived.remove(&layer.blob);
+        }
+        Ok(updated)
     }
 
     /// Takes away what an arrival has left that did not succeed.
@@ -248,8 +266,9 @@ impl ImageStore {
     }
 }
 
-/// Where in a staging directory the layer's own directory is.
+/// Where in a staging directory the layer's own directory and its blob are.
 const LAYER: &str = "layer";
+const BLOB: &str = "blob";
 
 fn intake(
     layer: &LayerSource,

@@ -36,6 +36,7 @@ use super::disk::{self, DiskFileError, ImageDisk};
 use super::record::{Image, ImageId};
 use super::reference::{InvalidReference, Reference, Selector};
 use crate::database::Database;
+use arrive::ArrivedLayer;
 use catalog::Catalog;
 use files::Files;
 
@@ -64,6 +65,8 @@ struct Shared {
     publication: Mutex<()>,
     /// What loads and pulls in progress rely on, and how many of them: no removal takes these away.
     pinned: Mutex<HashMap<Digest, usize>>,
+    /// Layers that are in their places and wait for their image, by their blobs.
+    arrived: Mutex<HashMap<Digest, ArrivedLayer>>,
 }
 
 /// Why the store did not open.
@@ -123,8 +126,13 @@ impl ImageStore {
     pub fn open(root: &Path, database: Database) -> Result<Self, OpenError> {
         let failed = |source| OpenError { root: root.to_owned(), source };
         let files = Files::open(root).map_err(failed)?;
-        let shared =
-            Shared { files, database, publication: Mutex::new(()), pinned: Mutex::new(HashMap::new()) };
+        let shared = Shared {
+            files,
+            database,
+            publication: Mutex::new(()),
+            pinned: Mutex::default(),
+            arrived: Mutex::default(),
+        };
         let store = Self { shared: Arc::new(shared) };
         store.record_blobs().map_err(failed)?;
         store.sweep().map_err(failed)?;
@@ -174,6 +182,10 @@ impl ImageStore {
     fn lock_publication(&self) -> MutexGuard<'_, ()> {
         // It guards no data of its own: after a panic the database still tells what exists.
         self.shared.publication.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_arrived(&self) -> MutexGuard<'_, HashMap<Digest, ArrivedLayer>> {
+        self.shared.arrived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_pinned(&self) -> MutexGuard<'_, HashMap<Digest, usize>> {

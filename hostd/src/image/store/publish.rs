@@ -23,7 +23,9 @@ impl ImageStore {
         staging: &Path,
     ) -> Result<(), StoreError> {
         let _publication = self.lock_publication();
-        let known = self.shared.database.with(|tx| Known::read(&Catalog(tx)))?;
+        let mut known = self.shared.database.with(|tx| Known::read(&Catalog(tx)))?;
+        // Pulls may have layers in their places already, and read them.
+        known.layers.extend(self.lock_arrived().values().map(|arrived| arrived.blob.diff_id));
         let failed = |source| StoreError::File {
             step: "moving to",
             path: self.shared.files.root().to_owned(),

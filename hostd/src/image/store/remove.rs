@@ -102,17 +102,22 @@ impl ImageStore {
         Ok(Swept { layers, reclaimed_bytes })
     }
 
-    /// Who takes layers in pins them before asking for their rows, and so either keeps a row or finds it gone.
+    /// Who takes layers in pins them before asking whether they are here, and so either keeps one or finds it gone.
     fn remove_unused_rows(&self) -> Result<Vec<Digest>, StoreError> {
         let pinned = self.lock_pinned();
+        self.lock_arrived().retain(|digest, _layer| pinned.contains_key(digest));
         self.shared.database.with(|tx| Catalog(tx).remove_unused(|digest| pinned.contains_key(digest)))
     }
 
     fn discard_unknown_files(&self) -> Result<Option<TempDir>, StoreError> {
-        let (layers, blobs, images) = self.shared.database.with(|tx| {
+        let (mut layers, mut blobs, images) = self.shared.database.with(|tx| {
             let catalog = Catalog(tx);
             Ok::<_, StoreError>((catalog.layers()?, catalog.blobs()?, catalog.ids()?))
         })?;
+        for arrived in self.lock_arrived().values() {
+            layers.insert(arrived.blob.diff_id);
+            blobs.insert(arrived.blob.digest);
+        }
         self.shared.files.discard_except(&layers, &blobs, &images)
     }
 }

@@ -9,7 +9,7 @@ use super::*;
 use crate::image::manifest::{Class, Dialect, Document, MediaType, RawDocument};
 
 /// An image as its registry has it.
-struct Remote {
+pub(super) struct Remote {
     manifest: RawDocument,
     config: Vec<u8>,
     /// Plain and as they travel, base first.
@@ -17,7 +17,7 @@ struct Remote {
 }
 
 impl Remote {
-    fn new(layers: &[(Vec<u8>, Vec<u8>)]) -> Self {
+    pub(super) fn new(layers: &[(Vec<u8>, Vec<u8>)]) -> Self {
         let plain: Vec<&[u8]> = layers.iter().map(|(plain, _)| &plain[..]).collect();
         let config = config(&plain);
         let descriptor = |media_type: &str, bytes: &[u8]| json!({"mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len()});
@@ -39,7 +39,7 @@ impl Remote {
     }
 
     /// Takes every layer in that is missing, and publishes the image under a name.
-    fn pull(&self, store: &ImageStore, name: &str) -> bool {
+    pub(super) fn pull(&self, store: &ImageStore, name: &str) -> bool {
         let image = self.arriving();
         let pins = store.pin(image.digests());
         for (layer, (_, blob)) in image.layers.iter().zip(&self.layers) {

@@ -1,10 +1,11 @@
-//! A process that loads and removes without end is killed at any moment: the store always opens, and whatever it then
+//! A process that loads, pulls and removes without end is killed at any moment: the store always opens, and whatever it then
 //! lists is whole.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::archives::*;
+use super::arriving::Remote;
 use super::*;
 
 const ROOT: &str = "BERTH_TEST_CRASH_ROOT";
@@ -26,8 +27,17 @@ fn victim() {
     for round in 0_u64.. {
         let number = u8::try_from(round % 5).unwrap();
         let layers = [layer("shared", &content(9)), layer("own", &content(number))];
-        let archive = docker_save(&format!("i:{number}"), &[&layers[0], &layers[1]]).bytes();
-        store.load(&archive[..], &mut |_| {}).unwrap();
+        let name = format!("i:{number}");
+        if round % 2 == 0 {
+            let archive = docker_save(&name, &[&layers[0], &layers[1]]).bytes();
+            store.load(&archive[..], &mut |_| {}).unwrap();
+        } else {
+            let travelling = layers.map(|plain| {
+                let blob = gzip(&plain);
+                (plain, blob)
+            });
+            Remote::new(&travelling).pull(&store, &name);
+        }
         if round % 3 == 2 {
             store.remove(&format!("i:{number}"), false, |_| ImageUsers::default()).unwrap();
         }
