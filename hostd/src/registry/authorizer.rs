@@ -66,6 +66,16 @@ impl Authorizer {
         Self { by_password: true, challenge, ..Self::new(credentials) }
     }
 
+    /// What a registry says to whom asks nothing in particular. Some name a scope there that is nobody's.
+    pub(super) fn learn_from_ping(&self, headers: &HeaderMap) {
+        self.learn(headers);
+        if let Some(Challenge::Bearer(bearer)) =
+            self.challenge.lock().unwrap_or_else(PoisonError::into_inner).as_mut()
+        {
+            bearer.scope = None;
+        }
+    }
+
     /// What a registry says about how to prove who one is; the last word counts.
     pub(super) fn learn(&self, headers: &HeaderMap) {
         if self.by_password {

@@ -1,12 +1,12 @@
 //! One place that answers for a repository: the registry itself or a mirror. Finds out how it is spoken to, proves who we
 //! are, and makes one exchange out of as many requests as that takes.
 
-use reqwest::header::{HeaderMap, HeaderValue};
-use reqwest::{Method, Response, StatusCode, Url};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use reqwest::header::{HeaderMap, HeaderValue};
+use reqwest::{Method, Response, StatusCode, Url};
 use tokio::sync::OnceCell;
 
 use super::authorizer::{Authorizer, Place, Proof};
@@ -237,7 +237,7 @@ impl Endpoint {
         let scope = Scope::default();
         let mut call = Call::new(Method::GET, "v2/", &scope);
         let response = self.send(&mut call, &url, None).await?;
-        self.authorizer.learn(response.headers());
+        self.authorizer.learn_from_ping(response.headers());
         tracing::debug!(base = %place(base), status = %response.status(), "registry: found");
         match response.status() {
             status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {

@@ -98,6 +98,21 @@ async fn a_token_is_for_what_is_done_with_it() {
 }
 
 #[tokio::test]
+async fn a_scope_that_answers_no_question_is_not_asked_for() {
+    let (registry, repository) =
+        repository_with(tokens(Tokens::default()), "public/a", Credentials::Anonymous).await;
+    registry.add_manifest("public/a", "latest", OCI, "{}");
+    let realm = registry.url("/token");
+    let challenge = format!("Bearer realm=\"{realm}\",service=\"test\",scope=\"repository:user/image:pull\"");
+    let reply =
+        Reply::Answer(StatusCode::UNAUTHORIZED, headers(&[("www-authenticate", &challenge)]), Bytes::new());
+    registry.once(Method::GET, "/v2/", reply);
+    repository.manifest(&latest()).await.unwrap();
+    let asked = registry.seen().into_iter().find(|seen| seen.path.starts_with("/token")).unwrap();
+    assert_eq!(asked.path.matches("scope=").count(), 1, "{}", asked.path);
+}
+
+#[tokio::test]
 async fn a_mount_asks_for_both_repositories() {
     let (registry, repository) = repository_with(tokens(Tokens::default()), "private/a", somebody()).await;
     let digest = registry.add_blob("private/b", content(5));

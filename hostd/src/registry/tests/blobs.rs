@@ -1,8 +1,9 @@
 //! Blobs on their way in.
 
+use std::io::Read;
+
 use bytes::Bytes;
 use hyper::{Method, StatusCode};
-use std::io::Read;
 use tokio::io::AsyncReadExt;
 
 use super::super::test_server::{Piece, Reply, TestRegistry};
