@@ -118,13 +118,17 @@ impl Progress {
         match detail {
             Detail { total: 0, current: 0 } => bar.set_style(resting()),
             Detail { total: 0, .. } => bar.set_style(counting()),
-            Detail { total, .. } => {
-                bar.set_style(moving());
-                bar.set_length(*total);
-            }
+            Detail { .. } => bar.set_style(moving()),
+        }
+        // Each change draws: what stays the same is not said again.
+        if bar.length() != Some(detail.total) {
+            bar.set_length(detail.total);
         }
         bar.set_position(detail.current);
-        bar.set_message(format!("{id}: {status}"));
+        let message = format!("{id}: {status}");
+        if bar.message() != message {
+            bar.set_message(message);
+        }
     }
 
     /// What was drawn stays as it is; what comes next is below it.
@@ -156,12 +160,12 @@ impl Progress {
 
 /// A layer whose size is known.
 fn moving() -> ProgressStyle {
-    template("{msg} [{bar:40}] {bytes}/{total_bytes}").progress_chars("=> ")
+    template("{msg} [{bar:40}] {decimal_bytes}/{decimal_total_bytes}").progress_chars("=> ")
 }
 
 /// A layer whose size nobody said.
 fn counting() -> ProgressStyle {
-    template("{msg} {bytes}")
+    template("{msg} {decimal_bytes}")
 }
 
 /// A layer that waits, or is done.
