@@ -95,6 +95,24 @@ pub(crate) struct HostConfig {
     pub(crate) cpu_quota: Option<i64>,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub(crate) cpuset_cpus: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) cpuset_mems: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) blkio_weight: Option<u16>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) blkio_weight_device: Vec<WeightDevice>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) blkio_device_read_bps: Vec<ThrottleDevice>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) blkio_device_write_bps: Vec<ThrottleDevice>,
+    #[serde(rename = "BlkioDeviceReadIOps", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) blkio_device_read_iops: Vec<ThrottleDevice>,
+    #[serde(rename = "BlkioDeviceWriteIOps", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) blkio_device_write_iops: Vec<ThrottleDevice>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) devices: Vec<Device>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) device_cgroup_rules: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) pids_limit: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +130,11 @@ pub(crate) struct HostConfig {
     pub(crate) cap_drop: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) security_opt: Vec<String>,
+    /// An empty list is none at all; absent, the daemon's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) masked_paths: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) readonly_paths: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) group_add: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -169,6 +192,29 @@ pub(crate) struct LogConfig {
     #[serde(rename = "Type")]
     pub(crate) driver: String,
     pub(crate) config: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Device {
+    pub(crate) path_on_host: String,
+    pub(crate) path_in_container: String,
+    pub(crate) cgroup_permissions: String,
+}
+
+#[derive(Debug, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct WeightDevice {
+    pub(crate) path: String,
+    pub(crate) weight: u16,
+}
+
+#[derive(Debug, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ThrottleDevice {
+    pub(crate) path: String,
+    /// Bytes or operations per second.
+    pub(crate) rate: u64,
 }
 
 #[derive(Debug, Serialize, PartialEq, Eq)]

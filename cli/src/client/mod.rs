@@ -3,6 +3,7 @@
 
 mod connection;
 mod containers;
+mod control;
 mod create_request;
 mod download;
 mod error;
@@ -26,7 +27,11 @@ use tokio::sync::OnceCell;
 pub(crate) use containers::{
     AttachStreams, Container, ContainerSummary, LogsQuery, PendingExit, Port, StartPhase, WaitFor,
 };
-pub(crate) use create_request::{CreateRequest, Healthcheck, PortBinding, RestartPolicy, Ulimit};
+pub(crate) use control::{Stats, UpdateRequest};
+pub(crate) use create_request::{
+    CreateRequest, Device, Healthcheck, HostConfig, PortBinding, RestartPolicy, ThrottleDevice, Ulimit,
+    WeightDevice,
+};
 pub(crate) use download::Download;
 pub(crate) use error::ClientError;
 pub(crate) use exec::ExecRequest;

@@ -24,6 +24,7 @@ mod login;
 mod logout;
 mod logs;
 mod manifest;
+mod pause;
 mod progress;
 mod ps;
 mod pull;
@@ -35,10 +36,14 @@ mod run;
 mod save;
 mod search;
 mod start;
+mod stats;
 mod stop;
 mod system;
 mod tag;
 mod timeline;
+mod top;
+mod unpause;
+mod update;
 mod version;
 mod wait;
 
@@ -61,6 +66,11 @@ pub(crate) enum Command {
     Stop(stop::Arguments),
     Kill(kill::Arguments),
     Restart(restart::Arguments),
+    Pause(pause::Arguments),
+    Unpause(unpause::Arguments),
+    Update(Box<update::Arguments>),
+    Top(top::Arguments),
+    Stats(stats::Arguments),
     Wait(wait::Arguments),
     Rm(rm::Arguments),
     Image(image::Arguments),
@@ -101,6 +111,11 @@ impl Command {
             Self::Stop(arguments) => stop::execute(&arguments, &client?).await,
             Self::Kill(arguments) => kill::execute(&arguments, &client?).await,
             Self::Restart(arguments) => restart::execute(&arguments, &client?).await,
+            Self::Pause(arguments) => pause::execute(&arguments, &client?).await,
+            Self::Unpause(arguments) => unpause::execute(&arguments, &client?).await,
+            Self::Update(arguments) => update::execute(&arguments, &client?).await,
+            Self::Top(arguments) => top::execute(&arguments, &client?).await,
+            Self::Stats(arguments) => stats::execute(&arguments, &client?).await,
             Self::Wait(arguments) => wait::execute(&arguments, &client?).await,
             Self::Rm(arguments) => rm::execute(&arguments, &client?).await,
             Self::Image(arguments) => image::execute(&arguments, &client?).await,

@@ -125,7 +125,7 @@ impl MetadataOptions {
 }
 
 /// `NAME[:COUNT]`; which names there are is the daemon's to say.
-pub(super) fn parse_restart(policy: &str) -> Result<RestartPolicy, String> {
+pub(crate) fn parse_restart(policy: &str) -> Result<RestartPolicy, String> {
     let (name, count) = policy.split_once(':').unwrap_or((policy, "0"));
     let maximum_retry_count =
         count.parse().map_err(|_| "maximum retry count must be an integer".to_owned())?;

@@ -3,6 +3,7 @@
 //! Each group is a file with a clap struct and an `apply` that writes its part of the request. Flags of things that a
 //! daemon may not do are passed on all the same: the daemon says so in its own words.
 
+mod devices;
 mod metadata;
 mod network;
 mod process;
@@ -12,6 +13,7 @@ mod security;
 mod storage;
 
 use clap::Args;
+pub(crate) use metadata::parse_restart;
 pub(crate) use pull::PullPolicy;
 use thiserror::Error;
 
@@ -49,6 +51,8 @@ pub(crate) struct ContainerOptions {
     #[command(flatten)]
     resources: resources::ResourceOptions,
     #[command(flatten)]
+    devices: devices::DeviceOptions,
+    #[command(flatten)]
     security: security::SecurityOptions,
     #[command(flatten)]
     storage: storage::StorageOptions,
@@ -76,6 +80,7 @@ impl ContainerOptions {
         self.process.apply(&mut request, streams)?;
         self.metadata.apply(&mut request)?;
         self.resources.apply(&mut request)?;
+        self.devices.apply(&mut request)?;
         self.security.apply(&mut request)?;
         self.storage.apply(&mut request)?;
         self.network.apply(&mut request)?;
@@ -87,7 +92,7 @@ impl ContainerOptions {
 }
 
 /// Reads an optional flag with `parse`, naming the flag if it is wrong.
-fn optional<T, E: std::fmt::Display>(
+pub(crate) fn optional<T, E: std::fmt::Display>(
     flag: &'static str,
     value: Option<&str>,
     parse: impl Fn(&str) -> Result<T, E>,
@@ -97,7 +102,7 @@ fn optional<T, E: std::fmt::Display>(
         .transpose()
 }
 
-fn optional_bytes(flag: &'static str, value: Option<&str>) -> Result<Option<i64>, OptionError> {
+pub(crate) fn optional_bytes(flag: &'static str, value: Option<&str>) -> Result<Option<i64>, OptionError> {
     optional::<_, QuantityError>(flag, value, crate::quantity::parse_bytes)
 }
 

@@ -36,6 +36,9 @@ pub(crate) struct ResourceOptions {
     /// CPUs in which to allow execution (0-3, 0,1)
     #[arg(long, value_name = "LIST")]
     cpuset_cpus: Option<String>,
+    /// MEMs in which to allow execution (0-3, 0,1)
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
     /// Tune container pids limit (set -1 for unlimited)
     #[arg(long, value_name = "INT", allow_negative_numbers = true)]
     pids_limit: Option<i64>,
@@ -62,6 +65,7 @@ impl ResourceOptions {
         host.cpu_period = self.cpu_period;
         host.cpu_quota = self.cpu_quota;
         host.cpuset_cpus = self.cpuset_cpus.clone().unwrap_or_default();
+        host.cpuset_mems = self.cpuset_mems.clone().unwrap_or_default();
         host.pids_limit = self.pids_limit;
         host.oom_score_adj = self.oom_score_adj;
         host.oom_kill_disable = self.oom_kill_disable;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::OptionError;
-use crate::client::CreateRequest;
+use crate::client::{CreateRequest, HostConfig};
 use crate::environment;
 
 #[derive(Args, Debug)]
@@ -50,7 +50,9 @@ impl SecurityOptions {
         host.privileged = self.privileged;
         host.cap_add.clone_from(&self.cap_add);
         host.cap_drop.clone_from(&self.cap_drop);
-        host.security_opt.clone_from(&self.security_opt);
+        for option in &self.security_opt {
+            apply_security_option(option, host)?;
+        }
         for sysctl in &self.sysctl {
             if !sysctl.contains('=') {
                 return Err(OptionError::invalid("sysctl", sysctl, "expected KEY=VALUE"));
@@ -65,4 +67,25 @@ impl SecurityOptions {
         host.cgroup_parent = self.cgroup_parent.clone().unwrap_or_default();
         Ok(())
     }
+}
+
+/// As the docker command does it: a profile is a file of the client's, and unconfined paths are lists of none.
+fn apply_security_option(option: &str, host: &mut HostConfig) -> Result<(), OptionError> {
+    let (name, value) = option.split_once(['=', ':']).unwrap_or((option, ""));
+    match (name, value) {
+        ("systempaths", "unconfined") => {
+            host.masked_paths = Some(Vec::new());
+            host.readonly_paths = Some(Vec::new());
+        }
+        ("seccomp", file) if !matches!(file, "unconfined" | "builtin") => {
+            let profile = std::fs::read_to_string(file);
+            let profile = profile.map_err(|reason| {
+                let reason = format!("opening seccomp profile ({file}) failed: {reason}");
+                OptionError::invalid("security-opt", option, reason)
+            })?;
+            host.security_opt.push(format!("seccomp={profile}"));
+        }
+        _ => host.security_opt.push(option.to_owned()),
+    }
+    Ok(())
 }

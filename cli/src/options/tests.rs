@@ -3,7 +3,6 @@
 use clap::Parser;
 use serde_json::{Value, json};
 
-use super::metadata::parse_restart;
 use super::network::parse_publish;
 use super::resources::parse_ulimit;
 use super::*;

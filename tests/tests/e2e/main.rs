@@ -10,3 +10,4 @@ mod load;
 mod logs;
 mod recovery;
 mod run;
+mod runtime;

@@ -1,0 +1,18 @@
+//! `berth pause`: let containers' processes stand still.
+
+use clap::Args;
+
+use super::each::{Missing, for_each};
+use crate::client::Client;
+use crate::outcome::Outcome;
+
+/// Pause all processes within one or more containers
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
+    for_each(&arguments.containers, Missing::Fails, |container| client.pause(container)).await
+}
