@@ -40,6 +40,15 @@ impl ApiError {
     pub(super) fn internal(message: impl Into<String>) -> Self {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, message: message.into() }
     }
+
+    /// The same, with 500 for 401, as dockerd answers a pull: at 401 the docker CLI asks for a login, and where there is
+    /// nobody to answer it asks for ever.
+    pub(super) fn asking_for_no_login(self) -> Self {
+        match self.status {
+            StatusCode::UNAUTHORIZED => Self::internal(self.message),
+            _other => self,
+        }
+    }
 }
 
 impl IntoResponse for ApiError {

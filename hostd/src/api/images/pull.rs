@@ -48,7 +48,10 @@ async fn run(engine: Engine, request: PullRequest, reporter: Reporter) {
     let pulling = async {
         let (pulled, told) = tokio::join!(engine.pull(request, steps), tell(receiver, &reporter));
         if let (Err(error), Ok(())) = (pulled, told) {
-            reporter.send(Report::Failed(error.into())).await.unwrap_or_default();
+            reporter
+                .send(Report::Failed(ApiError::from(error).asking_for_no_login()))
+                .await
+                .unwrap_or_default();
         }
     };
     tokio::select! {
