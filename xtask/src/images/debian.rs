@@ -14,7 +14,8 @@ use crate::program;
 use crate::progress;
 
 pub(super) const NAMES: [&str; 2] = ["debian", "debian-zstd"];
-/// What a freshly installed system has that belongs to its installation, or differs each time. A directory is emptied.
+/// What a freshly installed system has that belongs to its installation, or differs each time. Of a directory the files
+/// go, and the directories stay, for packages own them.
 const LEFT_OUT: [&str; 9] = [
     "dev",
     "var/cache/apt",
@@ -76,21 +77,18 @@ fn source(codename: &str) -> Option<String> {
     entries.into_iter().find(|(release, _site)| *release == codename).map(|(_release, site)| site.to_owned())
 }
 
-/// Removes what is in a directory, or in a file; what is not there is fine.
+/// Removes the files below a directory, or what is in a file; what is not there is fine.
 fn empty(path: &Path) -> anyhow::Result<()> {
     let Ok(metadata) = path.symlink_metadata() else { return Ok(()) };
-    let emptied = if metadata.is_file() {
-        fs::write(path, "")
-    } else if metadata.is_dir() {
-        fs::read_dir(path).and_then(|mut entries| entries.try_for_each(|entry| remove(&entry?.path())))
-    } else {
-        fs::remove_file(path)
-    };
+    let emptied = if metadata.is_file() { fs::write(path, "") } else { remove_files(path) };
     emptied.with_context(|| format!("cannot empty {}", path.display()))
 }
 
-fn remove(path: &Path) -> io::Result<()> {
-    if path.symlink_metadata()?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+fn remove_files(path: &Path) -> io::Result<()> {
+    if !path.symlink_metadata()?.is_dir() {
+        return fs::remove_file(path);
+    }
+    fs::read_dir(path)?.try_for_each(|entry| remove_files(&entry?.path()))
 }
 
 #[cfg(test)]
@@ -106,7 +104,7 @@ mod tests {
         for path in ["var/log", "machine-id", "no/such/file"] {
             empty(&root.path().join(path)).unwrap();
         }
-        assert_eq!(fs::read_dir(root.path().join("var/log")).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(root.path().join("var/log/apt")).unwrap().count(), 0);
         assert_eq!(fs::read(root.path().join("machine-id")).unwrap(), b"");
     }
 }

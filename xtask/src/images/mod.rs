@@ -33,7 +33,7 @@ use crate::workspace::Workspace;
 use archive::Image;
 
 /// Counts up when the recipes of large images change, so that an image made the old way is not found.
-const RECIPE_VERSION: &str = "1";
+const RECIPE_VERSION: &str = "2";
 
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     println!("{}", ensure_all(workspace)?.display());
