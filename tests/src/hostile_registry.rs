@@ -109,6 +109,14 @@ impl Lie {
         Self::TarPaxOverlap,
     ];
 
+    /// Whether a layer is wrong, so that an error should say which.
+    #[must_use]
+    pub fn is_about_a_layer(self) -> bool {
+        let tag = self.tag();
+        let parts = ["layer", "redirect", "reset", "gzip", "tar"];
+        parts.iter().any(|part| tag.starts_with(part)) || self == Self::DiffId
+    }
+
     /// The tag under which it is served.
     #[must_use]
     pub fn tag(self) -> String {

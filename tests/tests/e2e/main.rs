@@ -1,13 +1,17 @@
 //! End to end: real clients, a real daemon, real machines. One binary; a module per subject.
 
+mod archives;
 mod daemon;
 mod exec;
 mod failures;
+mod hostile;
 mod images;
+mod killed;
 mod kvm;
 mod lifecycle;
 mod load;
 mod logs;
 mod recovery;
+mod registry;
 mod run;
 mod runtime;
