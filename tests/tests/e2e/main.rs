@@ -5,6 +5,7 @@ mod daemon;
 mod exec;
 mod failures;
 mod hostile;
+mod image_disk;
 mod images;
 mod killed;
 mod kvm;
