@@ -198,3 +198,24 @@ fn put_checksum(target: &mut (impl Read + Write + Seek)) -> Result<(), WriteErro
     target.flush()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_of_a_hundred_thousand_entries_is_whole() {
+        let mut tree = Tree::new();
+        for number in 0..100_000_u32 {
+            let kind = InodeKind::File { size_bytes: 0, first_block: 0, tail: None };
+            tree.insert(ROOT, format!("{number:x}").as_bytes(), Inode::new(kind, Default::default()));
+        }
+        let mut target = Cursor::new(Vec::new());
+        write(&tree, [1; 16], 0, &|_, _| Ok(()), &mut target).unwrap();
+        let nodes = reader::read(target.get_ref(), 0).unwrap();
+        assert_eq!(nodes.len(), 100_001);
+        assert!(nodes.contains_key(&b"beef"[..]));
+    }
+}

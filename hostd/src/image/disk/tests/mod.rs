@@ -1,5 +1,7 @@
 //! Disks made of real layers, judged by others: `fsck.erofs`, and the kernel's own mount where this host allows it.
 
+mod model;
+
 use std::collections::BTreeMap;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -7,8 +9,8 @@ use std::process::Command;
 
 use proptest::prelude::*;
 
-use super::super::layer::unpack;
 use super::*;
+use crate::image::layer::unpack;
 
 /// A layer's archive in the making.
 struct Layer(tar::Builder<Vec<u8>>, Vec<(String, Vec<u8>)>);
