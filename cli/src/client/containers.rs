@@ -84,6 +84,7 @@ pub(crate) struct Container {
     pub(crate) state: ContainerState,
     pub(crate) config: ContainerConfig,
     pub(crate) host_config: ContainerHostConfig,
+    pub(crate) network_settings: ContainerNetwork,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -105,6 +106,20 @@ pub(crate) struct ContainerConfig {
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct ContainerHostConfig {
     pub(crate) auto_remove: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct ContainerNetwork {
+    /// By port and protocol; null if not published.
+    pub(crate) ports: BTreeMap<String, Option<Vec<PublishedPort>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct PublishedPort {
+    pub(crate) host_ip: String,
+    pub(crate) host_port: String,
 }
 
 /// How long a part of a start took, as Berth's daemon measured it. The parts are consecutive.
@@ -300,6 +315,10 @@ impl Client {
         timeout_seconds: Option<i64>,
     ) -> Result<(), ClientError> {
         self.send_for_nothing(stop_like(id, "restart", signal, timeout_seconds)).await
+    }
+
+    pub(crate) async fn rename(&self, id: &str, name: &str) -> Result<(), ClientError> {
+        self.send_for_nothing(Request::post(&["containers", id, "rename"]).with("name", name)).await
     }
 
     pub(crate) async fn kill(&self, id: &str, signal: Option<&str>) -> Result<(), ClientError> {

@@ -25,7 +25,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
 pub(crate) use containers::{
-    AttachStreams, Container, ContainerSummary, LogsQuery, PendingExit, Port, StartPhase, WaitFor,
+    AttachStreams, Container, ContainerSummary, LogsQuery, PendingExit, Port, PublishedPort, StartPhase,
+    WaitFor,
 };
 pub(crate) use control::{Stats, UpdateRequest};
 pub(crate) use create_request::{

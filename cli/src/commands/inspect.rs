@@ -36,6 +36,11 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
+    /// For `berth container inspect`.
+    pub(super) fn of_containers(format: Option<String>, size: bool, names: Vec<String>) -> Self {
+        Self { format, size, kind: Some(Kind::Container), names }
+    }
+
     /// For `berth image inspect`.
     pub(super) fn of_images(format: Option<String>, names: Vec<String>) -> Self {
         Self { format, size: false, kind: Some(Kind::Image), names }

@@ -5,6 +5,7 @@ mod attach;
 mod attached;
 mod completions;
 mod consent;
+mod container;
 mod create;
 mod doctor;
 mod each;
@@ -25,10 +26,12 @@ mod logout;
 mod logs;
 mod manifest;
 mod pause;
+mod port;
 mod progress;
 mod ps;
 mod pull;
 mod push;
+mod rename;
 mod restart;
 mod rm;
 mod rmi;
@@ -72,7 +75,10 @@ pub(crate) enum Command {
     Top(top::Arguments),
     Stats(stats::Arguments),
     Wait(wait::Arguments),
+    Rename(rename::Arguments),
     Rm(rm::Arguments),
+    Port(port::Arguments),
+    Container(Box<container::Arguments>),
     Image(image::Arguments),
     Images(images::Arguments),
     History(history::Arguments),
@@ -117,7 +123,10 @@ impl Command {
             Self::Top(arguments) => top::execute(&arguments, &client?).await,
             Self::Stats(arguments) => stats::execute(&arguments, &client?).await,
             Self::Wait(arguments) => wait::execute(&arguments, &client?).await,
+            Self::Rename(arguments) => rename::execute(&arguments, &client?).await,
             Self::Rm(arguments) => rm::execute(&arguments, &client?).await,
+            Self::Port(arguments) => port::execute(&arguments, &client?).await,
+            Self::Container(arguments) => container::execute(&arguments, &client?).await,
             Self::Image(arguments) => image::execute(&arguments, &client?).await,
             Self::History(arguments) => history::execute(&arguments, &client?).await,
             Self::Tag(arguments) => tag::execute(&arguments, &client?).await,

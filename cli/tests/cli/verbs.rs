@@ -266,3 +266,27 @@ fn completions_know_the_verbs() {
         assert!(said.status == Some(0) && said.stdout.contains("sig-proxy"), "{shell}");
     }
 }
+
+#[test]
+fn rename_and_the_verbs_under_container_ask_for_the_same() {
+    let daemon = FakeDaemon::idle();
+    daemon.answer("POST /containers/web/rename", 204, "");
+    for arguments in [&["rename", "web", "old"][..], &["container", "rename", "web", "old"]] {
+        let said = daemon.berth(arguments);
+        assert_eq!((said.status, said.stdout.as_str()), (Some(0), ""), "{}", said.stderr);
+    }
+    let renames = daemon.requests();
+    assert!(renames.iter().all(|request| request == "POST /containers/web/rename?name=old"), "{renames:?}");
+    assert_eq!(renames.len(), 2);
+}
+
+#[test]
+fn container_prune_asks_first_and_tells_what_went() {
+    let daemon = FakeDaemon::idle();
+    let answer = json!({"ContainersDeleted": ["c0ffee"], "SpaceReclaimed": 2_000_000}).to_string();
+    daemon.answer("POST /containers/prune", 200, &answer);
+    assert_eq!(daemon.berth(&["container", "prune"]).status, Some(1));
+    assert!(daemon.requests().is_empty());
+    let said = daemon.berth(&["container", "prune", "--force", "--filter", "until=24h"]);
+    assert_eq!(said.stdout, "Deleted Containers:\nc0ffee\n\nTotal reclaimed space: 2MB\n");
+}

@@ -18,7 +18,6 @@ const MISSING: &[(Method, &str)] = &[
     (Method::HEAD, "/containers/{id}/archive"),
     (Method::GET, "/containers/{id}/archive"),
     (Method::PUT, "/containers/{id}/archive"),
-    (Method::POST, "/containers/prune"),
     (Method::POST, "/build"),
     (Method::POST, "/build/prune"),
     (Method::POST, "/build/cancel"),

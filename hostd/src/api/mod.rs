@@ -85,6 +85,7 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/distribution/{name}/manifest", get(distribution::manifest))
         .route("/containers/json", get(containers::list))
         .route("/containers/create", post(containers::create))
+        .route("/containers/prune", post(containers::prune))
         .route("/containers/{id}", delete(containers::remove))
         .route("/containers/{id}/json", get(containers::inspect))
         .route("/containers/{id}/start", post(containers::start))

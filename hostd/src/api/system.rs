@@ -238,7 +238,7 @@ fn registries(daemon: &Daemon) -> Value {
 fn absent() -> Value {
     let commit = json!({ "ID": "", "Expected": "" });
     json!({
-        "Plugins": { "Volume": [], "Network": [], "Authorization": null, "Log": ["json-file"] },
+        "Plugins": { "Volume": [], "Network": [], "Authorization": null, "Log": ["json-file", "local", "none"] },
         "NFd": 0,
         "NGoroutines": 0,
         "NEventsListener": 0,

@@ -222,13 +222,28 @@ async fn a_container_of_an_unknown_image_is_not_made() {
 }
 
 #[tokio::test]
+async fn a_prune_without_containers_says_null_and_a_rename_of_none_that_there_is_none() {
+    let daemon = TestDaemon::start().await;
+    let pruned = daemon.ask(Method::POST, "/containers/prune", None).await;
+    assert_eq!(pruned, (StatusCode::OK, json!({ "ContainersDeleted": null, "SpaceReclaimed": 0 })));
+    for (path, status, text) in [
+        ("/containers/x/rename?name=y1", StatusCode::NOT_FOUND, "No such container: x"),
+        ("/containers/x/rename", StatusCode::BAD_REQUEST, "Neither old nor new names may be empty"),
+    ] {
+        assert_eq!(daemon.ask(Method::POST, path, None).await, (status, message(text)));
+    }
+}
+
+#[tokio::test]
 async fn filters_are_docker_s_or_refused() {
     let daemon = TestDaemon::start().await;
     for (filters, status) in [
         (r#"{"status":["running"]}"#, StatusCode::OK),
         (r#"{"status":["nope"]}"#, StatusCode::BAD_REQUEST),
         (r#"{"nope":["x"]}"#, StatusCode::BAD_REQUEST),
-        (r#"{"network":["x"]}"#, StatusCode::NOT_IMPLEMENTED),
+        (r#"{"network":["x"],"health":["healthy"],"expose":["80/tcp"]}"#, StatusCode::OK),
+        (r#"{"health":["ill"]}"#, StatusCode::BAD_REQUEST),
+        (r#"{"is-task":["perhaps"]}"#, StatusCode::BAD_REQUEST),
         (r#"{"before":["nope"]}"#, StatusCode::NOT_FOUND),
     ] {
         let encoded: String = filters.bytes().map(|byte| format!("%{byte:02X}")).collect();

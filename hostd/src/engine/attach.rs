@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 use super::Engine;
 use super::error::EngineError;
 use super::hub::{Attachment, Output, Wanted};
+use super::log::not_kept;
 use super::spec::TerminalSize;
 use crate::logs::{LogQuery, LogRecord, read_logs};
 
@@ -22,7 +23,8 @@ pub struct AttachOptions {
 #[derive(Debug)]
 pub struct Logs {
     pub terminal: bool,
-    pub records: mpsc::Receiver<LogRecord>,
+    /// In batches.
+    pub records: mpsc::Receiver<Vec<LogRecord>>,
 }
 
 impl Engine {
@@ -34,6 +36,11 @@ impl Engine {
         let container = self.find(name)?;
         if container.current().state.is_restarting() {
             return Err(container.is_restarting());
+        }
+        if container.current().state.is_paused() {
+            let id = &container.id;
+            let message = format!("container {id} is paused, unpause the container before attach");
+            return Err(EngineError::conflict(message));
         }
         container.publish("attach", []);
         let stdin = what.stdin && what.stream && container.spec().stdio.open_stdin;
@@ -57,13 +64,14 @@ impl Engine {
     /// Reads a container's log.
     ///
     /// # Errors
-    /// No such container.
+    /// No such container, or one whose output is not kept.
     pub fn logs(&self, name: &str, query: LogQuery) -> Result<Logs, EngineError> {
         let container = self.find(name)?;
         let live = container.current().live;
         // Of a container that does not run nothing more is to come: a channel without a sender says so.
         let grown = live.map_or_else(|| tokio::sync::watch::channel(0).1, |live| live.log_grown.clone());
-        let records = read_logs(container.log_path(), query, grown);
+        let log = container.log.clone().ok_or_else(not_kept)?;
+        let records = read_logs(log, query, grown);
         Ok(Logs { terminal: container.spec().stdio.terminal, records })
     }
 
@@ -84,15 +92,17 @@ impl Engine {
 
 /// What was printed before, then what comes.
 fn replay(
-    mut records: mpsc::Receiver<LogRecord>,
+    mut records: mpsc::Receiver<Vec<LogRecord>>,
     live: Option<mpsc::Receiver<Output>>,
 ) -> mpsc::Receiver<Output> {
     let (sender, output) = mpsc::channel(1);
     tokio::spawn(async move {
-        while let Some(record) = records.recv().await {
-            let piece = Output { stream: record.stream, bytes: record.bytes };
-            if sender.send(piece).await.is_err() {
-                return;
+        while let Some(batch) = records.recv().await {
+            for record in batch {
+                let piece = Output { stream: record.stream, bytes: record.bytes };
+                if sender.send(piece).await.is_err() {
+                    return;
+                }
             }
         }
         let Some(mut live) = live else { return };

@@ -1,5 +1,6 @@
 //! One container as everybody but its driver sees it: what it is, what state it is in, and how to reach its run.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use super::state::{ContainerState, StartFailure};
 use super::timeline::Timeline;
 use crate::agent_client::AgentClient;
 use crate::image::ImageId;
+use crate::logs::LogFiles;
 use crate::machine::Pace;
 
 /// Immutable parts, and a window on the changing ones. The driver alone changes the state.
@@ -28,6 +30,8 @@ pub(super) struct Container {
     pub(super) image_id: ImageId,
     /// Holds its scratch disk and log.
     pub(super) directory: PathBuf,
+    /// Nothing if its output is not kept.
+    pub(super) log: Option<Arc<LogFiles>>,
     pub(super) hub: Arc<Hub>,
     pub(super) events: Events,
     pub(super) status: watch::Receiver<Status>,
@@ -123,8 +127,9 @@ pub(super) enum StartError {
 }
 
 impl Container {
-    pub(super) fn log_path(&self) -> PathBuf {
-        self.directory.join(format!("{}-json.log", self.id))
+    /// What stands beside each record of its log.
+    pub(super) fn log_attributes(&self) -> BTreeMap<String, String> {
+        super::log::attributes(&self.id, &self.name(), self.image_id, &self.spec())
     }
 
     pub(super) fn scratch_path(&self) -> PathBuf {

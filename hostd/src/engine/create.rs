@@ -48,6 +48,7 @@ impl Engine {
             restart_unhealthy: false,
             health: None,
             run_log_start: 0,
+            run_log_id: 0,
             timeline: None,
         };
         // A task of its own: a client that goes away must not leave a container half made.

@@ -21,6 +21,7 @@ mod events;
 mod health;
 mod hub;
 mod launch;
+mod log;
 mod record;
 mod restart;
 mod run;
@@ -65,7 +66,7 @@ pub use images::{
 };
 pub use launch::{DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS};
 pub use limits::{DeviceThrottle, DeviceWeight, Limits, Throttled, highest};
-pub use remove::RemoveOptions;
+pub use remove::{PrunedContainers, RemoveOptions};
 pub use restart::RestartPolicy;
 pub use security::{
     Device, DeviceRule, InvalidDeviceRule, Ipc, Namespace, Namespaces, Security, Ulimit, is_device_access,
@@ -80,11 +81,12 @@ pub use usage::{ContainerUsage, Usage};
 pub use view::{ContainerView, EngineInfo};
 pub use wait::{Wait, WaitCondition, WaitResult};
 
-pub use crate::logs::{LogQuery, LogRecord, OutputStream};
+pub use crate::logs::{LogDriver, LogQuery, LogRecord, LogSettings, OutputStream, Rotation};
 pub use crate::machine::{JailSettings, MachineSettings, Pace, Profile, UserRange};
 
 use crate::database::Database;
 use crate::image::ImageStore;
+use crate::logs::LogFiles;
 use crate::machine::{MachineSize, Machines};
 use crate::registry::Registries;
 use container::{Command, Container, Status};
@@ -221,6 +223,7 @@ impl Shared {
     fn container(
         &self,
         record: &ContainerRecord,
+        log: Option<Arc<LogFiles>>,
         status: watch::Receiver<Status>,
         commands: mpsc::Sender<Command>,
     ) -> Container {
@@ -229,6 +232,7 @@ impl Shared {
             created_at: record.created_at,
             image_id: record.image_id,
             directory: self.container_directory(&record.id),
+            log,
             hub: Arc::new(Hub::new(record.spec.stdio.terminal)),
             events: self.events.clone(),
             status,

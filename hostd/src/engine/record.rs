@@ -13,6 +13,7 @@ use super::state::{ContainerState, Step};
 use super::timeline::Timeline;
 use crate::database::Database;
 use crate::image::ImageId;
+use crate::logs::RunInLog;
 
 /// Everything about a container that outlives the daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,10 +38,22 @@ pub(super) struct ContainerRecord {
     pub(super) health: Option<Health>,
     /// The log's length when the current or last run began.
     pub(super) run_log_start: u64,
+    /// What tells the current or last run from others in a log that rotates.
+    #[serde(default)]
+    pub(super) run_log_id: u64,
     pub(super) timeline: Option<Timeline>,
 }
 
 impl ContainerRecord {
+    pub(super) fn run_in_log(&self) -> RunInLog {
+        RunInLog { start: self.run_log_start, id: self.run_log_id }
+    }
+
+    pub(super) fn begin_run_in_log(&mut self, run: RunInLog) {
+        self.run_log_start = run.start;
+        self.run_log_id = run.id;
+    }
+
     /// A container that has ended will be started again.
     pub(super) fn await_restart(&mut self) {
         if let Ok(restarting) = self.state.after(Step::AwaitRestart) {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::container::Container;
 use super::driver::{Driver, publish_end};
 use super::error::EngineError;
+use super::log::{attributes, log_files};
 use super::record::ContainerRecord;
 use super::run::{ActiveRun, RunLog, exit_of_dead_machine};
 use super::state::{ContainerState, Run, Step};
@@ -100,9 +101,10 @@ async fn adopt(
     run: Run,
     machine: Machine,
 ) -> Result<ActiveRun, String> {
-    let path = shared.container_directory(&record.id).join(format!("{}-json.log", record.id));
-    let start = record.run_log_start;
-    let opening = tokio::task::spawn_blocking(move || RunLog::open(&path, Some(start))).await;
+    let files = log_files(&record.id, &record.spec, &shared.container_directory(&record.id));
+    let attributes = attributes(&record.id, &record.name, record.image_id, &record.spec);
+    let run_in_log = Some(record.run_in_log());
+    let opening = tokio::task::spawn_blocking(move || RunLog::open(files, run_in_log, attributes)).await;
     let log = match opening.map_err(std::io::Error::other).flatten() {
         Ok(log) => log,
         Err(error) => {

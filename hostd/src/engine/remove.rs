@@ -8,10 +8,12 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::container::{Command, Container};
-use super::error::EngineError;
+use super::error::{EngineError, ErrorKind};
+use super::events::{Actor, EventKind};
 use super::identity::ContainerId;
 use super::state::ContainerState;
 use super::stop::end_for_good;
+use super::view::ContainerView;
 use super::{Engine, Shared};
 
 /// How long a daemon that stops waits for what it is still deleting; the next one deletes the rest.
@@ -23,7 +25,44 @@ pub struct RemoveOptions {
     pub force: bool,
 }
 
+/// What a prune removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PrunedContainers {
+    pub ids: Vec<ContainerId>,
+    /// What they had written to the host's disk.
+    pub reclaimed_bytes: u64,
+}
+
 impl Engine {
+    /// Removes all containers that have ended or never ran, and that fit.
+    ///
+    /// # Errors
+    /// A container that cannot be removed. One that is started or removed meanwhile is not one of them.
+    pub async fn prune_containers(
+        &self,
+        fits: impl Fn(&ContainerView) -> bool,
+    ) -> Result<PrunedContainers, EngineError> {
+        let is_idle = |state: &ContainerState| {
+            matches!(state, ContainerState::Created { .. } | ContainerState::Exited(_))
+        };
+        let mut pruned = PrunedContainers::default();
+        for view in self.containers().into_iter().filter(|view| is_idle(&view.state) && fits(view)) {
+            let written_bytes = self.written_bytes(&view.id);
+            match self.remove(view.id.as_str(), RemoveOptions::default()).await {
+                Ok(()) => {
+                    pruned.reclaimed_bytes += written_bytes;
+                    pruned.ids.push(view.id);
+                }
+                Err(error) if matches!(error.kind, ErrorKind::Conflict | ErrorKind::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let reclaimed = ("reclaimed".to_owned(), pruned.reclaimed_bytes.to_string());
+        let actor = Actor { id: String::new(), attributes: [reclaimed].into() };
+        self.events().publish(EventKind::Container, "prune", actor);
+        Ok(pruned)
+    }
+
     /// Removes a container.
     ///
     /// # Errors

@@ -6,7 +6,7 @@
 //! Each phase consumes the one before. A phase that fails releases what it holds: the machine is ended and its
 //! directory removed, by the same code as after a run.
 
-use std::path::Path;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use super::state::{Exit, Run};
 use super::stdio::{EndOfInput, Plumbing, Pumps, SharedLog};
 use super::timeline::{StartClock, Timeline};
 use crate::agent_client::{AgentClient, CallError};
-use crate::logs::LogWriter;
+use crate::logs::{LogFiles, LogWriter, RunInLog};
 use crate::machine::{Disk, Machine};
 
 /// An ended process's output is at most what the agent keeps of it; this bounds a machine that hangs while it sends.
@@ -43,8 +43,9 @@ pub(super) struct ActiveRun {
     machine: Machine,
     live: Arc<Live>,
     run: Run,
-    log: SharedLog,
-    log_start: u64,
+    log: Option<SharedLog>,
+    log_files: Option<Arc<LogFiles>>,
+    run_in_log: RunInLog,
     pumps: Option<Pumps>,
     waiting: JoinHandle<RunEnd>,
 }
@@ -57,9 +58,10 @@ pub(super) struct EndedRun {
 
 /// A container's log, open for one run.
 pub(super) struct RunLog {
-    writer: LogWriter,
+    /// Nothing if the output is not kept.
+    writer: Option<LogWriter>,
+    files: Option<Arc<LogFiles>>,
     grown: watch::Receiver<u64>,
-    start: u64,
 }
 
 struct Prepared {
@@ -76,12 +78,16 @@ struct Booted {
 }
 
 impl RunLog {
-    /// For a run that begins now, or, with `start`, for one that began when the log had that length. Blocks.
-    pub(super) fn open(path: &Path, start: Option<u64>) -> std::io::Result<Self> {
+    /// For a run that begins now, or for `run`, which began before. Blocks.
+    pub(super) fn open(
+        files: Option<Arc<LogFiles>>,
+        run: Option<RunInLog>,
+        attributes: BTreeMap<String, String>,
+    ) -> std::io::Result<Self> {
         let (sender, grown) = watch::channel(0);
-        let start = start.unwrap_or_else(|| path.metadata().map_or(0, |metadata| metadata.len()));
-        let writer = LogWriter::open(path, start, sender)?;
-        Ok(Self { start: start.min(writer.length()), writer, grown })
+        let open = |files| LogWriter::open(files, run, attributes, sender);
+        let writer = files.clone().map(open).transpose()?;
+        Ok(Self { writer, files, grown })
     }
 }
 
@@ -122,8 +128,9 @@ impl ActiveRun {
         let (waiting_agent, process_id) = (Arc::clone(&agent), container_id.to_owned());
         let waiting = tokio::spawn(async move { waiting_agent.wait(&process_id).await });
         let live = Arc::new(Live { agent, pace: machine.pace(), log_grown: log.grown });
-        let shared_log = Arc::new(Mutex::new(log.writer));
-        Self { machine, live, run, log: shared_log, log_start: log.start, pumps: None, waiting }
+        let run_in_log = log.writer.as_ref().map(LogWriter::run).unwrap_or_default();
+        let shared_log = log.writer.map(|writer| Arc::new(Mutex::new(writer)));
+        Self { machine, live, run, log: shared_log, log_files: log.files, run_in_log, pumps: None, waiting }
     }
 
     pub(super) fn live(&self) -> Arc<Live> {
@@ -134,8 +141,12 @@ impl ActiveRun {
         self.run.clone()
     }
 
-    pub(super) fn log_start(&self) -> u64 {
-        self.log_start
+    pub(super) fn run_in_log(&self) -> RunInLog {
+        self.run_in_log
+    }
+
+    pub(super) fn log_files(&self) -> Option<Arc<LogFiles>> {
+        self.log_files.clone()
     }
 
     /// Lets the process's streams flow.
@@ -148,7 +159,7 @@ impl ActiveRun {
             terminal: stdio.terminal,
             stdin: stdio.open_stdin.then_some(end),
             hub: Arc::clone(&container.hub),
-            log: Some(Arc::clone(&self.log)),
+            log: self.log.clone(),
         };
         self.pumps = Some(plumbing.connect());
     }
@@ -274,7 +285,8 @@ fn prepare_disks(shared: &Shared, container: &Container) -> Result<(RunLog, Vec<
     if !scratch.exists() {
         shared.scratch.clone_to(&scratch).map_err(|error| failed("make its scratch disk", &error))?;
     }
-    let log = RunLog::open(&container.log_path(), None).map_err(|error| failed("open its log", &error))?;
+    let log = RunLog::open(container.log.clone(), None, container.log_attributes())
+        .map_err(|error| failed("open its log", &error))?;
     let scratch = Extent { path: scratch, offset_bytes: 0, length_bytes: shared.scratch.size_bytes() };
     let disks = vec![
         Disk { access: DiskAccess::ReadOnly, extents: image.extents },

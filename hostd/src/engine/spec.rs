@@ -12,6 +12,7 @@ use super::restart::RestartPolicy;
 use super::security::{Device, DeviceRule, Namespaces, Security, Ulimit};
 use super::signal::Signal;
 use crate::image::ImageConfig;
+use crate::logs::LogSettings;
 
 /// A container as requested. Before [`ContainerSpec::with_image_defaults`], `None` means "as the image says";
 /// after it, `None` means that neither said anything.
@@ -42,6 +43,8 @@ pub struct ContainerSpec {
     pub restart: RestartPolicy,
     #[serde(default)]
     pub healthcheck: Option<Healthcheck>,
+    #[serde(default)]
+    pub log: LogSettings,
     pub limits: Limits,
     pub readonly_rootfs: bool,
     /// Where to what mount options, "size=64m,mode=1777".

@@ -33,7 +33,8 @@ pub struct ContainerView {
     pub restart_count: u32,
     /// Nothing without a health check, and before the first start.
     pub health: Option<Health>,
-    pub log_path: PathBuf,
+    /// Nothing if its output is not kept.
+    pub log_path: Option<PathBuf>,
     /// Of the execs that run.
     pub exec_ids: Vec<String>,
     /// Of the last start.
@@ -86,7 +87,7 @@ impl Engine {
             state,
             restart_count,
             health,
-            log_path: container.log_path(),
+            log_path: container.log.as_ref().map(|log| log.path().to_owned()),
             exec_ids: running.map(|exec| exec.id.clone()).collect(),
             timeline,
         }

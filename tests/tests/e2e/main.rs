@@ -10,6 +10,7 @@ mod images;
 mod killed;
 mod kvm;
 mod lifecycle;
+mod lives;
 mod load;
 mod logs;
 mod recovery;

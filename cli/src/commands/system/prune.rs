@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::client::Client;
-use crate::commands::{consent, filters, image};
+use crate::commands::{consent, container, image};
 use crate::outcome::{Failure, Outcome};
 use crate::output::print;
 use crate::quantity::decimal_size;
@@ -32,14 +32,9 @@ pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
     if !arguments.force && !consent::given(&warning)? {
         return Err(Failure::Usage("system prune has been cancelled".to_owned()));
     }
-    let filters = filters::encode(&arguments.filter)?;
-    let containers = client.prune_containers(filters.as_deref()).await?;
-    let deleted = containers.containers_deleted.unwrap_or_default();
-    if !deleted.is_empty() {
-        print(&format!("Deleted Containers:\n{}\n\n", deleted.join("\n")))?;
-    }
+    let containers_bytes = container::prune::prune(client, &arguments.filter).await?;
     let images_bytes = image::prune::prune(client, arguments.all, &arguments.filter).await?;
-    let reclaimed_bytes = containers.space_reclaimed + images_bytes;
+    let reclaimed_bytes = containers_bytes + images_bytes;
     print(&format!("Total reclaimed space: {}\n", decimal_size(reclaimed_bytes)))?;
     Ok(0)
 }

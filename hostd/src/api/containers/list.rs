@@ -1,6 +1,7 @@
 //! `GET /containers/json`.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use axum::Json;
 use axum::extract::State as Extracted;
@@ -16,8 +17,27 @@ use crate::api::params::Params;
 use crate::engine::{ContainerSpec, ContainerState, ContainerView};
 use crate::image::{Image, ImageId};
 
-const FILTERS: [&str; 8] = ["ancestor", "before", "exited", "id", "label", "name", "since", "status"];
-const LATER: [&str; 7] = ["expose", "health", "is-task", "isolation", "network", "publish", "volume"];
+const FILTERS: [&str; 15] = [
+    "ancestor",
+    "before",
+    "exited",
+    "expose",
+    "health",
+    "id",
+    "is-task",
+    "isolation",
+    "label",
+    "name",
+    "network",
+    "publish",
+    "since",
+    "status",
+    "volume",
+];
+const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
+/// What every container is alike in.
+const NETWORK: &str = "none";
+const ISOLATIONS: [&str; 2] = ["machine", "default"];
 const STATES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
 
 #[derive(Debug, Serialize)]
@@ -73,6 +93,10 @@ async fn images(daemon: &Daemon) -> ApiResult<Vec<Image>> {
 /// The filters, parsed.
 struct Selection {
     states: Vec<String>,
+    healths: Vec<String>,
+    exposed: Vec<PortRange>,
+    /// Whether the filters that are alike for all containers let any through.
+    possible: bool,
     names: Vec<NamePattern>,
     ids: Vec<NamePattern>,
     exit_codes: Vec<i64>,
@@ -84,10 +108,14 @@ struct Selection {
 
 impl Selection {
     fn new(filters: &Filters, daemon: &Daemon) -> ApiResult<Self> {
-        filters.allow(&FILTERS, &LATER)?;
+        filters.allow(&FILTERS, &[])?;
         let states = filters.values("status").to_vec();
         if let Some(state) = states.iter().find(|state| !STATES.contains(&state.as_str())) {
             return Err(ApiError::invalid(format!("invalid filter 'status={state}'")));
+        }
+        let healths = filters.values("health").to_vec();
+        if let Some(health) = healths.iter().find(|health| !HEALTH.contains(&health.as_str())) {
+            return Err(ApiError::invalid(format!("invalid filter 'health={health}'")));
         }
         let created = |name: &str| {
             let container = filters.values(name).first().map(|container| daemon.engine.container(container));
@@ -95,6 +123,13 @@ impl Selection {
         };
         Ok(Self {
             states,
+            healths,
+            exposed: filters
+                .values("expose")
+                .iter()
+                .map(|text| PortRange::parse(text))
+                .collect::<Result<_, _>>()?,
+            possible: is_possible(filters)?,
             names: patterns(filters.values("name"))?,
             ids: patterns(filters.values("id"))?,
             exit_codes: exit_codes(filters.values("exited"))?,
@@ -108,7 +143,10 @@ impl Selection {
     /// Whether the container fits every filter but its image's.
     fn fits(&self, view: &ContainerView) -> bool {
         let state = view.state.name();
-        (self.states.is_empty() || self.states.iter().any(|wanted| wanted == state))
+        self.possible
+            && any(&self.healths, |wanted| wanted == health(view))
+            && any(&self.exposed, |range| view.spec.exposed_ports.iter().any(|port| range.has(port)))
+            && (self.states.is_empty() || self.states.iter().any(|wanted| wanted == state))
             && any(&self.names, |name| name.fits(&view.name) || name.fits(&format!("/{}", view.name)))
             && any(&self.ids, |id| id.fits(view.id.as_str()))
             && any(&self.exit_codes, |code| exit_code(&view.state) == Some(*code))
@@ -124,6 +162,46 @@ impl Selection {
                 || id_begins(view.image_id, wanted)
                 || image(view.image_id, images).is_some_and(|image| is_named(image, wanted))
         })
+    }
+}
+
+/// No container is a task of a swarm, has a volume, publishes a port, or is on another network than the others.
+fn is_possible(filters: &Filters) -> ApiResult<bool> {
+    filters.values("publish").iter().try_for_each(|text| PortRange::parse(text).map(drop))?;
+    Ok(filters.flag("is-task")? != Some(true)
+        && filters.values("volume").is_empty()
+        && filters.values("publish").is_empty()
+        && filters.any("network", |network| network == NETWORK)
+        && filters.any("isolation", |isolation| ISOLATIONS.contains(&isolation.as_str())))
+}
+
+/// Docker's word for it.
+fn health(view: &ContainerView) -> &'static str {
+    view.health.as_ref().map_or("none", |health| health.status.name())
+}
+
+/// "80", "80-90", "80/udp".
+struct PortRange {
+    ports: RangeInclusive<u16>,
+    protocol: String,
+}
+
+impl PortRange {
+    fn parse(text: &str) -> ApiResult<Self> {
+        let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+        match (first.parse(), last.parse()) {
+            (Ok(first), Ok(last)) if first <= last => {
+                Ok(Self { ports: first..=last, protocol: protocol.to_owned() })
+            }
+            _ => Err(ApiError::invalid(format!("invalid port in filter: \"{text}\""))),
+        }
+    }
+
+    /// `port` as images expose it: "80/tcp".
+    fn has(&self, port: &str) -> bool {
+        let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+        protocol == self.protocol && number.parse().is_ok_and(|number: u16| self.ports.contains(&number))
     }
 }
 
@@ -217,6 +295,30 @@ mod tests {
         let words = |words: &[&str]| Some(words.iter().map(ToString::to_string).collect());
         let spec = ContainerSpec { command: words(&["sh", "-c", "echo hi"]), ..ContainerSpec::default() };
         assert_eq!(command_column(&spec), "sh -c 'echo hi'");
+    }
+
+    #[test]
+    fn a_port_filter_is_a_number_or_a_range() {
+        let has = |range: &str, port: &str| PortRange::parse(range).unwrap().has(port);
+        assert!(has("80", "80/tcp") && has("80-90/udp", "85/udp") && has("443/tcp", "443"));
+        assert!(!has("80", "80/udp") && !has("80-90", "91/tcp"));
+        assert!(PortRange::parse("90-80").is_err() && PortRange::parse("http").is_err());
+    }
+
+    #[test]
+    fn filters_that_no_container_can_fit_let_none_through() {
+        let possible = |json: &str| is_possible(&Filters::parse(json).unwrap());
+        assert_eq!(possible("{}"), Ok(true));
+        assert_eq!(possible(r#"{"network":["none","x"],"is-task":["false"]}"#), Ok(true));
+        for none in [
+            r#"{"network":["bridge"]}"#,
+            r#"{"volume":["v"]}"#,
+            r#"{"publish":["80"]}"#,
+            r#"{"is-task":["true"]}"#,
+        ] {
+            assert_eq!(possible(none), Ok(false), "{none}");
+        }
+        assert!(possible(r#"{"publish":["x"]}"#).is_err());
     }
 
     #[test]

@@ -28,8 +28,8 @@ pub(in crate::api) async fn logs(
     let logs = daemon.engine.logs(&id, query)?;
     let lines = Lines { terminal: logs.terminal, ..Lines::new(&params) };
     let body = stream::unfold((logs.records, lines), |(mut records, mut lines)| async move {
-        let record = records.recv().await?;
-        Some((Ok::<Bytes, Infallible>(lines.print(&record)), (records, lines)))
+        let batch = records.recv().await?;
+        Some((Ok::<Bytes, Infallible>(lines.print(&batch)), (records, lines)))
     });
     let content_type = content_type(logs.terminal, version);
     Ok(([(header::CONTENT_TYPE, content_type)], Body::from_stream(body)).into_response())
@@ -66,8 +66,26 @@ impl Lines {
         Self { terminal: false, timestamps, details, at_start: [true, true] }
     }
 
-    fn print(&mut self, record: &LogRecord) -> Bytes {
-        let mut text = BytesMut::new();
+    fn print(&mut self, batch: &[LogRecord]) -> Bytes {
+        let mut bytes = BytesMut::new();
+        batch.iter().for_each(|record| self.print_one(record, &mut bytes));
+        bytes.freeze()
+    }
+
+    fn print_one(&mut self, record: &LogRecord, bytes: &mut BytesMut) {
+        let header = bytes.len();
+        if !self.terminal {
+            bytes.extend_from_slice(&[0; stdcopy::HEADER_BYTES]);
+        }
+        let begin = bytes.len();
+        self.print_text(record, bytes);
+        if !self.terminal {
+            let frame = stdcopy::frame(record.stream, bytes.len() - begin);
+            bytes[header..begin].copy_from_slice(&frame);
+        }
+    }
+
+    fn print_text(&mut self, record: &LogRecord, text: &mut BytesMut) {
         let at_start = match record.stream {
             OutputStream::Stdout => &mut self.at_start[0],
             OutputStream::Stderr => &mut self.at_start[1],
@@ -76,22 +94,20 @@ impl Lines {
             text.extend_from_slice(time::fixed_width(record.time).as_bytes());
             text.extend_from_slice(b" ");
         }
-        // The details are the log driver's labels, of which json-file has none.
         if *at_start && self.details {
+            let details = record.attributes.iter().map(|(name, value)| format!("{name}={value}"));
+            text.extend_from_slice(details.collect::<Vec<_>>().join(",").as_bytes());
             text.extend_from_slice(b" ");
         }
         *at_start = record.bytes.ends_with(b"\n");
         text.extend_from_slice(&record.bytes);
-        let text = text.freeze();
-        if self.terminal {
-            return text;
-        }
-        [stdcopy::frame(record.stream, &text).as_slice(), &text].concat().into()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn params(pairs: &[(&str, &str)]) -> Params {
@@ -100,7 +116,12 @@ mod tests {
 
     fn record(bytes: &'static str) -> LogRecord {
         let time = Timestamp::from_second(0).unwrap();
-        LogRecord { stream: OutputStream::Stdout, time, bytes: Bytes::from_static(bytes.as_bytes()) }
+        LogRecord {
+            stream: OutputStream::Stdout,
+            time,
+            bytes: Bytes::from_static(bytes.as_bytes()),
+            attributes: BTreeMap::from([("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())]),
+        }
     }
 
     #[test]
@@ -119,15 +140,20 @@ mod tests {
     #[test]
     fn a_line_in_parts_has_one_timestamp() {
         let mut lines = Lines { terminal: true, ..Lines::new(&params(&[("timestamps", "1")])) };
-        let printed =
-            [lines.print(&record("a")), lines.print(&record("b\n")), lines.print(&record("c\n"))].concat();
+        let printed = [lines.print(&[record("a")]), lines.print(&[record("b\n"), record("c\n")])].concat();
         let expected = "1970-01-01T00:00:00.000000000Z ab\n1970-01-01T00:00:00.000000000Z c\n";
         assert_eq!(String::from_utf8(printed).unwrap(), expected);
     }
 
     #[test]
     fn without_a_terminal_every_record_is_a_frame() {
-        let printed = Lines::new(&params(&[])).print(&record("hi\n"));
-        assert_eq!(&printed[..], b"\x01\0\0\0\0\0\0\x03hi\n");
+        let printed = Lines::new(&params(&[])).print(&[record("hi\n"), record("ho")]);
+        assert_eq!(&printed[..], b"\x01\0\0\0\0\0\0\x03hi\n\x01\0\0\0\0\0\0\x02ho");
+    }
+
+    #[test]
+    fn details_are_what_the_drivers_options_ask_for() {
+        let mut lines = Lines { terminal: true, ..Lines::new(&params(&[("details", "1")])) };
+        assert_eq!(&lines.print(&[record("hi\n")])[..], b"a=1,b=2 hi\n");
     }
 }

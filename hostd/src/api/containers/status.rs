@@ -9,7 +9,7 @@ use crate::engine::{ContainerState, ContainerView, HealthStatus};
 pub(super) fn with_health(view: &ContainerView, now: Timestamp) -> String {
     let words = in_words_of_ps(&view.state, now);
     match &view.health {
-        Some(health) if view.state.is_running() => match health.status {
+        Some(health) if view.state.is_running() && !view.state.is_paused() => match health.status {
             HealthStatus::Starting => format!("{words} (health: starting)"),
             status => format!("{words} ({})", status.name()),
         },

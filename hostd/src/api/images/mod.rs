@@ -19,7 +19,7 @@ pub(super) use self::create::create;
 pub(super) use self::inspect::{history, inspect};
 pub(super) use self::list::{ImageSummary, list};
 pub(super) use self::load::load;
-pub(super) use self::prune::prune;
+pub(super) use self::prune::{prune, until};
 pub(super) use self::push::push;
 pub(super) use self::remove::remove;
 pub(super) use self::save::{save_one, save_several};

@@ -43,7 +43,7 @@ pub(in crate::api) async fn prune(Extracted(daemon): State, params: Params) -> A
 ///
 /// # Errors
 /// Several of them, or what is no time.
-pub(super) fn until(filters: &Filters) -> ApiResult<Option<Timestamp>> {
+pub(in crate::api) fn until(filters: &Filters) -> ApiResult<Option<Timestamp>> {
     match filters.values("until") {
         [] => Ok(None),
         [text] => time::point("until", Some(text), Timestamp::now()),

@@ -89,7 +89,7 @@ fn framed(chunk: &Output, terminal: bool) -> Bytes {
     if terminal {
         return chunk.bytes.clone();
     }
-    let header = stdcopy::frame(chunk.stream, &chunk.bytes);
+    let header = stdcopy::frame(chunk.stream, chunk.bytes.len());
     [header.as_slice(), &chunk.bytes].concat().into()
 }
 
@@ -176,7 +176,7 @@ async fn deliver(
         if terminal {
             writer.write_all(&bytes).await?;
         } else {
-            let header = stdcopy::frame(stream, &bytes);
+            let header = stdcopy::frame(stream, bytes.len());
             writer.write_all_buf(&mut Buf::chain(header.as_slice(), bytes)).await?;
         }
         writer.flush().await?;

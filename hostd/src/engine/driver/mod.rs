@@ -17,6 +17,7 @@ use super::Shared;
 use super::container::{Command, Container, StartError, Started, Status};
 use super::error::{EngineError, ErrorKind};
 use super::health::{Checked, Monitor};
+use super::log::log_files;
 use super::record::ContainerRecord;
 use super::restart::Backoff;
 use super::run::{ActiveRun, RunEnd};
@@ -64,7 +65,11 @@ impl Driver {
             runs_ended: 0,
             removed: false,
         });
-        let container = Arc::new(shared.container(&record, seen, sender));
+        let log = match &adopt {
+            Some(active) => active.log_files(),
+            None => log_files(&record.id, &record.spec, &shared.container_directory(&record.id)),
+        };
+        let container = Arc::new(shared.container(&record, log, seen, sender));
         let driver = Self {
             shared,
             container: Arc::clone(&container),
@@ -168,7 +173,7 @@ impl Driver {
         match ActiveRun::start(&self.shared, &self.container).await {
             Ok((mut active, timeline)) => {
                 let running = step(&starting, Step::Started(active.run()))?;
-                self.record.run_log_start = active.log_start();
+                self.record.begin_run_in_log(active.run_in_log());
                 self.record.timeline = Some(timeline);
                 self.begin_monitoring(&active);
                 self.commit(running).await;

@@ -85,6 +85,7 @@ pub(super) struct HostConfig {
     pub(super) ipc_mode: String,
     /// `None` is Docker's list, an empty one is none.
     pub(super) masked_paths: Option<Vec<String>>,
+    pub(super) log_config: LogConfig,
     /// Bytes.
     pub(super) memory: i64,
     /// Bytes.
@@ -145,6 +146,16 @@ pub(super) struct ThrottleDevice {
 pub(super) struct WeightDevice {
     pub(super) path: String,
     pub(super) weight: u16,
+}
+
+/// Who keeps the container's output, and how.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct LogConfig {
+    #[serde(rename = "Type")]
+    pub(super) kind: String,
+    #[serde(deserialize_with = "null_as_default")]
+    pub(super) config: BTreeMap<String, String>,
 }
 
 /// What follows the end of a run.

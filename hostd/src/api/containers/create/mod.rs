@@ -6,6 +6,7 @@ mod devices;
 mod fields;
 mod health;
 mod limits;
+mod logging;
 mod mounts;
 mod namespaces;
 mod restart;

@@ -7,7 +7,7 @@ use super::body::{Config, HostConfig};
 use super::health::healthcheck;
 use super::limits::positive;
 use super::restart::restart_policy;
-use super::{devices, namespaces};
+use super::{devices, logging, namespaces};
 use crate::api::error::{ApiError, ApiResult};
 use crate::engine::{
     AutoRemove, ContainerSpec, Limits, RESTART_UNHEALTHY_LABEL, RestartPolicy, Security, Stdio, TerminalSize,
@@ -53,6 +53,7 @@ pub(super) fn spec(config: Config, host: HostConfig, parts: Parts) -> ApiResult<
         stop_timeout_s: config.stop_timeout,
         auto_remove: if host.auto_remove { AutoRemove::Remove } else { AutoRemove::Keep },
         restart,
+        log: logging::settings(host.log_config)?,
         healthcheck: config.healthcheck.map(healthcheck).transpose()?,
         limits: parts.limits,
         readonly_rootfs: host.readonly_rootfs,

@@ -69,7 +69,6 @@ fn fields_that_ask_for_something_else_are_refused_by_name() {
         ("PortBindings", json!({ "80/tcp": null })),
         ("PublishAllPorts", json!(true)),
         ("LogConfig", json!({ "Type": "syslog" })),
-        ("LogConfig", json!({ "Type": "json-file", "Config": { "max-size": "1m" } })),
         ("MemorySwappiness", json!(60)),
         ("Isolation", json!("shared")),
         ("IpcMode", json!("container:other")),

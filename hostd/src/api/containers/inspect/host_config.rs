@@ -152,7 +152,7 @@ impl From<&ContainerSpec> for HostConfig {
             uts_mode: machine_or(spec.namespaces.uts, ""),
             // What every container has.
             isolation: "machine",
-            log_config: json!({ "Type": "json-file", "Config": {} }),
+            log_config: json!({ "Type": spec.log.driver.name(), "Config": spec.log.options }),
             network_mode: "none",
             runtime: "berth",
             // What nobody can ask for yet.

@@ -21,7 +21,7 @@ use super::timeline::{Phase, phases};
 use crate::accelerator;
 use crate::api::error::ApiResult;
 use crate::api::params::Params;
-use crate::engine::ContainerView;
+use crate::engine::{ContainerView, LogDriver};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -96,7 +96,7 @@ fn reply(view: &ContainerView, accelerator: &'static str) -> ContainerInspect {
         resolv_conf_path: "",
         hostname_path: "",
         hosts_path: "",
-        log_path: view.log_path.clone(),
+        log_path: log_path(view),
         name: format!("/{}", view.name),
         restart_count: view.restart_count,
         driver: "erofs",
@@ -114,6 +114,12 @@ fn reply(view: &ContainerView, accelerator: &'static str) -> ContainerInspect {
         network_settings: NetworkSettings::default(),
         berth: Berth { accelerator, start_timeline: view.timeline.as_ref().map(phases) },
     }
+}
+
+/// Docker shows only files that others may read.
+fn log_path(view: &ContainerView) -> PathBuf {
+    let is_readable = view.spec.log.driver == LogDriver::JsonFile;
+    view.log_path.clone().filter(|_path| is_readable).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ fn view(state: ContainerState) -> ContainerView {
         spec: Arc::new(spec),
         hostname: "host".into(),
         state,
-        log_path: "/log".into(),
+        log_path: Some("/log".into()),
         restart_count: 0,
         health: None,
         exec_ids: Vec::new(),

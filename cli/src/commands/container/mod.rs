@@ -1,0 +1,63 @@
+//! `berth container`: the verbs of containers under one noun. Most are verbs of their own too.
+
+mod inspect;
+pub(super) mod prune;
+
+use clap::{Args, Subcommand};
+
+use super::{
+    attach, create, exec, export, kill, logs, port, ps, rename, restart, rm, run, start, stop, wait,
+};
+use crate::client::Client;
+use crate::outcome::Outcome;
+
+/// Manage containers
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand, Debug)]
+enum Verb {
+    Attach(attach::Arguments),
+    Create(Box<create::Arguments>),
+    Exec(exec::Arguments),
+    Export(export::Arguments),
+    Inspect(inspect::Arguments),
+    Kill(kill::Arguments),
+    Logs(logs::Arguments),
+    #[command(visible_aliases = ["list", "ps"])]
+    Ls(ps::Arguments),
+    Port(port::Arguments),
+    Prune(prune::Arguments),
+    Rename(rename::Arguments),
+    Restart(restart::Arguments),
+    Rm(rm::Arguments),
+    Run(Box<run::Arguments>),
+    Start(start::Arguments),
+    Stop(stop::Arguments),
+    Wait(wait::Arguments),
+}
+
+pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
+    match &arguments.verb {
+        Verb::Attach(arguments) => attach::execute(arguments, client).await,
+        Verb::Create(arguments) => create::execute(arguments, client).await,
+        Verb::Exec(arguments) => exec::execute(arguments, client).await,
+        Verb::Export(arguments) => export::execute(arguments, client).await,
+        Verb::Inspect(arguments) => inspect::execute(arguments, client).await,
+        Verb::Kill(arguments) => kill::execute(arguments, client).await,
+        Verb::Logs(arguments) => logs::execute(arguments, client).await,
+        Verb::Ls(arguments) => ps::execute(arguments, client).await,
+        Verb::Port(arguments) => port::execute(arguments, client).await,
+        Verb::Prune(arguments) => prune::execute(arguments, client).await,
+        Verb::Rename(arguments) => rename::execute(arguments, client).await,
+        Verb::Restart(arguments) => restart::execute(arguments, client).await,
+        Verb::Rm(arguments) => rm::execute(arguments, client).await,
+        Verb::Run(arguments) => run::execute(arguments, client).await,
+        Verb::Start(arguments) => start::execute(arguments, client).await,
+        Verb::Stop(arguments) => stop::execute(arguments, client).await,
+        Verb::Wait(arguments) => wait::execute(arguments, client).await,
+    }
+}
