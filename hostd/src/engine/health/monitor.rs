@@ -75,7 +75,8 @@ impl Asker {
                 .await;
             // A container that is paused answers nothing; that is no illness.
             let mut status = self.container.status.clone();
-            if status.wait_for(|status| status.state.is_running() && !status.state.is_paused()).await.is_err() {
+            if status.wait_for(|status| status.state.is_running() && !status.state.is_paused()).await.is_err()
+            {
                 return;
             }
             let before = health.status;
