@@ -27,8 +27,9 @@ enum Verb {
     Inspect(inspect::Arguments),
     Kill(kill::Arguments),
     Logs(logs::Arguments),
-    #[command(visible_aliases = ["list", "ps"])]
-    Ls(ps::Arguments),
+    // With its own other name, `ls`.
+    #[command(visible_alias = "list")]
+    Ps(ps::Arguments),
     Port(port::Arguments),
     Prune(prune::Arguments),
     Rename(rename::Arguments),
@@ -49,7 +50,7 @@ pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
         Verb::Inspect(arguments) => inspect::execute(arguments, client).await,
         Verb::Kill(arguments) => kill::execute(arguments, client).await,
         Verb::Logs(arguments) => logs::execute(arguments, client).await,
-        Verb::Ls(arguments) => ps::execute(arguments, client).await,
+        Verb::Ps(arguments) => ps::execute(arguments, client).await,
         Verb::Port(arguments) => port::execute(arguments, client).await,
         Verb::Prune(arguments) => prune::execute(arguments, client).await,
         Verb::Rename(arguments) => rename::execute(arguments, client).await,
