@@ -6,7 +6,8 @@ pub(super) mod prune;
 use clap::{Args, Subcommand};
 
 use super::{
-    attach, create, exec, export, kill, logs, port, ps, rename, restart, rm, run, start, stop, wait,
+    attach, create, exec, export, kill, logs, pause, port, ps, rename, restart, rm, run, start, stats, stop,
+    top, unpause, update, wait,
 };
 use crate::client::Client;
 use crate::outcome::Outcome;
@@ -27,6 +28,7 @@ enum Verb {
     Inspect(inspect::Arguments),
     Kill(kill::Arguments),
     Logs(logs::Arguments),
+    Pause(pause::Arguments),
     // With its own other name, `ls`.
     #[command(visible_alias = "list")]
     Ps(ps::Arguments),
@@ -37,7 +39,11 @@ enum Verb {
     Rm(rm::Arguments),
     Run(Box<run::Arguments>),
     Start(start::Arguments),
+    Stats(stats::Arguments),
     Stop(stop::Arguments),
+    Top(top::Arguments),
+    Unpause(unpause::Arguments),
+    Update(Box<update::Arguments>),
     Wait(wait::Arguments),
 }
 
@@ -50,6 +56,7 @@ pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
         Verb::Inspect(arguments) => inspect::execute(arguments, client).await,
         Verb::Kill(arguments) => kill::execute(arguments, client).await,
         Verb::Logs(arguments) => logs::execute(arguments, client).await,
+        Verb::Pause(arguments) => pause::execute(arguments, client).await,
         Verb::Ps(arguments) => ps::execute(arguments, client).await,
         Verb::Port(arguments) => port::execute(arguments, client).await,
         Verb::Prune(arguments) => prune::execute(arguments, client).await,
@@ -58,7 +65,11 @@ pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
         Verb::Rm(arguments) => rm::execute(arguments, client).await,
         Verb::Run(arguments) => run::execute(arguments, client).await,
         Verb::Start(arguments) => start::execute(arguments, client).await,
+        Verb::Stats(arguments) => stats::execute(arguments, client).await,
         Verb::Stop(arguments) => stop::execute(arguments, client).await,
+        Verb::Top(arguments) => top::execute(arguments, client).await,
+        Verb::Unpause(arguments) => unpause::execute(arguments, client).await,
+        Verb::Update(arguments) => update::execute(arguments, client).await,
         Verb::Wait(arguments) => wait::execute(arguments, client).await,
     }
 }
