@@ -101,10 +101,7 @@ fn layer(id: String, state: LayerState) -> Report {
         LayerState::Preparing => Report::of(id, "Preparing"),
         LayerState::Waiting => Report::of(id, "Waiting"),
         LayerState::Exists => Report::of(id, "Layer already exists"),
-        LayerState::MountedFrom(repository) => {
-            let path = repository.canonical().split_once('/').map_or("", |(_, path)| path);
-            Report::of(id, format!("Mounted from {path}"))
-        }
+        LayerState::MountedFrom(repository) => Report::of(id, format!("Mounted from {}", repository.path())),
         LayerState::Pushing { sent_bytes, total_bytes } => {
             Report::Bytes { id, status: "Pushing", current_bytes: sent_bytes, total_bytes }
         }

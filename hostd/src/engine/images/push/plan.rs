@@ -48,7 +48,7 @@ impl Plan {
         let wanted = match (&target, platform) {
             (target, Some(platform)) => for_platform(images, name, &image, target.as_ref(), platform)?,
             (Some(target), None) => target.clone(),
-            (None, None) => own_manifest(images, &image.id, None)?,
+            (None, None) => own_manifest(images, &image.id, None).map_err(|error| error.of(name))?,
         };
         let (document, parts) = complete(images, &image.id, wanted).map_err(|error| error.of(name))?;
         let pins = images.pin(parts.digests().chain([document.digest]));
@@ -176,16 +176,15 @@ fn parse(raw: &RawDocument) -> Result<Document, Incomplete> {
 }
 
 /// The manifest that the image came with, if it can be one of the index's; an image that came without gets one.
-fn own_manifest(images: &ImageStore, id: &ImageId, index: Option<&Index>) -> Result<RawDocument, StoreError> {
+fn own_manifest(images: &ImageStore, id: &ImageId, index: Option<&Index>) -> Result<RawDocument, Incomplete> {
     if let Some(index) = index {
         let is_entry = |raw: &RawDocument| index.manifests.iter().any(|entry| entry.digest == raw.digest);
         if let Some(manifest) = images.manifests_of(id)?.into_iter().find(is_entry) {
             return Ok(manifest);
         }
     }
-    let removed =
-        || StoreError::Record { id: id.to_string(), problem: "it was removed meanwhile".to_owned() };
-    images.manifest_for(id)?.ok_or_else(removed)
+    // None: the image was removed meanwhile.
+    images.manifest_for(id)?.ok_or(Incomplete::Absent(id.0))
 }
 
 /// The manifest of the image for this platform alone.
@@ -222,6 +221,6 @@ fn for_platform(
     platform.distance_to(&offered).ok_or_else(lacks)?;
     match found {
         Some(found) => Ok(found),
-        None => Ok(own_manifest(images, &image.id, None)?),
+        None => own_manifest(images, &image.id, None).map_err(|error| error.of(name)),
     }
 }

@@ -125,7 +125,7 @@ impl Engine {
         for image in &images {
             let names = image.repo_digests.iter().filter_map(|name| Reference::parse(name).ok());
             let near =
-                names.map(|name| name.repository).filter(|near| near != to && is_same_registry(near, to));
+                names.map(|name| name.repository).filter(|near| near != to && near.domain() == to.domain());
             for repository in near {
                 for layer in &image.layers {
                     let Some(known) = sources.get_mut(layer) else { continue };
@@ -137,11 +137,6 @@ impl Engine {
         }
         Ok(sources)
     }
-}
-
-fn is_same_registry(one: &Repository, other: &Repository) -> bool {
-    let domain = |repository: &Repository| repository.canonical().split('/').next().map(str::to_owned);
-    domain(one) == domain(other)
 }
 
 fn open_at(path: &Path, offset_bytes: u64) -> io::Result<tokio::fs::File> {
