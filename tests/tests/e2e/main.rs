@@ -17,3 +17,4 @@ mod recovery;
 mod registry;
 mod run;
 mod runtime;
+mod store;
