@@ -90,7 +90,7 @@ impl From<ResolveError> for ApiError {
     fn from(error: ResolveError) -> Self {
         let status = match error {
             ResolveError::Invalid(_) | ResolveError::Ambiguous { .. } => StatusCode::BAD_REQUEST,
-            ResolveError::NotFound { .. } => StatusCode::NOT_FOUND,
+            ResolveError::NotFound { .. } | ResolveError::Platform { .. } => StatusCode::NOT_FOUND,
             ResolveError::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self { status, message: sentence(error) }

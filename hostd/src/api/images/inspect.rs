@@ -7,10 +7,11 @@ use axum::extract::{Path, State as Extracted};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{State, with_store};
+use super::{State, platform, with_store};
 use crate::api::error::ApiResult;
 use crate::api::params::Params;
-use crate::image::{History, Image, ImageConfig};
+use crate::image::manifest::RawDocument;
+use crate::image::{History, Image, ImageConfig, Reference, ResolveError};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -34,6 +35,9 @@ pub(in crate::api) struct ImageInspect {
     #[serde(rename = "RootFS")]
     root_fs: Value,
     metadata: Value,
+    /// Only of images that have come with a manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    descriptor: Option<Value>,
 }
 
 /// The image's configuration as the API shows it: with every key, empty or not.
@@ -87,18 +91,35 @@ pub(in crate::api) async fn inspect(
     params: Params,
 ) -> ApiResult<Json<ImageInspect>> {
     params.refuse("GET /images/{name}/json", &["manifests"])?;
-    let image = with_store(&daemon, move |store| store.resolve(&name)).await?;
-    Ok(Json(image.into()))
+    let platform = platform::parse(&params)?;
+    let (image, target) = with_store(&daemon, move |store| {
+        let image = store.resolve_for(&name, platform.as_ref())?;
+        let named = Reference::parse(&name).ok().map(|name| store.target(&name)).transpose()?.flatten();
+        let target = match named {
+            Some(target) => Some(target),
+            None => store.manifests_of(&image.id)?.into_iter().next(),
+        };
+        Ok::<_, ResolveError>((image, target))
+    })
+    .await?;
+    Ok(Json(ImageInspect { descriptor: target.as_ref().map(descriptor), ..image.into() }))
+}
+
+/// What the name stands for at its registry.
+fn descriptor(target: &RawDocument) -> Value {
+    json!({ "mediaType": target.media_type, "digest": target.digest, "size": target.content.len() })
 }
 
 pub(in crate::api) async fn history(
     Extracted(daemon): State,
     Path(name): Path<String>,
+    params: Params,
 ) -> ApiResult<Json<Vec<HistoryEntry>>> {
+    let platform = platform::parse(&params)?;
     let (image, sizes) = with_store(&daemon, move |store| {
-        let image = store.resolve(&name)?;
+        let image = store.resolve_for(&name, platform.as_ref())?;
         let sizes = store.layer_sizes(&image.id)?;
-        Ok::<_, crate::image::ResolveError>((image, sizes))
+        Ok::<_, ResolveError>((image, sizes))
     })
     .await?;
     Ok(Json(history_of(image, sizes)))
@@ -155,6 +176,7 @@ impl From<Image> for ImageInspect {
             graph_driver: json!({ "Data": null, "Name": "erofs" }),
             root_fs: json!({ "Type": "layers", "Layers": layers }),
             metadata: json!({ "LastTagTime": "0001-01-01T00:00:00Z" }),
+            descriptor: None,
         }
     }
 }

@@ -155,6 +155,13 @@ async fn what_was_saved_can_be_loaded_elsewhere() {
     assert_eq!(daemon.get("/images/nope/get").await.0, StatusCode::NOT_FOUND);
     assert_eq!(daemon.get("/images/a/get?platform=linux%2Farm64").await.0, StatusCode::NOT_FOUND);
     assert_eq!(daemon.get("/images/get").await.0, StatusCode::BAD_REQUEST);
+    let (_, image) = other.get("/images/a/json?platform=linux%2Famd64").await;
+    let descriptor = &image["Descriptor"];
+    assert_eq!(descriptor["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+    assert_eq!(image["RepoDigests"], json!([format!("a@{}", descriptor["digest"].as_str().unwrap())]));
+    for path in ["/images/a/json?platform=linux%2Farm64", "/images/a/history?platform=linux%2Farm64"] {
+        assert_eq!(other.get(path).await.0, StatusCode::NOT_FOUND, "{path}");
+    }
     let (status, _) = send(&other, "/images/load?platform=linux%2Farm64", archive).await;
     assert_eq!(status, StatusCode::BAD_REQUEST, "no image in it is for that platform");
 }

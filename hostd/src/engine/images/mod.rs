@@ -46,7 +46,9 @@ impl From<StoreError> for EngineError {
 impl From<ResolveError> for EngineError {
     fn from(error: ResolveError) -> Self {
         match error {
-            ResolveError::NotFound { .. } => Self::not_found(error.to_string()),
+            ResolveError::NotFound { .. } | ResolveError::Platform { .. } => {
+                Self::not_found(error.to_string())
+            }
             ResolveError::Invalid(_) | ResolveError::Ambiguous { .. } => Self::invalid(error.to_string()),
             ResolveError::Store(cause) => Self::internal("cannot read the image store", &cause),
         }

@@ -28,7 +28,6 @@ impl From<SaveError> for EngineError {
     fn from(error: SaveError) -> Self {
         match error {
             SaveError::Resolve(error) => error.into(),
-            SaveError::Platform { .. } => Self::not_found(error.to_string()),
             SaveError::Missing { .. } => Self::internal("cannot save", &error),
         }
     }

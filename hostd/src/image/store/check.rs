@@ -266,7 +266,11 @@ impl Check<'_> {
                     Ok(false) => {
                         (Some("it is not what its layers make".to_owned()), self.put_disk(&made, &path)?)
                     }
-                    Err(error) if error.kind() == io::ErrorKind::NotFound && !self.has_image(&id)? => {
+                    // It is built when it is needed: by the first container, or now.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                        if self.has_image(&id)? {
+                            self.put_disk(&made, &path)?;
+                        }
                         (None, false)
                     }
                     Err(error) => (Some(error.to_string()), self.put_disk(&made, &path)?),

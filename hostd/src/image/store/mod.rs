@@ -18,6 +18,7 @@ mod files;
 mod import;
 mod load;
 mod pin;
+mod platform;
 mod publish;
 mod pushed;
 mod remove;
@@ -33,6 +34,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::digest::Digest;
 use super::disk::{self, DiskFileError, ImageDisk};
+use super::manifest::Platform;
 use super::record::{Image, ImageId};
 use super::reference::{InvalidReference, Reference, Selector};
 use crate::database::Database;
@@ -95,6 +97,10 @@ pub enum ResolveError {
     Invalid(#[from] InvalidReference),
     #[error("No such image: {reference}")]
     NotFound { reference: String },
+    #[error(
+        "image with reference {image} was found but does not provide the specified platform ({platform})"
+    )]
+    Platform { image: String, platform: Platform },
     #[error("image id prefix {reference} is ambiguous")]
     Ambiguous { reference: String },
     #[error(transparent)]

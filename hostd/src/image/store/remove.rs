@@ -73,6 +73,8 @@ impl ImageStore {
         force: bool,
         users: impl Fn(&ImageId) -> ImageUsers,
     ) -> Result<Removal, RemoveError> {
+        // A load that publishes meanwhile would find the image known, and then gone.
+        let publication = self.lock_publication();
         let (image, mut steps) = self.shared.database.with(|tx| {
             let catalog = Catalog(tx);
             let (image, matched) = find(&catalog, reference)?;
@@ -84,6 +86,7 @@ impl ImageStore {
             let steps = take(&catalog, &rules, going)?;
             Ok::<_, RemoveError>((rules.image, steps))
         })?;
+        drop(publication);
         let swept = self.sweep()?;
         steps.extend(swept.layers.into_iter().map(Removed::Deleted));
         Ok(Removal { image, steps, reclaimed_bytes: swept.reclaimed_bytes })

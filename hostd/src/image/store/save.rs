@@ -29,10 +29,6 @@ pub struct Saving {
 pub enum SaveError {
     #[error(transparent)]
     Resolve(#[from] ResolveError),
-    #[error(
-        "image with reference {image} was found but does not provide the specified platform ({platform})"
-    )]
-    Platform { image: String, platform: Platform },
     #[error("image {image}: layer {blob} is missing from the store; load or pull the image again")]
     Missing { image: ImageId, blob: Digest },
 }
@@ -62,8 +58,7 @@ impl ImageStore {
             pins: None,
         };
         for (id, name) in chosen {
-            let shown = name.as_ref().map_or_else(|| id.to_string(), Reference::familiar);
-            let id = self.for_platform(id, name.as_ref(), platform, &shown)?;
+            let id = self.for_platform(id, name.as_ref(), platform)?;
             saving.add(id, name, platform.is_some())?;
         }
         saving.pin()?;
@@ -91,33 +86,6 @@ impl ImageStore {
             };
             Ok(vec![(image.id, name)])
         })
-    }
-
-    /// The image itself if it is for the platform, or the one that the same name's index has for it.
-    fn for_platform(
-        &self,
-        id: ImageId,
-        name: Option<&Reference>,
-        platform: Option<&Platform>,
-        shown: &str,
-    ) -> Result<ImageId, SaveError> {
-        let Some(wanted) = platform else { return Ok(id) };
-        let image = self.shared.database.with(|tx| Catalog(tx).image(&id))?;
-        let offered = Platform {
-            os: if image.os.is_empty() { "linux".to_owned() } else { image.os },
-            architecture: image.architecture,
-            variant: image.variant.unwrap_or_default(),
-        };
-        if wanted.distance_to(&offered).is_some() {
-            return Ok(id);
-        }
-        let missing = || SaveError::Platform { image: shown.to_owned(), platform: wanted.clone() };
-        let target = name.map(|name| self.target(name)).transpose()?.flatten();
-        let Some(Ok(Document::Index(index))) = target.as_ref().map(RawDocument::parse) else {
-            return Err(missing());
-        };
-        let manifest = index.choose(wanted).map_err(|_none| missing())?.digest;
-        self.image_of_manifest(&manifest)?.ok_or_else(missing)
     }
 
     /// The manifest's blobs, if all of them are here.

@@ -9,6 +9,7 @@ mod hostile;
 mod hostile_layers;
 mod lifecycle;
 mod loading;
+mod races;
 mod saving;
 
 use std::collections::BTreeMap;

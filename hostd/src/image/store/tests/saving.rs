@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::archives::*;
 use super::*;
-use crate::image::manifest::Platform;
 
 fn saved(host: &Host, words: &[&str]) -> Vec<u8> {
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
