@@ -69,7 +69,8 @@ pub(super) fn run(
         ours.pull(&image)?;
         subject.image_disk_bytes = ours.image_disks_bytes();
         ours.remove(&[&image])?;
-        pulls(&mut subject, runs, &image, &other, &ours, peer.as_ref())?;
+        let peer = peer.as_ref().filter(|peer| peer.takes(&image));
+        pulls(&mut subject, runs, &image, &other, &ours, peer)?;
         measured.subjects.push(subject);
     }
     if archives.join(format!("{READ_FROM}.tar")).exists() {
@@ -132,7 +133,8 @@ fn reading(image: &str, ours: &Side, peer: Option<&Side>) -> anyhow::Result<[Opt
 
 /// The size of what an archive's layers unpack to, as tar archives.
 fn unpacked_bytes(archive: &Path) -> anyhow::Result<u64> {
-    let layout = variant::Layout::unpack(archive, &tempfile::tempdir().context("no temporary directory")?)?;
+    let directory = tempfile::tempdir().context("no temporary directory")?;
+    let layout = variant::Layout::unpack(archive, &directory)?;
     let sizes: anyhow::Result<Vec<u64>> =
         layout.layers()?.iter().map(|layer| variant::inflated_bytes(layer)).collect();
     let total = sizes?.iter().sum();

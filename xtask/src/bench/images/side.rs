@@ -35,7 +35,9 @@ pub(super) struct Pull {
 impl Side {
     pub(super) fn ours(daemon: &Daemon, directory: &Path) -> anyhow::Result<Self> {
         let address = daemon.address();
-        let information = information(&address)?;
+        // The docker CLI would leave out what Docker has not.
+        let text = run(daemon.client().args(["info", "--format", "json"]))?;
+        let information: serde_json::Value = serde_json::from_str(&text).context("`info` is no JSON")?;
         let accelerator = information["Berth"]["Accelerator"].as_str().map(str::to_owned);
         let version = information["ServerVersion"].as_str().unwrap_or("unknown").to_owned();
         Ok(Self { address, pid: daemon.id(), root: directory.join("data"), version, accelerator })
@@ -66,6 +68,15 @@ impl Side {
         let wall = started.elapsed();
         let spent = Account::of(self.pid)? - before;
         Ok(Pull { wall, spent, kept_bytes: allocated_bytes(&self.root).saturating_sub(kept_bytes) })
+    }
+
+    /// Whether it can pull such an image at all, said aloud if not: older ones know no zstd.
+    pub(super) fn takes(&self, image: &str) -> bool {
+        let tried = self.pull(image).and_then(|_pulled| self.remove(&[image]));
+        if let Err(error) = &tried {
+            progress::note(format_args!("the peer does not take {image}: {error:#}"));
+        }
+        tried.is_ok()
     }
 
     pub(super) fn remove(&self, images: &[&str]) -> anyhow::Result<()> {
