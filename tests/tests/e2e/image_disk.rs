@@ -33,7 +33,9 @@ impl Layer<'_> {
     }
 
     fn add(&mut self, path: &str, kind: EntryType, mode: u32, change: impl Fn(&mut Header), content: &[u8]) {
-        self.archive.append_pax_extensions([("mtime", &b"1700000000.123456789"[..])]).unwrap();
+        self.archive
+            .append_pax_extensions([("mtime", &b"1700000000.123456789"[..])])
+            .expect("memory can be written");
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);
         header.set_mode(mode);
@@ -41,7 +43,9 @@ impl Layer<'_> {
         header.set_gid(GID);
         header.set_size(content.len() as u64);
         change(&mut header);
-        self.archive.append_data(&mut header, Path::new("tree").join(path), content).unwrap();
+        self.archive
+            .append_data(&mut header, Path::new("tree").join(path), content)
+            .expect("memory can be written");
     }
 
     fn expect(&mut self, path: &str, mode: u32, what: &str) {
@@ -57,7 +61,7 @@ impl Layer<'_> {
 
     fn expect_file(&mut self, path: &str, mode: u32, content: &[u8], links: u32) {
         let digest = digest(content);
-        let digest = digest.strip_prefix("sha256:").unwrap();
+        let digest = digest.strip_prefix("sha256:").expect("a digest");
         self.expect(path, 0o100_000 | mode, &format!("{links}:{} {digest}", content.len()));
     }
 
@@ -68,22 +72,26 @@ impl Layer<'_> {
 
     fn special(&mut self, path: &str, kind: EntryType, format: u32, (major, minor): (u32, u32)) {
         let device = |header: &mut Header| {
-            header.set_device_major(major).unwrap();
-            header.set_device_minor(minor).unwrap();
+            header.set_device_major(major).expect("a GNU header");
+            header.set_device_minor(minor).expect("a GNU header");
         };
         self.add(path, kind, 0o600, device, b"");
         self.expect(path, format | 0o600, &format!("{major:x}:{minor:x}"));
     }
 
     fn symlink(&mut self, path: &str, target: &str) {
-        self.archive.append_pax_extensions([("mtime", &b"1700000000.123456789"[..])]).unwrap();
+        self.archive
+            .append_pax_extensions([("mtime", &b"1700000000.123456789"[..])])
+            .expect("memory can be written");
         let mut header = Header::new_gnu();
         header.set_entry_type(EntryType::Symlink);
         header.set_mode(0o777);
         header.set_uid(UID);
         header.set_gid(GID);
         header.set_size(0);
-        self.archive.append_link(&mut header, Path::new("tree").join(path), target).unwrap();
+        self.archive
+            .append_link(&mut header, Path::new("tree").join(path), target)
+            .expect("memory can be written");
         self.expect(path, 0o120_777, &format!("-> {target}"));
     }
 
@@ -92,7 +100,9 @@ impl Layer<'_> {
         header.set_entry_type(EntryType::Link);
         header.set_size(0);
         let target = Path::new("tree").join(target);
-        self.archive.append_link(&mut header, Path::new("tree").join(path), target).unwrap();
+        self.archive
+            .append_link(&mut header, Path::new("tree").join(path), target)
+            .expect("memory can be written");
     }
 
     /// A marker in the archive, which no container sees.
@@ -101,7 +111,7 @@ impl Layer<'_> {
     }
 
     fn bytes(self) -> Vec<u8> {
-        self.archive.into_inner().unwrap()
+        self.archive.into_inner().expect("memory can be written")
     }
 }
 
