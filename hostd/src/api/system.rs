@@ -190,8 +190,8 @@ fn machines(daemon: &Daemon) -> Value {
         "SwapLimit": false,
         "CpuCfsPeriod": true,
         "CpuCfsQuota": true,
-        "CPUShares": false,
-        "CPUSet": false,
+        "CPUShares": true,
+        "CPUSet": true,
         "PidsLimit": true,
         "OomKillDisable": false,
         "IPv4Forwarding": true,
@@ -202,7 +202,11 @@ fn machines(daemon: &Daemon) -> Value {
         "DefaultRuntime": "berth",
         "InitBinary": "berth-agent",
         // Docker's clients print the name and, under it, the rest.
-        "SecurityOptions": [format!("name=jail,profile={jail}")],
+        "SecurityOptions": [
+            format!("name=jail,profile={jail}"),
+            "name=seccomp,profile=builtin".to_owned(),
+            "name=cgroupns".to_owned(),
+        ],
     })
 }
 

@@ -148,7 +148,10 @@ async fn info_says_which_accelerator_and_warns_of_what_it_is_not() {
     assert_eq!(reply["DriverStatus"][0], json!(["Accelerator", "tcg (for the test)"]));
     assert!(reply["Warnings"][0].as_str().unwrap().contains("no security boundary"));
     assert_eq!(reply["DriverStatus"][1], json!(["Jail", "emulator"]));
-    assert_eq!(reply["SecurityOptions"], json!(["name=jail,profile=emulator"]));
+    assert_eq!(
+        reply["SecurityOptions"],
+        json!(["name=jail,profile=emulator", "name=seccomp,profile=builtin", "name=cgroupns"])
+    );
     assert_eq!(reply["RegistryConfig"]["IndexConfigs"]["registry.example:5000"]["Secure"], false);
     assert_eq!((&reply["Containers"], &reply["Images"]), (&json!(0), &json!(0)));
 }
