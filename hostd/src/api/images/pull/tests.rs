@@ -208,7 +208,7 @@ async fn the_bars_say_how_much_of_how_much() {
     assert_eq!(bar["progressDetail"]["total"], total);
     let current = bar["progressDetail"]["current"].as_u64().unwrap();
     assert!((1..=400_000).contains(&current), "{bar}");
-    assert!(bar["progress"].as_str().unwrap().starts_with("[="), "{bar}");
+    assert!(bar["progress"].as_str().unwrap().starts_with('['), "{bar}");
     assert!(objects.iter().any(|object| object["status"] == "Extracting"));
 }
 

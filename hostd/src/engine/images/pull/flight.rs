@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::io::{self, Read};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::runtime::Handle;
@@ -17,8 +18,10 @@ use crate::engine::error::chain;
 use crate::image::{ArrivalError, ImageStore, IntakeProgress, LayerSource};
 use crate::registry::{BlobReader, RegistryError, RemoteRepository};
 
-/// How often a flight's position is told, in bytes of its blob.
-const PROGRESS_STEP_BYTES: u64 = 128 << 10;
+/// How often a flight's position is told while its blob comes: slow lines move bars too, fast ones wake nobody in vain.
+const POSITION_INTERVAL: Duration = Duration::from_millis(50);
+/// How often it is told how much of the blob is spent.
+const UNPACKING_STEP_BYTES: u64 = 1 << 20;
 
 /// Where a layer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +145,9 @@ impl Pilot {
             rest: Bytes::new(),
             stop: self.stop.clone(),
             runtime: Handle::current(),
+            state: state.clone(),
+            bytes: 0,
+            told_at: None,
             failure: Arc::clone(&failure),
         };
         let (images, layer, reports) = (self.images.clone(), self.layer, state.clone());
@@ -165,30 +171,31 @@ fn stopped() -> FlightState {
     FlightState::Failed(FlightFailure::Store("nobody waits for it any more".to_owned()))
 }
 
-/// Tells the flight's position, from whichever thread knows it.
+/// Tells of the blob's end, and of how much of it is spent. How much of it has come, its [`Source`] tells.
 fn reporter(
     total_bytes: u64,
     state: &watch::Sender<FlightState>,
 ) -> impl Fn(IntakeProgress) + Sync + use<'_> {
-    let told_bytes = [AtomicU64::new(0), AtomicU64::new(0)];
-    move |progress| {
-        let (told_bytes, bytes, next) = match progress {
-            IntakeProgress::Blob { bytes } if bytes == total_bytes => {
-                (&told_bytes[0], bytes, FlightState::Unpacking { bytes: 0 })
+    let told_bytes = AtomicU64::new(0);
+    move |progress| match progress {
+        IntakeProgress::Blob { bytes } if bytes == total_bytes => {
+            FlightState::Unpacking { bytes: 0 }.tell(state);
+        }
+        IntakeProgress::Blob { .. } => {}
+        IntakeProgress::Plain { blob_bytes: bytes, .. } => {
+            let due = bytes >= told_bytes.load(Relaxed) + UNPACKING_STEP_BYTES;
+            if due && told_bytes.fetch_max(bytes, Relaxed) < bytes {
+                FlightState::Unpacking { bytes }.tell(state);
             }
-            IntakeProgress::Blob { bytes } => (&told_bytes[0], bytes, FlightState::Downloading { bytes }),
-            IntakeProgress::Plain { blob_bytes, .. } => {
-                (&told_bytes[1], blob_bytes, FlightState::Unpacking { bytes: blob_bytes })
-            }
-        };
-        let due = bytes >= told_bytes.load(Relaxed) + PROGRESS_STEP_BYTES || bytes == total_bytes;
-        if due && told_bytes.fetch_max(bytes, Relaxed) < bytes {
-            state.send_if_modified(|state| next.advance(state));
         }
     }
 }
 
 impl FlightState {
+    fn tell(self, told: &watch::Sender<Self>) {
+        told.send_if_modified(|state| self.advance(state));
+    }
+
     /// Takes the place of an earlier position. Unpacking begins while the blob still comes, and is not told before.
     fn advance(self, state: &mut Self) -> bool {
         let is_next = match (&*state, &self) {
@@ -212,8 +219,22 @@ struct Source {
     rest: Bytes,
     stop: CancellationToken,
     runtime: Handle,
+    state: watch::Sender<FlightState>,
+    bytes: u64,
+    told_at: Option<Instant>,
     /// What the registry said, before decompression and tar wrap it.
     failure: Arc<Mutex<Option<RegistryError>>>,
+}
+
+impl Source {
+    /// There is a new piece.
+    fn tell(&mut self) {
+        self.bytes += self.rest.len() as u64;
+        if self.told_at.is_none_or(|told_at| told_at.elapsed() >= POSITION_INTERVAL) {
+            self.told_at = Some(Instant::now());
+            FlightState::Downloading { bytes: self.bytes }.tell(&self.state);
+        }
+    }
 }
 
 impl Read for Source {
@@ -228,7 +249,10 @@ impl Read for Source {
                 }
             });
             match next {
-                Some(Ok(Some(chunk))) => self.rest = chunk,
+                Some(Ok(Some(chunk))) => {
+                    self.rest = chunk;
+                    self.tell();
+                }
                 Some(Ok(None)) => return Ok(0),
                 Some(Err(error)) => {
                     let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
