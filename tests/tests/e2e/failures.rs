@@ -57,9 +57,9 @@ fn options_that_are_not_there_yet_are_refused_by_name() {
     let Some(docker) = host.docker() else { return };
     for (options, what) in [
         (&["-p", "80:80"][..], "PortBindings"),
-        (&["--privileged"], "Privileged"),
-        (&["--cap-add", "SYS_ADMIN"], "CapAdd"),
-        (&["--restart", "always"], "RestartPolicy"),
+        (&["--cgroup-parent", "/x"], "CgroupParent"),
+        (&["--runtime", "runc"], "Runtime"),
+        (&["--volumes-from", "x"], "VolumesFrom"),
         (&["--network", "host"], "NetworkMode"),
     ] {
         let outcome = docker.run([&["run"], options, &["busybox", "true"]].concat()).exits_with(125);
