@@ -174,6 +174,7 @@ pub(super) struct Mount {
     pub(super) source: String,
     pub(super) target: String,
     pub(super) read_only: bool,
+    pub(super) consistency: String,
     pub(super) bind_options: Option<Value>,
     pub(super) volume_options: Option<Value>,
     pub(super) image_options: Option<Value>,

@@ -126,7 +126,8 @@ fn memory(host: &HostConfig, warnings: &mut Vec<String>) -> ApiResult<Option<u64
         let message = "Minimum memory limit can not be less than memory reservation limit, see usage";
         return Err(ApiError::invalid(message));
     }
-    if with_swap > memory {
+    // -1 is as much swap as there is.
+    if with_swap > memory || (memory > 0 && with_swap < 0) {
         warnings.push(SWAP_WARNING.to_owned());
     }
     Ok(positive(memory))
@@ -248,8 +249,10 @@ mod tests {
 
     #[test]
     fn swap_that_no_machine_has_is_a_warning() {
-        let host = HostConfig { memory: 64 << 20, memory_swap: 128 << 20, ..HostConfig::default() };
-        assert_eq!(of(&host).1, 1);
+        for memory_swap in [128 << 20, -1] {
+            let host = HostConfig { memory: 64 << 20, memory_swap, ..HostConfig::default() };
+            assert_eq!(of(&host).1, 1, "{memory_swap}");
+        }
         let equal = HostConfig { memory: 64 << 20, memory_swap: 64 << 20, ..HostConfig::default() };
         assert_eq!(of(&equal).1, 0);
     }

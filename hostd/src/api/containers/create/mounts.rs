@@ -195,6 +195,10 @@ fn check_bind_source(source: &str) -> Result<(), String> {
 
 /// The structured form as mount options.
 fn mount_options(mount: &Mount) -> ApiResult<String> {
+    // A tmpfs is the container's own, and so consistent.
+    if !matches!(mount.consistency.as_str(), "" | "default" | "consistent") {
+        return Err(no_shares(&format!("the consistency \"{}\" of a mount", mount.consistency)));
+    }
     let default = TmpfsOptions::default();
     let tmpfs = mount.tmpfs_options.as_ref().unwrap_or(&default);
     let mut options: Vec<String> = tmpfs.options.iter().map(|option| option.join("=")).collect();
