@@ -93,7 +93,6 @@ pub(super) fn add(mut router: Router<Arc<Daemon>>) -> Router<Arc<Daemon>> {
 }
 
 #[cfg(test)]
-pub(super) fn endpoints() -> impl Iterator<Item = (Method, String)> {
-    let filled = |path: &str| path.replace("{id}", "x").replace("{name}", "x");
-    MISSING.iter().map(move |(method, path)| (method.clone(), filled(path)))
+pub(super) fn endpoints() -> impl Iterator<Item = (Method, &'static str)> {
+    MISSING.iter().map(|(method, path)| (method.clone(), *path))
 }

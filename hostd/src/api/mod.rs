@@ -171,4 +171,6 @@ async fn page_not_found() -> ApiError {
 }
 
 #[cfg(test)]
+mod coverage;
+#[cfg(test)]
 mod tests;

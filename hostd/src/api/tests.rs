@@ -134,6 +134,7 @@ async fn an_unknown_path_is_not_found_and_a_missing_endpoint_says_its_name() {
 async fn every_missing_endpoint_is_reached_and_answers_so() {
     let daemon = TestDaemon::start().await;
     for (method, path) in missing::endpoints() {
+        let path = path.replace("{id}", "x").replace("{name}", "x");
         let (status, _) = daemon.ask(method.clone(), &format!("/v1.51{path}"), None).await;
         assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{method} {path}");
     }

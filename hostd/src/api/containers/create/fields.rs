@@ -15,11 +15,24 @@ enum Object {
     NetworkingConfig,
 }
 
+impl Object {
+    /// What stands before the names of its fields.
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Config => "",
+            Self::HostConfig => "HostConfig.",
+            Self::NetworkingConfig => "NetworkingConfig.",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Otherwise {
     /// With what it takes, in words that follow "needs".
     Refuse(&'static str),
     Warn(&'static str),
+    /// Every container has it, for this reason.
+    Granted(#[cfg_attr(not(test), expect(dead_code, reason = "docs/api-coverage.md says it"))] &'static str),
 }
 
 struct Field {
@@ -48,8 +61,7 @@ const BUILD_ONLY: Otherwise = Otherwise::Warn("it matters only to builds and was
 #[rustfmt::skip]
 const FIELDS: &[Field] = &[
     config("ArgsEscaped", empty, WINDOWS),
-    // There is no network but loopback, which is what `true` asks for.
-    config("NetworkDisabled", anything, NETWORKS),
+    config("NetworkDisabled", empty, Otherwise::Granted("there is no network but loopback")),
     config("MacAddress", empty, NETWORKS),
     config("OnBuild", empty, BUILD_ONLY),
     config("Shell", empty, BUILD_ONLY),
@@ -84,8 +96,7 @@ const FIELDS: &[Field] = &[
     host("PortBindings", empty, NETWORKS),
     host("PublishAllPorts", empty, NETWORKS),
 
-    // The client writes it.
-    host("ContainerIDFile", anything, Otherwise::Refuse("files written by the daemon")),
+    host("ContainerIDFile", empty, Otherwise::Granted("the client writes the file")),
     host("Isolation", |value| is_one_of(value, &["", "default", "machine"]),
         Otherwise::Refuse("machines that containers share")),
     host("Runtime", |value| is_one_of(value, &["", "berth"]), Otherwise::Refuse("runtimes other than berth")),
@@ -93,10 +104,6 @@ const FIELDS: &[Field] = &[
     Field { object: Object::NetworkingConfig, name: "EndpointsConfig", asks_for_nothing: no_endpoint,
         otherwise: NETWORKS },
 ];
-
-fn anything(_: &Value) -> bool {
-    true
-}
 
 /// Go's zero values, at any depth.
 fn empty(value: &Value) -> bool {
@@ -139,12 +146,12 @@ pub(super) struct Objects<'a> {
 pub(super) fn check(objects: &Objects<'_>) -> ApiResult<Vec<String>> {
     let mut warnings = Vec::new();
     for field in FIELDS {
-        let (prefix, object) = match field.object {
-            Object::Config => ("", objects.config),
-            Object::HostConfig => ("HostConfig.", objects.host_config),
-            Object::NetworkingConfig => ("NetworkingConfig.", objects.networking_config),
+        let object = match field.object {
+            Object::Config => objects.config,
+            Object::HostConfig => objects.host_config,
+            Object::NetworkingConfig => objects.networking_config,
         };
-        let name = field.name;
+        let (prefix, name) = (field.object.prefix(), field.name);
         let asks_for_nothing = |value: &Value| value.is_null() || (field.asks_for_nothing)(value);
         if object.get(name).is_none_or(asks_for_nothing) {
             continue;
@@ -154,13 +161,24 @@ pub(super) fn check(objects: &Objects<'_>) -> ApiResult<Vec<String>> {
                 let message = format!("berth cannot honour {prefix}{name} yet: it needs {needs}");
                 return Err(ApiError::not_supported(message));
             }
+            Otherwise::Granted(_) => {}
             Otherwise::Warn(why) => warnings.push(format!("{prefix}{name} has no effect: {why}")),
         }
     }
     Ok(warnings)
 }
 
+/// Why there is nothing to do for the field with this full name.
 #[cfg(test)]
-pub(super) fn names() -> Vec<&'static str> {
-    FIELDS.iter().map(|field| field.name).collect()
+pub(super) fn granted(name: &str) -> Option<&'static str> {
+    let field = FIELDS.iter().find(|field| name.strip_prefix(field.object.prefix()) == Some(field.name))?;
+    match field.otherwise {
+        Otherwise::Granted(why) => Some(why),
+        Otherwise::Refuse(_) | Otherwise::Warn(_) => None,
+    }
+}
+
+#[cfg(test)]
+pub(super) fn names() -> Vec<String> {
+    FIELDS.iter().map(|field| format!("{}{}", field.object.prefix(), field.name)).collect()
 }

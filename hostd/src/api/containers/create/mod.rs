@@ -95,4 +95,6 @@ fn object<'a>(
 }
 
 #[cfg(test)]
+pub(in crate::api) mod coverage;
+#[cfg(test)]
 mod tests;
