@@ -4,6 +4,7 @@
 //! stage that becomes a container's process; which of the two it is says its name.
 
 mod agent;
+mod archive;
 mod boot;
 mod clock;
 mod container;

@@ -28,6 +28,5 @@ pub(crate) async fn update(agent: &Agent, request: UpdateResources) -> Result<()
 /// NO_SUCH_CONTAINER.
 pub(crate) fn statistics(agent: &Agent, container_id: &str) -> Result<Statistics, Failure> {
     let container = agent.containers.get(container_id).ok_or_else(|| no_such_container(container_id))?;
-    let first = agent.processes.get(&container.first_process).ok().filter(|first| !first.has_ended());
-    Ok(container.cgroup.statistics(first.map(|first| first.pid)))
+    Ok(container.cgroup.statistics(container.running(agent).map(|first| first.pid)))
 }

@@ -22,8 +22,7 @@ pub(crate) async fn exec(agent: &Rc<Agent>, request: StartExec) -> Result<Proces
     let _not_while_it_comes_or_goes = container.lifecycle.read().await;
     let not_running =
         || Failure::new(ErrorCode::NoSuchContainer, format!("container {container_id} is not running"));
-    let first = agent.processes.get(&container.first_process).ok().filter(|first| !first.has_ended());
-    let first = first.ok_or_else(not_running)?;
+    let first = container.running(agent).ok_or_else(not_running)?;
     let stage = Launch {
         container_id: &container_id,
         cgroup: &container.cgroup,

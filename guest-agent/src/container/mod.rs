@@ -6,6 +6,10 @@ pub(crate) mod start;
 
 pub(crate) mod exec;
 
+pub(crate) mod mount;
+
+pub(crate) mod read_archive;
+
 pub(crate) mod remove;
 
 pub(crate) mod control;
@@ -26,11 +30,14 @@ pub(crate) mod request;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use berth_protocol::agent::ErrorCode;
 use tokio::sync::RwLock;
 
+use crate::agent::Agent;
 use crate::failure::Failure;
+use crate::processes::Process;
 use cgroup::Cgroup;
 use disks::Disks;
 
@@ -40,12 +47,20 @@ const MAX_CONTAINERS: usize = 256;
 /// What a container holds. Everything here can be released whether it was taken or not.
 pub(crate) struct Container {
     pub(crate) id: String,
-    /// The id of its first process.
-    first_process: String,
+    /// The id of its first process; nothing if none can run in it.
+    first_process: Option<String>,
     cgroup: Cgroup,
     disks: Disks,
     /// Written by what starts and removes it, read by what joins it: neither finds it half-made or half-gone.
-    lifecycle: RwLock<()>,
+    lifecycle: Arc<RwLock<()>>,
+}
+
+impl Container {
+    /// Its first process, if it runs.
+    fn running(&self, agent: &Agent) -> Option<Rc<Process>> {
+        let first = agent.processes.get(self.first_process.as_ref()?).ok()?;
+        (!first.has_ended()).then_some(first)
+    }
 }
 
 /// All of them, by id.

@@ -1,6 +1,6 @@
 //! The checks a request passes before anything is done for it. What lies behind them trusts names and counts.
 
-use berth_protocol::agent::{ErrorCode, Process, StartContainer, StartExec};
+use berth_protocol::agent::{ErrorCode, MountContainer, Process, StartContainer, StartExec};
 
 use crate::failure::Failure;
 
@@ -32,6 +32,14 @@ pub(super) fn check_start(mut request: StartContainer) -> Result<(StartContainer
     let process = check_process(request.process.take())?;
     request.process = Some(process.clone());
     Ok((request, process))
+}
+
+/// # Errors
+/// INVALID_REQUEST naming the field.
+pub(super) fn check_mount(request: &MountContainer) -> Result<(), Failure> {
+    check_id("container_id", &request.container_id)?;
+    check_disk("image_disk", &request.image_disk)?;
+    check_disk("scratch_disk", &request.scratch_disk)
 }
 
 /// # Errors
@@ -105,6 +113,17 @@ mod tests {
         }
     }
 
+    fn mount() -> MountContainer {
+        MountContainer { container_id: "abc".into(), image_disk: "vda".into(), scratch_disk: "vdb".into() }
+    }
+
+    #[test]
+    fn a_mount_needs_two_disks() {
+        assert!(check_mount(&mount()).is_ok());
+        assert!(check_mount(&MountContainer { image_disk: "sda".into(), ..mount() }).is_err());
+        assert!(check_mount(&MountContainer { scratch_disk: String::new(), ..mount() }).is_err());
+    }
+
     #[test]
     fn a_plain_request_passes_and_starts_in_the_root() {
         let (request, process) = check_start(start()).unwrap();
@@ -116,6 +135,7 @@ mod tests {
     fn names_cannot_leave_their_directory() {
         for id in ["", ".", "..", "a/b", "../x", "-x", "a b", "ä", "a\0", &"x".repeat(129)] {
             assert!(check_start(StartContainer { container_id: id.into(), ..start() }).is_err(), "{id:?}");
+            assert!(check_mount(&MountContainer { container_id: id.into(), ..mount() }).is_err(), "{id:?}");
         }
         for disk in ["", "vd", "sda", "vda1", "vdA", "../vda", "vd/"] {
             assert!(check_start(StartContainer { image_disk: disk.into(), ..start() }).is_err(), "{disk:?}");

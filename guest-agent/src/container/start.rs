@@ -1,6 +1,7 @@
 //! The verb StartContainer: take what the container needs, then start its first process; on failure give it all back.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use berth_protocol::agent::{ErrorCode, Process as ProcessRequest, ProcessStarted, StartContainer};
 use tokio::sync::RwLock;
@@ -23,10 +24,10 @@ pub(crate) async fn start(agent: &Rc<Agent>, request: StartContainer) -> Result<
     let (request, process) = request::check_start(request)?;
     let container = Rc::new(Container {
         id: request.container_id.clone(),
-        first_process: process.process_id.clone(),
+        first_process: Some(process.process_id.clone()),
         cgroup: Cgroup::of(&request.container_id),
         disks: Disks::new(&request.container_id, &request.image_disk, &request.scratch_disk),
-        lifecycle: RwLock::new(()),
+        lifecycle: Arc::new(RwLock::new(())),
     });
     let held = container.lifecycle.try_write().expect("nobody else knows this container yet");
     agent.containers.add(Rc::clone(&container))?;

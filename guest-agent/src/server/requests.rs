@@ -14,7 +14,7 @@ use tokio_vsock::{OwnedReadHalf, OwnedWriteHalf, VsockStream};
 
 use super::frames;
 use crate::agent::Agent;
-use crate::container::{control, exec, process_table, remove, shutdown, start};
+use crate::container::{control, exec, mount, process_table, remove, shutdown, start};
 use crate::failure::{During, Failure};
 use crate::{clock, entropy, identity};
 
@@ -133,6 +133,7 @@ async fn perform(agent: &Rc<Agent>, operation: Option<Operation>) -> Result<repl
         Some(Operation::ReadProcessTable(request)) => {
             process_table::read(agent, &request.container_id).map(reply::Result::ProcessTable)
         }
+        Some(Operation::MountContainer(request)) => mount::mount(agent, request).await.map(done),
         Some(Operation::RemoveContainer(request)) => remove::remove(agent, request).await.map(done),
         Some(Operation::AssumeIdentity(request)) => identity::assume(agent, &request).map(done),
         Some(Operation::Shutdown(_)) => shutdown::shut_down(agent).await.map(done),

@@ -1,14 +1,16 @@
-//! A stream connection: one header, one answer, then the bytes of one stream of one process.
+//! A stream connection: one header, one answer, then the bytes of one stream of one process, or an archive.
 
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use berth_protocol::agent::{StreamHeader, StreamKind, StreamReply};
+use berth_protocol::agent::archive_piece::Piece;
+use berth_protocol::agent::{ArchivePiece, Done, ReadArchive, StreamHeader, StreamKind, StreamReply};
 use tokio_vsock::VsockStream;
 
 use super::frames;
 use crate::agent::Agent;
+use crate::container::read_archive;
 use crate::failure::Failure;
 use crate::processes::Process;
 
@@ -21,12 +23,39 @@ pub(super) async fn serve(agent: Rc<Agent>, mut connection: VsockStream) {
     let Ok(Ok(Some(header))) = header else {
         return;
     };
+    if let Some(request) = header.read_archive {
+        if let Err(error) = serve_archive(&agent, &request, connection).await {
+            eprintln!("berth-agent: an archive of {} broke off: {error}", request.container_id);
+        }
+        return;
+    }
     let served = match agent.processes.get(&header.process_id) {
         Ok(process) => serve_process(&agent, &process, &header, connection).await,
         Err(failure) => refuse(connection, failure).await,
     };
     if let Err(error) = served {
         eprintln!("berth-agent: a stream of {} broke off: {error}", header.process_id);
+    }
+}
+
+/// A failure after the first piece is the last piece.
+async fn serve_archive(agent: &Agent, request: &ReadArchive, mut connection: VsockStream) -> io::Result<()> {
+    let mut archive = match read_archive::open(agent, request).await {
+        Ok(archive) => archive,
+        Err(failure) => return refuse(connection, failure).await,
+    };
+    frames::write(&mut connection, &StreamReply::default()).await?;
+    loop {
+        let piece = match archive.next().await {
+            Ok(Some(content)) => Piece::Content(content),
+            Ok(None) => Piece::End(Done {}),
+            Err(failure) => Piece::Error(failure.into()),
+        };
+        let is_last = !matches!(piece, Piece::Content(_));
+        frames::write(&mut connection, &ArchivePiece { piece: Some(piece) }).await?;
+        if is_last {
+            return Ok(());
+        }
     }
 }
 

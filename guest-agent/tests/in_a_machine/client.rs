@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use berth_protocol::agent::request::Operation;
 use berth_protocol::agent::{
-    AgentError, ErrorCode, ExitStatus, ListProcesses, ProcessEntry, ProcessStarted, RemoveContainer, Reply,
-    Request, Signal, StartContainer, StartExec, StreamHeader, StreamKind, StreamReply, WaitProcess, reply,
+    AgentError, ArchivePiece, ErrorCode, ExitStatus, ListProcesses, MountContainer, ProcessEntry,
+    ProcessStarted, ReadArchive, RemoveContainer, Reply, Request, Signal, StartContainer, StartExec,
+    StreamHeader, StreamKind, StreamReply, WaitProcess, archive_piece, reply,
 };
 use berth_protocol::frame;
 use berth_protocol::ports::{REQUEST_PORT, STREAM_PORT};
@@ -88,6 +89,13 @@ impl Client {
             .map(|result| expect_done(&result))
     }
 
+    /// Mounts the disks of a container on the first scratch disk.
+    pub(crate) fn mount(&mut self, container_id: &str) -> Result<(), (ErrorCode, String)> {
+        let (image_disk, scratch_disk) = ("vda".into(), "vdb".into());
+        let mount = MountContainer { container_id: container_id.into(), image_disk, scratch_disk };
+        self.ask(Operation::MountContainer(mount)).map(|result| expect_done(&result))
+    }
+
     pub(crate) fn processes(&mut self, container_id: &str) -> Vec<ProcessEntry> {
         match self.ask(Operation::ListProcesses(ListProcesses { container_id: container_id.into() })) {
             Ok(reply::Result::ProcessList(list)) => list.processes,
@@ -103,12 +111,37 @@ impl Client {
         offset: u64,
     ) -> Result<Stream, AgentError> {
         let mut connection = connect(&self.socket, STREAM_PORT).expect("the agent accepts streams");
-        let header = StreamHeader { process_id: process_id.into(), kind: kind.into(), offset };
+        let header =
+            StreamHeader { process_id: process_id.into(), kind: kind.into(), offset, read_archive: None };
         connection.write_all(&frame::encode(&header).unwrap()).unwrap();
         let reply: StreamReply = read_frame(&mut connection).expect("an answer to the header");
         match reply.error {
             Some(error) => Err(error),
             None => Ok(Stream { connection, offset: reply.offset }),
+        }
+    }
+
+    /// Asks for a container's files; what follows are pieces.
+    pub(crate) fn begin_archive(&self, container_id: &str, path: &str) -> Result<UnixStream, AgentError> {
+        let mut connection = connect(&self.socket, STREAM_PORT).expect("the agent accepts streams");
+        let request = ReadArchive { container_id: container_id.into(), path: path.into() };
+        let header = StreamHeader { read_archive: Some(request), ..StreamHeader::default() };
+        connection.write_all(&frame::encode(&header).unwrap()).unwrap();
+        let reply: StreamReply = read_frame(&mut connection).expect("an answer to the header");
+        reply.error.map_or(Ok(connection), Err)
+    }
+
+    /// A container's files as an archive, to its end.
+    pub(crate) fn archive(&self, container_id: &str, path: &str) -> Result<Vec<u8>, AgentError> {
+        let mut connection = self.begin_archive(container_id, path)?;
+        let mut archive = Vec::new();
+        loop {
+            match read_frame::<ArchivePiece>(&mut connection).expect("pieces up to the end").piece {
+                Some(archive_piece::Piece::Content(content)) => archive.extend(content),
+                Some(archive_piece::Piece::End(_)) => return Ok(archive),
+                Some(archive_piece::Piece::Error(error)) => return Err(error),
+                None => panic!("an empty piece"),
+            }
         }
     }
 

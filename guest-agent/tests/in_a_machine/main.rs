@@ -7,6 +7,8 @@
 
 mod machine;
 
+mod archives;
+
 mod client;
 
 mod container;

@@ -1,0 +1,16 @@
+//! Files as a tar archive: POSIX.1-2001 (pax), with extended attributes as star and GNU tar have them.
+//!
+//! Knows directories, not containers. Holds one file's piece and the names that are still to be visited, never a tree.
+
+mod header;
+
+mod links;
+
+mod names;
+
+mod walk;
+
+pub(crate) use walk::write_tree;
+
+#[cfg(test)]
+mod tests;

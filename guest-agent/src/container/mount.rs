@@ -1,0 +1,40 @@
+//! The verb MountContainer: a container of which nothing runs, only its files are there.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use berth_protocol::agent::{ErrorCode, MountContainer};
+use tokio::sync::RwLock;
+
+use super::cgroup::Cgroup;
+use super::disks::Disks;
+use super::{Container, remove, request};
+use crate::agent::Agent;
+use crate::failure::{During, Failure};
+
+/// Answers when the files can be read.
+///
+/// # Errors
+/// MOUNT_FAILED naming the disk; the container is gone again then.
+pub(crate) async fn mount(agent: &Rc<Agent>, request: MountContainer) -> Result<(), Failure> {
+    request::check_mount(&request)?;
+    let container = Rc::new(Container {
+        id: request.container_id.clone(),
+        first_process: None,
+        cgroup: Cgroup::of(&request.container_id),
+        disks: Disks::new(&request.container_id, &request.image_disk, &request.scratch_disk),
+        lifecycle: Arc::new(RwLock::new(())),
+    });
+    let held = container.lifecycle.try_write().expect("nobody else knows this container yet");
+    agent.containers.add(Rc::clone(&container))?;
+    let disks = container.disks.clone();
+    let mounted = tokio::task::spawn_blocking(move || disks.mount()).await;
+    let mounted = mounted.during(ErrorCode::Internal, || "mount the disks").flatten();
+    if mounted.is_err()
+        && let Err(left) = remove::release(agent, &container).await
+    {
+        eprintln!("berth-agent: after a failed mount of {}: {left}", container.id);
+    }
+    drop(held);
+    mounted
+}
