@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::oneshot;
 
-pub(crate) use streams::OutputReader;
+pub(crate) use streams::{ArchiveReader, OutputReader};
 
 use crate::machine;
 
@@ -85,6 +85,11 @@ impl AgentClient {
         request: agent::StartContainer,
     ) -> Result<ProcessStarted, CallError> {
         self.started(Operation::StartContainer(request)).await
+    }
+
+    /// Makes a container's files readable without starting anything.
+    pub(crate) async fn mount_container(&self, request: agent::MountContainer) -> Result<(), CallError> {
+        self.done(Operation::MountContainer(request)).await
     }
 
     pub(crate) async fn start_exec(&self, request: agent::StartExec) -> Result<ProcessStarted, CallError> {

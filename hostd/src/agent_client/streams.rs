@@ -1,8 +1,9 @@
-//! The streams of a process: connections that begin with a header and carry one stream's bytes after it.
+//! Streams: connections that begin with a header, and carry the bytes of a process's stream or an archive after it.
 
 use std::io;
 
-use berth_protocol::agent::{StreamHeader, StreamKind, StreamReply};
+use berth_protocol::agent::archive_piece::Piece;
+use berth_protocol::agent::{ArchivePiece, ErrorCode, ReadArchive, StreamHeader, StreamKind, StreamReply};
 use berth_protocol::frame;
 use berth_protocol::ports::STREAM_PORT;
 use bytes::{Bytes, BytesMut};
@@ -24,24 +25,26 @@ impl AgentClient {
         kind: StreamKind,
         offset: u64,
     ) -> Result<OutputReader, CallError> {
-        let (stream, reply) = self.open_stream(process_id, kind, offset).await?;
+        let (stream, reply) = self.open_stream(process_stream(process_id, kind, offset)).await?;
         let (reader, writer) = stream.into_split();
         Ok(OutputReader { reader, acknowledgements: writer, offset: reply.offset, buffer: BytesMut::new() })
     }
 
     /// Connects to the stdin of a process.
     pub(crate) async fn input(&self, process_id: &str) -> Result<InputStream, CallError> {
-        let (stream, _reply) = self.open_stream(process_id, StreamKind::Stdin, 0).await?;
+        let (stream, _reply) = self.open_stream(process_stream(process_id, StreamKind::Stdin, 0)).await?;
         Ok(InputStream { stream })
     }
 
-    async fn open_stream(
-        &self,
-        process_id: &str,
-        kind: StreamKind,
-        offset: u64,
-    ) -> Result<(UnixStream, StreamReply), CallError> {
-        let header = StreamHeader { process_id: process_id.into(), kind: kind.into(), offset };
+    /// Begins to read a container's files, all of them.
+    pub(crate) async fn read_archive(&self, container_id: &str) -> Result<ArchiveReader, CallError> {
+        let request = ReadArchive { container_id: container_id.into(), path: "/".into() };
+        let header = StreamHeader { read_archive: Some(request), ..StreamHeader::default() };
+        let (stream, _reply) = self.open_stream(header).await?;
+        Ok(ArchiveReader { stream })
+    }
+
+    async fn open_stream(&self, header: StreamHeader) -> Result<(UnixStream, StreamReply), CallError> {
         let header = frame::encode(&header)?;
         let open = async {
             let mut stream = machine::connect(&self.vsock_path, STREAM_PORT).await?;
@@ -56,6 +59,33 @@ impl AgentClient {
                 Err(CallError::Agent { code, message: error.message })
             }
             None => Ok((stream, reply)),
+        }
+    }
+}
+
+fn process_stream(process_id: &str, kind: StreamKind, offset: u64) -> StreamHeader {
+    StreamHeader { process_id: process_id.into(), kind: kind.into(), offset, read_archive: None }
+}
+
+/// The host's end of an archive.
+#[derive(Debug)]
+pub(crate) struct ArchiveReader {
+    stream: UnixStream,
+}
+
+impl ArchiveReader {
+    /// The next bytes of the archive; `None` once the agent has said that it is whole.
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, CallError> {
+        let ArchivePiece { piece } =
+            read_frame(&mut self.stream).await.map_err(|_broken_off| CallError::Lost)?;
+        match piece {
+            Some(Piece::Content(content)) => Ok(Some(content.into())),
+            Some(Piece::End(_)) => Ok(None),
+            Some(Piece::Error(error)) => {
+                let code = ErrorCode::try_from(error.code).unwrap_or(ErrorCode::Internal);
+                Err(CallError::Agent { code, message: error.message })
+            }
+            None => Err(CallError::Nonsense("an empty piece of an archive")),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The client against agents that answer well, late, out of order, or not at all, on a unix socket.
 
-use berth_protocol::agent::{AgentError, Done, StreamHeader, StreamKind, StreamReply};
+use berth_protocol::agent::archive_piece::Piece;
+use berth_protocol::agent::{AgentError, ArchivePiece, Done, StreamHeader, StreamKind, StreamReply};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -136,4 +137,37 @@ async fn stdin_is_chunks_and_an_end() {
     };
     let (bytes, ()) = tokio::join!(agent, host);
     assert_eq!(bytes, b"\x02\0\0\0hi\0\0\0\0");
+}
+
+#[tokio::test]
+async fn an_archive_is_whole_only_if_the_agent_says_so() {
+    let guest = Guest::new();
+    let (client, _requests) = guest.client().await;
+    let content = Piece::Content(b"half".to_vec());
+    let error = AgentError { code: ErrorCode::Internal.into(), message: "/a: input/output error".into() };
+    let ends = [Some(Piece::End(Done {})), Some(Piece::Error(error)), None];
+    let mut outcomes = Vec::new();
+    for end in ends {
+        let agent = async {
+            let mut stream = guest.accept().await;
+            let header: StreamHeader = read_frame(&mut stream).await.unwrap();
+            assert_eq!(header.read_archive.unwrap().container_id, "a");
+            stream.write_all(&frame::encode(&StreamReply::default()).unwrap()).await.unwrap();
+            for piece in [Some(content.clone()), end].into_iter().flatten() {
+                stream
+                    .write_all(&frame::encode(&ArchivePiece { piece: Some(piece) }).unwrap())
+                    .await
+                    .unwrap();
+            }
+        };
+        let host = async {
+            let mut archive = client.read_archive("a").await.unwrap();
+            assert_eq!(archive.next().await.unwrap().unwrap(), "half");
+            archive.next().await
+        };
+        outcomes.push(tokio::join!(agent, host).1);
+    }
+    assert!(matches!(outcomes[0], Ok(None)), "{outcomes:?}");
+    assert!(matches!(&outcomes[1], Err(CallError::Agent { message, .. }) if message.starts_with("/a: ")));
+    assert!(matches!(outcomes[2], Err(CallError::Lost)), "{outcomes:?}");
 }

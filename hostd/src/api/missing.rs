@@ -13,7 +13,6 @@ use super::error::ApiError;
 #[rustfmt::skip]
 const MISSING: &[(Method, &str)] = &[
     (Method::GET, "/containers/{id}/changes"),
-    (Method::GET, "/containers/{id}/export"),
     (Method::GET, "/containers/{id}/attach/ws"),
     (Method::HEAD, "/containers/{id}/archive"),
     (Method::GET, "/containers/{id}/archive"),

@@ -98,6 +98,7 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/containers/{id}/update", post(containers::update))
         .route("/containers/{id}/top", get(containers::top))
         .route("/containers/{id}/stats", get(containers::stats))
+        .route("/containers/{id}/export", get(containers::export))
         .route("/containers/{id}/wait", post(containers::wait))
         .route("/containers/{id}/logs", get(containers::logs))
         .route("/containers/{id}/attach", post(containers::attach))

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{RwLock, mpsc, oneshot, watch};
 
 use super::error::EngineError;
 use super::events::Events;
+use super::files::Files;
 use super::health::Health;
 use super::hub::Hub;
 use super::identity::ContainerId;
@@ -64,6 +65,8 @@ pub(super) struct Live {
     pub(super) pace: Pace,
     /// The log's length; its sender goes when the run has ended and its log is complete.
     pub(super) log_grown: watch::Receiver<u64>,
+    /// Read by whoever reads files in the machine, which is not ended meanwhile.
+    pub(super) in_use: Arc<RwLock<()>>,
 }
 
 /// What only the driver may do. Each is answered once; who no longer listens is not waited for.
@@ -93,6 +96,10 @@ pub(super) enum Command {
     Update {
         limits: Limits,
         reply: oneshot::Sender<Result<Vec<String>, EngineError>>,
+    },
+    /// What gives access to its files, whether it runs or not.
+    OpenFiles {
+        reply: oneshot::Sender<Result<Files, EngineError>>,
     },
     /// Only a container that does not run.
     Remove {

@@ -12,8 +12,8 @@ use super::state::StartFailure;
 use crate::agent_client::CallError;
 
 /// Disks in guest order, as `run` gives them to the machine.
-const IMAGE_DISK: &str = "vda";
-const SCRATCH_DISK: &str = "vdb";
+pub(super) const IMAGE_DISK: &str = "vda";
+pub(super) const SCRATCH_DISK: &str = "vdb";
 
 /// Docker's size of /dev/shm.
 pub const DEFAULT_SHM_BYTES: u64 = 64 << 20;

@@ -11,15 +11,16 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use berth_protocol::agent::{ExitStatus, Ready};
-use berth_vmm::config::{DiskAccess, Extent};
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{RwLock, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::Shared;
+use super::boot::{boot_machine, prepare_disks};
 use super::container::{Container, Live, StartError};
 use super::error::{EngineError, chain};
+use super::files::IdleMachine;
 use super::launch::{launch_request, start_error};
 use super::state::{Exit, Run};
 use super::stdio::{EndOfInput, Plumbing, Pumps, SharedLog};
@@ -48,12 +49,6 @@ pub(super) struct ActiveRun {
     run_in_log: RunInLog,
     pumps: Option<Pumps>,
     waiting: JoinHandle<RunEnd>,
-}
-
-/// The machine of a container that has ended, still holding unwritten data.
-pub(super) struct EndedRun {
-    pub(super) machine: Machine,
-    pub(super) agent: Arc<AgentClient>,
 }
 
 /// A container's log, open for one run.
@@ -127,7 +122,12 @@ impl ActiveRun {
         let agent = Arc::new(agent);
         let (waiting_agent, process_id) = (Arc::clone(&agent), container_id.to_owned());
         let waiting = tokio::spawn(async move { waiting_agent.wait(&process_id).await });
-        let live = Arc::new(Live { agent, pace: machine.pace(), log_grown: log.grown });
+        let live = Arc::new(Live {
+            agent,
+            pace: machine.pace(),
+            log_grown: log.grown,
+            in_use: Arc::new(RwLock::new(())),
+        });
         let run_in_log = log.writer.as_ref().map(LogWriter::run).unwrap_or_default();
         let shared_log = log.writer.map(|writer| Arc::new(Mutex::new(writer)));
         Self { machine, live, run, log: shared_log, log_files: log.files, run_in_log, pumps: None, waiting }
@@ -176,12 +176,12 @@ impl ActiveRun {
 
     /// Collects what the process left: its last output and how it ended. The machine, if it still lives, is given back
     /// to be ended without haste.
-    pub(super) async fn finish(mut self, end: RunEnd) -> (Exit, Option<EndedRun>) {
+    pub(super) async fn finish(mut self, end: RunEnd) -> (Exit, Option<IdleMachine>) {
         let (exit, ended) = match end {
             Ok(status) => {
                 self.drain().await;
-                let agent = Arc::clone(&self.live.agent);
-                (exit_of(&status, self.run.started_at), Some(EndedRun { machine: self.machine, agent }))
+                let idle = IdleMachine::after_run(self.machine, &self.live);
+                (exit_of(&status, self.run.started_at), Some(idle))
             }
             Err(error) => {
                 let reason = reason_of_death(self.machine, &error).await;
@@ -209,32 +209,18 @@ impl Prepared {
     async fn new(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<Self, StartError> {
         let clock = StartClock::start();
         let (task_shared, task_container) = (Arc::clone(shared), Arc::clone(container));
-        let prepare = tokio::task::spawn_blocking(move || prepare_disks(&task_shared, &task_container));
+        let prepare = tokio::task::spawn_blocking(move || prepare_files(&task_shared, &task_container));
         let (log, disks) = prepare.await.map_err(|error| failed("prepare its disks", &error))??;
         Ok(Self { clock, log, disks })
     }
 
     async fn boot(mut self, shared: &Arc<Shared>, container: &Container) -> Result<Booted, StartError> {
         self.clock.image_ready();
-        let size = shared.machine_size(&container.spec().limits);
-        let starting = shared.machines.start(container.id.machine_id(), size, self.disks).await;
-        let starting = match starting {
-            Ok(starting) => starting,
-            Err(error) => {
-                shared.clear_machine(&container.id).await;
-                return Err(failed("start its machine", &error));
-            }
-        };
-        match starting.ready().await {
-            Ok((machine, ready)) => {
-                self.clock.agent_ready();
-                Ok(Booted { clock: self.clock, log: self.log, machine, ready })
-            }
-            Err((machine, error)) => {
-                machine.end().await;
-                Err(failed("start its machine", &error))
-            }
-        }
+        let (machine, ready) = boot_machine(shared, container, self.disks)
+            .await
+            .map_err(|error| failed("start its machine", &error))?;
+        self.clock.agent_ready();
+        Ok(Booted { clock: self.clock, log: self.log, machine, ready })
     }
 }
 
@@ -277,21 +263,16 @@ impl Booted {
     }
 }
 
-/// The machine's disks in guest order: image, scratch. Blocks.
-fn prepare_disks(shared: &Shared, container: &Container) -> Result<(RunLog, Vec<Disk>), StartError> {
-    let image =
-        shared.images.disk(&container.image_id).map_err(|error| failed("find its image disk", &error))?;
-    let scratch = container.scratch_path();
-    if !scratch.exists() {
-        shared.scratch.clone_to(&scratch).map_err(|error| failed("make its scratch disk", &error))?;
-    }
+/// What the container has on the host. Blocks.
+fn prepare_files(shared: &Shared, container: &Container) -> Result<(RunLog, Vec<Disk>), StartError> {
+    let disks = prepare_disks(shared, container).map_err(|error| {
+        StartError::Engine(EngineError {
+            message: format!("cannot start container: {}", error.message),
+            ..error
+        })
+    })?;
     let log = RunLog::open(container.log.clone(), None, container.log_attributes())
         .map_err(|error| failed("open its log", &error))?;
-    let scratch = Extent { path: scratch, offset_bytes: 0, length_bytes: shared.scratch.size_bytes() };
-    let disks = vec![
-        Disk { access: DiskAccess::ReadOnly, extents: image.extents },
-        Disk { access: DiskAccess::ReadWrite, extents: vec![scratch] },
-    ];
     Ok((log, disks))
 }
 

@@ -3,6 +3,7 @@
 mod archives;
 mod daemon;
 mod exec;
+mod export;
 mod failures;
 mod hostile;
 mod image_disk;

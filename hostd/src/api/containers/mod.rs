@@ -3,6 +3,7 @@
 mod attach;
 mod create;
 mod duration;
+mod export;
 mod inspect;
 mod lifecycle;
 mod list;
@@ -21,6 +22,7 @@ pub(super) use self::attach::{attach, resize, terminal_size};
 #[cfg(test)]
 pub(super) use self::create::coverage;
 pub(super) use self::create::{check_variable, create};
+pub(super) use self::export::export;
 pub(super) use self::inspect::inspect;
 pub(super) use self::lifecycle::{kill, pause, remove, rename, restart, start, stop, unpause};
 pub(super) use self::list::{ContainerSummary, list, summary};

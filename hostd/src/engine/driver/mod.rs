@@ -2,6 +2,7 @@
 
 mod again;
 mod change;
+mod files;
 mod health;
 mod hold;
 
@@ -11,11 +12,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::Shared;
 use super::container::{Command, Container, StartError, Started, Status};
 use super::error::{EngineError, ErrorKind};
+use super::files::Unwritten;
 use super::health::{Checked, Monitor};
 use super::log::log_files;
 use super::record::ContainerRecord;
@@ -26,8 +28,6 @@ use super::state::{ContainerState, Exit, StartFailure, Step};
 
 /// Commands that may wait for a driver that is busy; more callers wait for their turn to ask.
 const COMMAND_QUEUE: usize = 16;
-/// How long the agent may take to write a container's file system back when its machine ends.
-const SYNC_DEADLINE: Duration = Duration::from_secs(60);
 
 pub(super) struct Driver {
     shared: Arc<Shared>,
@@ -132,6 +132,9 @@ impl Driver {
             Command::Update { limits, reply } => {
                 let _nobody_listens = reply.send(self.update(limits).await);
             }
+            Command::OpenFiles { reply } => {
+                let _nobody_reads = reply.send(self.open_files().await);
+            }
             Command::Remove { reply } => {
                 let _nobody_listens = reply.send(self.remove().await);
             }
@@ -201,15 +204,8 @@ impl Driver {
         self.container.hub.process_ended();
         let (exit, machine) = active.finish(end).await;
         let discard = self.record.spec.auto_remove == AutoRemove::Remove;
-        self.teardown = machine.map(|machine| {
-            tokio::spawn(async move {
-                // A container that is removed needs nothing of what its guest has not written yet.
-                if !discard && timeout(SYNC_DEADLINE, machine.agent.shut_down()).await.is_err() {
-                    tracing::warn!("a machine's agent did not write its file systems back in time");
-                }
-                machine.machine.end().await;
-            })
-        });
+        let unwritten = if discard { Unwritten::Discard } else { Unwritten::Keep };
+        self.teardown = machine.map(|machine| tokio::spawn(machine.end(unwritten)));
         publish_end(&self.container, &exit);
         match self.record.state.after(Step::Exited(exit.clone())) {
             Ok(exited) => {

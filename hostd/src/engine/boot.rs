@@ -1,0 +1,50 @@
+//! A container's machine, up to its agent's first word: what a run and the reading of files have in common.
+
+use std::sync::Arc;
+
+use berth_protocol::agent::Ready;
+use berth_vmm::config::{DiskAccess, Extent};
+
+use super::Shared;
+use super::container::Container;
+use super::error::EngineError;
+use crate::machine::{Disk, Machine, MachineError};
+
+/// The machine's disks in guest order: image, scratch. Blocks.
+pub(super) fn prepare_disks(shared: &Shared, container: &Container) -> Result<Vec<Disk>, EngineError> {
+    let image = shared.images.disk(&container.image_id);
+    let image = image.map_err(|error| EngineError::internal("cannot find its image disk", &error))?;
+    let scratch = container.scratch_path();
+    if !scratch.exists() {
+        let cloned = shared.scratch.clone_to(&scratch);
+        cloned.map_err(|error| EngineError::internal("cannot make its scratch disk", &error))?;
+    }
+    let scratch = Extent { path: scratch, offset_bytes: 0, length_bytes: shared.scratch.size_bytes() };
+    Ok(vec![
+        Disk { access: DiskAccess::ReadOnly, extents: image.extents },
+        Disk { access: DiskAccess::ReadWrite, extents: vec![scratch] },
+    ])
+}
+
+/// Starts it and waits for its agent. What did not get there is gone again.
+pub(super) async fn boot_machine(
+    shared: &Arc<Shared>,
+    container: &Container,
+    disks: Vec<Disk>,
+) -> Result<(Machine, Ready), MachineError> {
+    let size = shared.machine_size(&container.spec().limits);
+    let starting = match shared.machines.start(container.id.machine_id(), size, disks).await {
+        Ok(starting) => starting,
+        Err(error) => {
+            shared.clear_machine(&container.id).await;
+            return Err(error);
+        }
+    };
+    match starting.ready().await {
+        Ok(booted) => Ok(booted),
+        Err((machine, error)) => {
+            machine.end().await;
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! Access to a container's files through its machine, whether the container runs or not.
+//!
+//! Of a container that does not run, the machine is booted for the files alone: the disks are mounted and nothing is
+//! started. Whoever reads holds [`Files`]; a machine in which nothing runs (any more) ends when the last of them is
+//! gone, and a start or a removal of the container waits for that end as for the end of any run.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use berth_protocol::agent;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
+use tokio::time::timeout;
+
+use super::Shared;
+use super::boot::{boot_machine, prepare_disks};
+use super::container::{Container, Live};
+use super::error::EngineError;
+use super::launch::{IMAGE_DISK, SCRATCH_DISK};
+use crate::agent_client::{AgentClient, CallError};
+use crate::machine::{Machine, Pace};
+
+/// How long the agent may take to write a container's file system back when its machine ends.
+const SYNC_DEADLINE: Duration = Duration::from_secs(60);
+/// Mounting two disks, of which one may have a journal to replay, on a host that many others load.
+const MOUNT_DEADLINE: Duration = Duration::from_secs(120);
+
+/// The machine behind it stays for as long as this does.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) agent: Arc<AgentClient>,
+    /// For deadlines of what the guest does.
+    pub(super) pace: Pace,
+    _in_use: OwnedRwLockReadGuard<()>,
+}
+
+impl Live {
+    pub(super) async fn files(&self) -> Files {
+        let in_use = Arc::clone(&self.in_use).read_owned().await;
+        Files { agent: Arc::clone(&self.agent), pace: self.pace, _in_use: in_use }
+    }
+}
+
+/// A machine in which no program of its container runs.
+pub(super) struct IdleMachine {
+    machine: Machine,
+    agent: Arc<AgentClient>,
+    in_use: Arc<RwLock<()>>,
+}
+
+/// What becomes of writes that the guest has not passed on yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unwritten {
+    Keep,
+    /// For a container that is removed.
+    Discard,
+}
+
+impl IdleMachine {
+    /// What is left of a run that has ended.
+    pub(super) fn after_run(machine: Machine, live: &Live) -> Self {
+        Self { machine, agent: Arc::clone(&live.agent), in_use: Arc::clone(&live.in_use) }
+    }
+
+    /// Boots one with the container's disks mounted.
+    pub(super) async fn boot(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<Self, EngineError> {
+        let failed = |error: &dyn std::error::Error| {
+            EngineError::internal(&format!("cannot open the files of container {}", container.id), error)
+        };
+        let _turn = shared.boots.acquire().await.map_err(|error| failed(&error))?;
+        let (task_shared, task_container) = (Arc::clone(shared), Arc::clone(container));
+        let disks = tokio::task::spawn_blocking(move || prepare_disks(&task_shared, &task_container)).await;
+        let disks = disks.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let (machine, _ready) =
+            boot_machine(shared, container, disks).await.map_err(|error| failed(&error))?;
+        let mounting = timeout(machine.pace().deadline(MOUNT_DEADLINE), mount(&machine, container)).await;
+        match mounting.unwrap_or(Err(CallError::Lost)) {
+            Ok(agent) => Ok(Self { machine, agent: Arc::new(agent), in_use: Arc::default() }),
+            Err(error) => {
+                let failure = failed(&error);
+                machine.end().await;
+                Err(failure)
+            }
+        }
+    }
+
+    pub(super) async fn files(&self) -> Files {
+        let in_use = Arc::clone(&self.in_use).read_owned().await;
+        Files { agent: Arc::clone(&self.agent), pace: self.machine.pace(), _in_use: in_use }
+    }
+
+    /// Ends it once nobody reads its files any more.
+    pub(super) async fn end(self, unwritten: Unwritten) {
+        let _nobody_reads = self.in_use.write().await;
+        if unwritten == Unwritten::Keep && timeout(SYNC_DEADLINE, self.agent.shut_down()).await.is_err() {
+            tracing::warn!("a machine's agent did not write its file systems back in time");
+        }
+        self.machine.end().await;
+    }
+}
+
+async fn mount(machine: &Machine, container: &Container) -> Result<AgentClient, CallError> {
+    let agent = AgentClient::connect(&machine.vsock_path()).await?;
+    agent.configure().await?;
+    let (image_disk, scratch_disk) = (IMAGE_DISK.into(), SCRATCH_DISK.into());
+    let request = agent::MountContainer { container_id: container.id.to_string(), image_disk, scratch_disk };
+    agent.mount_container(request).await?;
+    Ok(agent)
+}
