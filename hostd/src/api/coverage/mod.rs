@@ -2,6 +2,7 @@
 //! specification's and written down. Test code; what replies look like is for `replies`.
 
 mod page;
+mod replies;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

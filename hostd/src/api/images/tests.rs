@@ -13,7 +13,13 @@ fn archive(name: &str, year: u16, content: &[u8]) -> Vec<u8> {
     let layer = tar(&[("file", content)]);
     let config = json!({
         "architecture": "amd64", "os": "linux", "created": format!("{year}-01-02T03:04:05Z"),
-        "config": {"Cmd": ["/bin/true"], "Labels": {"year": year.to_string()}},
+        "config": {
+            "Cmd": ["/bin/true"], "Labels": {"year": year.to_string()}, "ExposedPorts": {"80/tcp": {}},
+            "StopSignal": "SIGINT", "Shell": ["/bin/sh"],
+            "Healthcheck": {
+                "Test": ["CMD", "true"], "Interval": 1, "Timeout": 1, "StartPeriod": 1, "StartInterval": 1, "Retries": 1,
+            },
+        },
         "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer).to_string()]},
         "history": [{"created_by": "ENV x", "empty_layer": true}, {"created_by": "COPY file", "comment": "c"}],
     });
@@ -43,7 +49,7 @@ async fn send(daemon: &TestDaemon, path: &str, body: Vec<u8>) -> (StatusCode, Ve
     (status, response.into_body().collect().await.unwrap().to_bytes().to_vec())
 }
 
-async fn with_images(images: &[(&str, u16, &[u8])]) -> TestDaemon {
+pub(in crate::api) async fn with_images(images: &[(&str, u16, &[u8])]) -> TestDaemon {
     let daemon = TestDaemon::start().await;
     for (name, year, content) in images {
         assert_eq!(send(&daemon, "/images/load", archive(name, *year, content)).await.0, StatusCode::OK);
