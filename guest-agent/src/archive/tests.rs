@@ -131,6 +131,9 @@ fn times_and_attributes_arrive_whole() {
         eprintln!("skipped: times_and_attributes_arrive_whole: user attributes: {error}");
         return;
     }
+    let capability = b"\x01\0\0\x02\0\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
+    let may_have_capabilities =
+        rustix::fs::setxattr(&path, "security.capability", capability, XattrFlags::empty()).is_ok();
     let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
     let times = Timestamps { last_access: time(5, 0), last_modification: time(1_700_000_000, 123_456_789) };
     utimensat(CWD, &path, &times, rustix::fs::AtFlags::empty()).unwrap();
@@ -140,6 +143,8 @@ fn times_and_attributes_arrive_whole() {
         |key: &[u8]| entry.records.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
     assert_eq!(record(b"mtime").unwrap(), b"1700000000.123456789");
     assert_eq!(record(b"SCHILY.xattr.user.one%3Dtwo").unwrap(), value);
+    let found = record(b"SCHILY.xattr.security.capability");
+    assert_eq!(found, may_have_capabilities.then(|| capability.to_vec()));
     assert_eq!(entry.seconds, 1_700_000_000);
     assert_eq!(fs::metadata(&path).unwrap().atime(), 5, "reading it does not count as an access");
 }
