@@ -18,6 +18,7 @@ use super::restart::RestartPolicy;
 use super::spec::ContainerSpec;
 use super::state::{ContainerState, StartFailure};
 use super::timeline::Timeline;
+use super::wait::WaitResult;
 use crate::agent_client::AgentClient;
 use crate::image::ImageId;
 use crate::logs::LogFiles;
@@ -48,6 +49,8 @@ pub(super) struct Status {
     /// Nothing without a health check, and before the first start.
     pub(super) health: Option<Health>,
     pub(super) state: ContainerState,
+    /// The latest end, in whatever state it is now: who waits sees the last of several changes only.
+    pub(super) last_end: Option<WaitResult>,
     /// Only while it runs.
     pub(super) live: Option<Arc<Live>>,
     pub(super) timeline: Option<Timeline>,
@@ -55,6 +58,16 @@ pub(super) struct Status {
     pub(super) runs_ended: u64,
     /// The container is gone for good.
     pub(super) removed: bool,
+}
+
+impl Status {
+    /// The only way to another state.
+    pub(super) fn enter(&mut self, state: ContainerState) {
+        if let Some(end) = WaitResult::of(&state) {
+            self.last_end = Some(end);
+        }
+        self.state = state;
+    }
 }
 
 /// How to talk to a container that runs.

@@ -48,22 +48,40 @@ impl Engine {
 impl Wait {
     /// How the container ended.
     pub async fn exit(mut self) -> WaitResult {
-        let (condition, before) = (self.condition, self.runs_ended);
-        let mut last_exit = WaitResult { code: 0, error: None };
-        loop {
-            let status = self.status.borrow_and_update().clone();
-            if let Some(exit) = exit_of(&status.state) {
-                last_exit = exit;
-            }
-            let happened = match condition {
+        let before = self.runs_ended;
+        let condition = self.condition;
+        let happened = self.status.wait_for(|status| {
+            let is_so = match condition {
                 WaitCondition::NotRunning => !is_alive(&status.state) || status.runs_ended > before,
                 WaitCondition::NextExit => status.runs_ended > before,
                 WaitCondition::Removed => false,
             };
-            // A driver that is gone has removed its container, or the daemon ends.
-            if happened || status.removed || self.status.changed().await.is_err() {
-                return last_exit;
+            is_so || status.removed
+        });
+        let last_end = happened.await.map(|status| status.last_end.clone()).ok();
+        // A driver that is gone has removed its container, or the daemon ends.
+        let last_end = last_end.unwrap_or_else(|| self.status.borrow().last_end.clone());
+        last_end.unwrap_or(WaitResult { code: 0, error: None })
+    }
+}
+
+impl WaitResult {
+    /// The end that a container in this state has come to.
+    pub(super) fn of(state: &ContainerState) -> Option<Self> {
+        match state {
+            ContainerState::Exited(exit) | ContainerState::Restarting(exit) => {
+                let error = Some(&exit.error).filter(|error| !error.is_empty()).cloned();
+                Some(Self { code: exit.code, error })
             }
+            // Why it did not start, whoever started it has been told.
+            ContainerState::Created { start_failure: Some(failure) } => {
+                Some(Self { code: failure.code, error: None })
+            }
+            ContainerState::Created { start_failure: None }
+            | ContainerState::Starting { .. }
+            | ContainerState::Running(_)
+            | ContainerState::Paused(_)
+            | ContainerState::Removing => None,
         }
     }
 }
@@ -72,20 +90,67 @@ fn is_alive(state: &ContainerState) -> bool {
     matches!(state, ContainerState::Starting { .. }) || state.is_up()
 }
 
-fn exit_of(state: &ContainerState) -> Option<WaitResult> {
-    match state {
-        ContainerState::Exited(exit) | ContainerState::Restarting(exit) => {
-            let error = Some(&exit.error).filter(|error| !error.is_empty()).cloned();
-            Some(WaitResult { code: exit.code, error })
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+
+    use super::super::spec::ContainerSpec;
+    use super::super::state::{Exit, Run};
+    use super::*;
+
+    fn running() -> Status {
+        Status {
+            name: "x".into(),
+            spec: Arc::new(ContainerSpec::default()),
+            restart_count: 0,
+            health: None,
+            last_end: None,
+            state: ContainerState::Running(Run { pid: 7, started_at: Timestamp::UNIX_EPOCH }),
+            live: None,
+            timeline: None,
+            runs_ended: 0,
+            removed: false,
         }
-        // Why it did not start, whoever started it has been told.
-        ContainerState::Created { start_failure: Some(failure) } => {
-            Some(WaitResult { code: failure.code, error: None })
+    }
+
+    fn exited(code: i64) -> ContainerState {
+        ContainerState::Exited(Exit {
+            code,
+            oom_killed: false,
+            error: String::new(),
+            started_at: Timestamp::UNIX_EPOCH,
+            finished_at: Timestamp::UNIX_EPOCH,
+        })
+    }
+
+    #[tokio::test]
+    async fn a_wait_that_wakes_late_still_tells_the_code() {
+        for condition in [WaitCondition::NotRunning, WaitCondition::NextExit, WaitCondition::Removed] {
+            let (sender, status) = watch::channel(running());
+            let wait = Wait { status, condition, runs_ended: 0 };
+            // All before the waiter looks: it sees nothing but the last of these.
+            sender.send_modify(|status| {
+                status.enter(exited(3));
+                status.runs_ended += 1;
+            });
+            sender.send_modify(|status| status.enter(ContainerState::Removing));
+            sender.send_modify(|status| status.removed = true);
+            drop(sender);
+            assert_eq!(wait.exit().await, WaitResult { code: 3, error: None }, "{condition:?}");
         }
-        ContainerState::Created { start_failure: None }
-        | ContainerState::Starting { .. }
-        | ContainerState::Running(_)
-        | ContainerState::Paused(_)
-        | ContainerState::Removing => None,
+    }
+
+    #[tokio::test]
+    async fn a_container_that_was_started_again_meanwhile_tells_the_end_before() {
+        let (sender, status) = watch::channel(running());
+        let wait = Wait { status, condition: WaitCondition::NextExit, runs_ended: 0 };
+        sender.send_modify(|status| {
+            status.enter(exited(5));
+            status.runs_ended += 1;
+        });
+        sender.send_modify(|status| status.enter(running().state));
+        assert_eq!(wait.exit().await.code, 5);
     }
 }

@@ -25,6 +25,7 @@ use super::restart::Backoff;
 use super::run::{ActiveRun, RunEnd};
 use super::spec::AutoRemove;
 use super::state::{ContainerState, Exit, StartFailure, Step};
+use super::wait::WaitResult;
 
 /// Commands that may wait for a driver that is busy; more callers wait for their turn to ask.
 const COMMAND_QUEUE: usize = 16;
@@ -59,6 +60,7 @@ impl Driver {
             spec: Arc::clone(&record.spec),
             restart_count: record.restart_count,
             health: record.health.clone(),
+            last_end: WaitResult::of(&record.state),
             state: record.state.clone(),
             live: adopt.as_ref().map(ActiveRun::live),
             timeline: record.timeline,
@@ -220,7 +222,7 @@ impl Driver {
         }
         self.container.hub.finish();
         self.show(|status| {
-            status.state = self.record.state.clone();
+            status.enter(self.record.state.clone());
             status.live = None;
             status.runs_ended += 1;
         });
@@ -236,7 +238,7 @@ impl Driver {
     }
 
     fn publish(&self, state: ContainerState) {
-        self.show(|status| status.state = state);
+        self.show(|status| status.enter(state));
     }
 
     /// Everything that may have changed becomes visible at once.
@@ -250,7 +252,7 @@ impl Driver {
 
     fn publish_live(&self, active: Option<&ActiveRun>) {
         self.show(|status| {
-            status.state = self.record.state.clone();
+            status.enter(self.record.state.clone());
             status.timeline = self.record.timeline;
             status.live = active.map(ActiveRun::live);
         });
