@@ -102,7 +102,7 @@ impl Measured {
         let (took, output) = timed(&mut command)?;
         self.ours.add(took);
         for (phase, milliseconds) in phases(&String::from_utf8_lossy(&output.stderr)) {
-            self.phases.entry(phase).or_default().add_ms(milliseconds);
+            self.phases.entry(phase).or_default().add_number(milliseconds);
         }
         Ok(())
     }

@@ -4,8 +4,6 @@
 //! lives in a network namespace of its own, as a second dockerd on a host should, names it: the registry and our daemon
 //! are started there too.
 
-mod account;
-
 mod reading;
 
 mod registry;

@@ -28,10 +28,10 @@ impl Reading {
         side.forget_contents()?;
         let said = side.shell(image, SCRIPT)?;
         let [find_cold, find_warm, cat_cold, cat_warm] = durations_ms(&said).with_context(|| said.clone())?;
-        self.find_cold.add_ms(find_cold);
-        self.find_warm.add_ms(find_warm);
-        self.cat_cold.add_ms(cat_cold);
-        self.cat_warm.add_ms(cat_warm);
+        self.find_cold.add_number(find_cold);
+        self.find_warm.add_number(find_warm);
+        self.cat_cold.add_number(cat_cold);
+        self.cat_warm.add_number(cat_warm);
         Ok(())
     }
 }

@@ -108,7 +108,7 @@ impl Subject {
         line(format_args!("|---|---|---|---|"));
         for (what, pick) in ROWS {
             let (ours, theirs) = (pick(&self.ours), pick(&self.peer));
-            let ratio = ratio(ours.percentile_ms(50), theirs.percentile_ms(50));
+            let ratio = ratio(ours.percentile(50), theirs.percentile(50));
             line(format_args!(
                 "| {what}, min / p50 / p90, ms | {} | {} | {ratio} |",
                 ours.summary_to(0),
@@ -163,7 +163,7 @@ fn render_reading(peer: &str, ours: &Reading, theirs: Option<&Reading>, text: &m
     ));
     line(format_args!("|---|---|---|---|"));
     for (what, ours, theirs) in rows {
-        let ratio = ratio(ours.percentile_ms(50), theirs.percentile_ms(50));
+        let ratio = ratio(ours.percentile(50), theirs.percentile(50));
         line(format_args!("| {what} | {} | {} | {ratio} |", ours.summary_to(0), theirs.summary_to(0)));
     }
 }

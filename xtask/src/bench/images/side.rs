@@ -1,6 +1,5 @@
 //! One of the two daemons: how it is asked, what it costs, and where its files are.
 
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +8,8 @@ use std::{env, fs};
 use anyhow::{Context, bail};
 use rustix::fs::{Advice, fadvise};
 
-use super::account::Account;
+use super::super::account::Account;
+use super::super::peer;
 use crate::daemon::Daemon;
 use crate::progress;
 
@@ -45,15 +45,7 @@ impl Side {
 
     /// `None`, said aloud, if none answers there.
     pub(super) fn peer(address: &str) -> anyhow::Result<Option<Self>> {
-        let path = address.strip_prefix("unix://").context("a peer's address is unix:///PATH")?;
-        let Ok(socket) = UnixStream::connect(path) else {
-            progress::note(format_args!("no dockerd answers at {address}: measuring without a peer"));
-            return Ok(None);
-        };
-        // Who listens there, as the kernel remembers it.
-        let listener =
-            rustix::net::sockopt::socket_peercred(&socket).context("the peer has no credentials")?;
-        let pid = u32::try_from(listener.pid.as_raw_nonzero().get()).context("a process id is positive")?;
+        let Some(pid) = peer::listener(address)? else { return Ok(None) };
         let information = information(address)?;
         let version = information["ServerVersion"].as_str().unwrap_or("unknown").to_owned();
         let root = information["DockerRootDir"].as_str().context("dockerd tells its root")?.into();

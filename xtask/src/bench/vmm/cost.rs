@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
+use super::super::smaps::{self, Mapping, Memory};
 use super::monitor::{Guest, Host, MEMORY_MIB, Side};
 use crate::progress;
 
@@ -17,6 +18,7 @@ pub(super) struct Measured {
 pub(super) struct Costs {
     /// `None` without strace.
     pub(super) system_calls: Option<SystemCalls>,
+    /// Of everything that is mapped but the guest's memory.
     pub(super) memory: Memory,
 }
 
@@ -27,13 +29,6 @@ pub(super) struct SystemCalls {
     pub(super) all: usize,
     /// Of the thread that runs the guest, and of the one that started it until it did.
     pub(super) leading_there: usize,
-}
-
-/// In KiB, of everything that is mapped but the guest's memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Memory {
-    pub(super) proportional_kib: u64,
-    pub(super) private_dirty_kib: u64,
 }
 
 pub(super) fn measure(host: &Host) -> anyhow::Result<Measured> {
@@ -89,48 +84,11 @@ fn begins(call: &str) -> bool {
 
 /// Sums up all mappings but those that lie in the guest's memory: the largest mapping's end is its end.
 fn beyond_guest(maps: &str) -> Option<Memory> {
-    let mappings = mappings(maps);
+    let mappings = smaps::parse(maps);
     let guest_end = mappings.iter().max_by_key(|mapping| mapping.end - mapping.start)?.end;
     let guest_start = guest_end.checked_sub(u64::from(MEMORY_MIB) << 20)?;
     let outside = |mapping: &&Mapping| mapping.end <= guest_start || mapping.start >= guest_end;
-    let mut sum = Memory::default();
-    for mapping in mappings.iter().filter(outside) {
-        sum.proportional_kib += mapping.memory.proportional_kib;
-        sum.private_dirty_kib += mapping.memory.private_dirty_kib;
-    }
-    Some(sum)
-}
-
-struct Mapping {
-    start: u64,
-    end: u64,
-    memory: Memory,
-}
-
-/// What /proc/PID/smaps says (proc_pid_smaps(5)): a line of addresses, then named sizes.
-fn mappings(maps: &str) -> Vec<Mapping> {
-    let mut mappings: Vec<Mapping> = Vec::new();
-    for line in maps.lines() {
-        let mut words = line.split_whitespace();
-        let (Some(first), second) = (words.next(), words.next()) else { continue };
-        if let Some((start, end)) = addresses(first) {
-            mappings.push(Mapping { start, end, memory: Memory::default() });
-        } else if let (Some(mapping), Some(kib)) =
-            (mappings.last_mut(), second.and_then(|kib| kib.parse().ok()))
-        {
-            match first {
-                "Pss:" => mapping.memory.proportional_kib = kib,
-                "Private_Dirty:" => mapping.memory.private_dirty_kib = kib,
-                _ => {}
-            }
-        }
-    }
-    mappings
-}
-
-fn addresses(range: &str) -> Option<(u64, u64)> {
-    let (start, end) = range.split_once('-')?;
-    Some((u64::from_str_radix(start, 16).ok()?, u64::from_str_radix(end, 16).ok()?))
+    Some(Memory::sum(mappings.iter().filter(outside)))
 }
 
 #[cfg(test)]

@@ -78,7 +78,7 @@ fn whole_boot(text: &mut String, boot: &Boot) {
 }
 
 fn ratio(pair: &Pair) -> String {
-    match (pair.ours.percentile_ms(50), pair.peer.percentile_ms(50)) {
+    match (pair.ours.percentile(50), pair.peer.percentile(50)) {
         (Some(ours), Some(peer)) => format!("{:.2}", ours / peer),
         _ => "-".to_owned(),
     }
