@@ -3,7 +3,12 @@
 //! A benchmark is no test: it asserts nothing, it reports. Ours and the peer's runs are interleaved (A B B A), so that
 //! whatever else the host does weighs on both alike.
 
+mod account;
 mod figures;
+mod peer;
+mod smaps;
+
+mod api;
 
 mod images;
 
@@ -19,6 +24,21 @@ use crate::workspace::Workspace;
 
 #[derive(Subcommand)]
 pub(crate) enum Subject {
+    /// What clients of the API wait for and what it costs the host; beside dockerd
+    Api {
+        /// How many rounds; what takes little time is measured several times in each
+        #[arg(long, default_value_t = 20)]
+        runs: u32,
+        /// The peer's address; its images and containers are only added to and removed again
+        #[arg(long, env = "BERTH_BENCH_DOCKERD", default_value = "unix:///var/run/docker.sock")]
+        dockerd: String,
+        /// The network namespace that the peer lives in: our daemon is started there too
+        #[arg(long, env = "BERTH_BENCH_NETNS", value_name = "NAME")]
+        network_namespace: Option<String>,
+        /// What goes to standard output
+        #[arg(long, value_enum, default_value = "table")]
+        format: api::Format,
+    },
     /// Cold `run --rm busybox true`, with the phases of the start; beside dockerd where one answers
     Start {
         /// How many runs of each
@@ -50,6 +70,9 @@ pub(crate) enum Subject {
 
 pub(crate) fn run(workspace: &Workspace, subject: &Subject) -> anyhow::Result<()> {
     match subject {
+        Subject::Api { runs, dockerd, network_namespace, format } => {
+            api::run(workspace, *runs, dockerd, network_namespace.as_deref(), *format)
+        }
         Subject::Start { runs, dockerd } => start::run(workspace, *runs, dockerd),
         Subject::Images { runs, dockerd, network_namespace } => {
             images::run(workspace, *runs, dockerd, network_namespace.as_deref())
