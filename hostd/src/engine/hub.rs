@@ -94,7 +94,11 @@ impl Hub {
         let (queue, queued) = mpsc::unbounded_channel();
         let window = Arc::new(Semaphore::new(CLIENT_WINDOW_BYTES as usize));
         tokio::spawn(forward(queued, sender));
-        locked(&self.clients).push(Client { wanted, queue, window });
+        let mut clients = locked(&self.clients);
+        // Those who went away while nothing was printed.
+        clients.retain(|client| !client.queue.is_closed());
+        clients.push(Client { wanted, queue, window });
+        drop(clients);
         let input = wanted.stdin.then(|| locked(&self.stdin).sender.clone());
         Attachment { terminal: self.terminal, output, input }
     }
@@ -256,6 +260,16 @@ mod tests {
             }
         };
         timeout(Duration::from_secs(5), flood).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn clients_that_come_and_go_while_nothing_is_printed_are_not_kept() {
+        let hub = Hub::new(false);
+        for _ in 0..100 {
+            drop(hub.attach(ALL));
+            tokio::task::yield_now().await;
+        }
+        assert!(locked(&hub.clients).len() < 10, "{} clients are kept", locked(&hub.clients).len());
     }
 
     #[tokio::test]

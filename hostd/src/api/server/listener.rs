@@ -4,7 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use crate::config::Host;
@@ -13,6 +15,9 @@ use crate::config::Host;
 const SOCKET_MODE: u32 = 0o660;
 /// Whose members may use the socket: the first that the system has.
 const GROUPS: [&str; 2] = ["berth", "docker"];
+
+/// A connection over TCP on which nothing is said for this long is asked whether it still is one.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 
 /// Sockets that are bound and not yet served.
 #[derive(Debug)]
@@ -71,6 +76,9 @@ impl Listener {
                 let (stream, _) = listener.accept().await?;
                 // Keystrokes of an attached terminal are small.
                 stream.set_nodelay(true)?;
+                // One whose host is gone says nothing any more, and neither does one that has closed its socket.
+                sockopt::set_socket_keepalive(&stream, true)?;
+                sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
                 Ok(Connection::Tcp(stream))
             }
         }

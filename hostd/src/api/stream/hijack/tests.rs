@@ -1,33 +1,40 @@
-//! The pump between a client's connection and an attachment, over an in-memory connection.
+//! The pump between a client's connection and an attachment, over a pair of sockets.
 
-use tokio::io::DuplexStream;
+use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
+use super::connection::Presence;
 use super::*;
 use crate::engine::OutputStream;
 
 struct Attached {
-    client: DuplexStream,
+    client: UnixStream,
     output: mpsc::Sender<Output>,
     input: mpsc::Receiver<Input>,
     pump: JoinHandle<()>,
 }
 
+fn connected() -> (UnixStream, Connection) {
+    let (client, server) = UnixStream::pair().unwrap();
+    let presence = Presence::of(&server).unwrap();
+    let (reader, writer) = server.into_split();
+    (client, Connection { reader: Box::new(reader), writer: Box::new(writer), presence })
+}
+
 fn attach(terminal: bool) -> Attached {
-    let (client, server) = tokio::io::duplex(1024);
+    let (client, connection) = connected();
     let (output, output_receiver) = mpsc::channel(4);
     let (input_sender, input) = mpsc::channel(4);
     let attachment = Attachment { terminal, output: output_receiver, input: Some(input_sender) };
-    let (reader, writer) = tokio::io::split(server);
     let keys = terminal.then(DetachKeys::default);
-    Attached { client, output, input, pump: tokio::spawn(run(reader, writer, attachment, keys)) }
+    Attached { client, output, input, pump: tokio::spawn(run(connection, attachment, keys)) }
 }
 
 fn chunk(stream: OutputStream, bytes: &'static [u8]) -> Output {
     Output { stream, bytes: Bytes::from_static(bytes) }
 }
 
-async fn read_to_end(client: &mut DuplexStream) -> Vec<u8> {
+async fn read_to_end(client: &mut UnixStream) -> Vec<u8> {
     let mut received = Vec::new();
     client.read_to_end(&mut received).await.unwrap();
     received
@@ -77,11 +84,10 @@ async fn on_a_terminal_the_end_of_typing_is_a_detach() {
 
 #[tokio::test]
 async fn who_only_watches_a_terminal_has_nothing_to_detach() {
-    let (mut client, server) = tokio::io::duplex(1024);
+    let (mut client, connection) = connected();
     let (sender, output) = mpsc::channel(4);
-    let (reader, writer) = tokio::io::split(server);
     let attachment = Attachment { terminal: true, output, input: None };
-    let pump = tokio::spawn(run(reader, writer, attachment, Some(DetachKeys::default())));
+    let pump = tokio::spawn(run(connection, attachment, Some(DetachKeys::default())));
     client.shutdown().await.unwrap();
     sender.send(chunk(OutputStream::Stdout, b"late")).await.unwrap();
     drop(sender);
@@ -101,5 +107,14 @@ async fn a_client_that_went_away_ends_the_pump_with_the_next_output() {
     let attached = attach(true);
     drop(attached.client);
     attached.output.send(chunk(OutputStream::Stdout, b"x")).await.unwrap();
+    attached.pump.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_went_away_is_forgotten_although_nothing_is_printed() {
+    let mut attached = attach(false);
+    drop(attached.client);
+    assert_eq!(attached.input.recv().await, Some(Input::End));
+    attached.output.closed().await;
     attached.pump.await.unwrap();
 }

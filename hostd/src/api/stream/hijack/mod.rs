@@ -3,6 +3,8 @@
 //! Clients that say `Upgrade: tcp` get the connection itself. The others get the output as the response's body, and
 //! what they send as the request's body is the input.
 
+mod connection;
+
 use std::io;
 
 use axum::body::{Body, BodyDataStream};
@@ -12,12 +14,12 @@ use axum::response::Response;
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use hyper::ext::ReasonPhrase;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio_util::io::StreamReader;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::connection::Connection;
 use super::detach_keys::{DetachKeys, Typed};
 use super::{RAW_STREAM, stdcopy};
 use crate::engine::{Attachment, Input, Output};
@@ -50,10 +52,10 @@ fn upgrade(
     let upgraded = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
         match upgraded.await {
-            Ok(connection) => {
-                let (reader, writer) = tokio::io::split(TokioIo::new(connection));
-                run(reader, writer, attachment, keys).await;
-            }
+            Ok(upgraded) => match Connection::of(upgraded) {
+                Ok(connection) => run(connection, attachment, keys).await,
+                Err(error) => tracing::warn!(%error, "cannot take over a client's connection"),
+            },
             Err(error) => tracing::debug!(%error, "the client went before its connection was its own"),
         }
     });
@@ -93,18 +95,15 @@ fn framed(chunk: &Output, terminal: bool) -> Bytes {
     [header.as_slice(), &chunk.bytes].concat().into()
 }
 
-/// Runs until the output has ended or the client detached; the end of the input is not the end of the output.
-async fn run(
-    reader: impl AsyncRead + Unpin,
-    mut writer: impl AsyncWrite + Unpin,
-    attachment: Attachment,
-    keys: Option<DetachKeys>,
-) {
+/// Runs until the output has ended, or the client detached or went away; the end of the input is not the end of the
+/// output.
+async fn run(connection: Connection, attachment: Attachment, keys: Option<DetachKeys>) {
+    let Connection { reader, mut writer, presence } = connection;
     let Attachment { terminal, output, input } = attachment;
     let fed = async {
         match feed(reader, input, keys).await {
             Fed::Detached => {}
-            Fed::Ended => std::future::pending().await,
+            Fed::Ended => presence.gone().await,
         }
     };
     tokio::select! {
