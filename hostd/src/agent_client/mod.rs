@@ -11,6 +11,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use berth_protocol::agent::reply::Result as ReplyResult;
 use berth_protocol::agent::request::Operation;
@@ -19,7 +20,7 @@ use berth_protocol::frame;
 use berth_protocol::ports::REQUEST_PORT;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use streams::{ArchiveReader, OutputReader};
 
@@ -32,6 +33,8 @@ pub(crate) enum CallError {
     Agent { code: ErrorCode, message: String },
     #[error("the agent does not answer any more")]
     Lost,
+    #[error("the agent has not answered within {} s: waited for {waited_for}", .deadline.as_secs())]
+    Deadline { waited_for: &'static str, deadline: Duration },
     #[error("the agent's answer makes no sense: {0}")]
     Nonsense(&'static str),
     #[error("cannot reach the agent")]
@@ -43,11 +46,14 @@ pub(crate) enum CallError {
 /// `None` once the connection is gone.
 type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<ReplyResult>>>>>;
 
+/// Requests that wait for a guest that does not read; more callers wait for their turn to ask.
+const REQUEST_QUEUE: usize = 16;
+
 /// A connection to one machine's agent.
 #[derive(Debug)]
 pub(crate) struct AgentClient {
     vsock_path: PathBuf,
-    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    requests: mpsc::Sender<Vec<u8>>,
     waiting: Waiting,
     next_id: AtomicU64,
 }
@@ -58,12 +64,9 @@ impl AgentClient {
         let (reader, writer) = stream.into_split();
         let waiting: Waiting = Arc::new(Mutex::new(Some(HashMap::new())));
         tokio::spawn(read_replies(reader, Arc::clone(&waiting)));
-        Ok(Self {
-            vsock_path: vsock_path.to_owned(),
-            writer: tokio::sync::Mutex::new(writer),
-            waiting,
-            next_id: AtomicU64::new(1),
-        })
+        let (requests, queued) = mpsc::channel(REQUEST_QUEUE);
+        tokio::spawn(write_requests(writer, queued));
+        Ok(Self { vsock_path: vsock_path.to_owned(), requests, waiting, next_id: AtomicU64::new(1) })
     }
 
     pub(crate) async fn ping(&self) -> Result<Ready, CallError> {
@@ -172,7 +175,7 @@ impl AgentClient {
         let (sender, reply) = oneshot::channel();
         lock(&self.waiting).as_mut().ok_or(CallError::Lost)?.insert(id, sender);
         let _forget = ForgetOnDrop { waiting: &self.waiting, id };
-        self.writer.lock().await.write_all(&frame).await.map_err(|_gone| CallError::Lost)?;
+        self.requests.send(frame).await.map_err(|_gone| CallError::Lost)?;
         match reply.await.map_err(|_gone| CallError::Lost)? {
             ReplyResult::Error(error) => {
                 let code = ErrorCode::try_from(error.code).unwrap_or(ErrorCode::Internal);
@@ -181,6 +184,16 @@ impl AgentClient {
             result => Ok(result),
         }
     }
+}
+
+/// Waits for a guest's answer, and not longer than it may take.
+pub(crate) async fn within<T>(
+    deadline: Duration,
+    waited_for: &'static str,
+    answer: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    let answered = tokio::time::timeout(deadline, answer).await;
+    answered.unwrap_or(Err(CallError::Deadline { waited_for, deadline }))
 }
 
 /// A caller that stops waiting leaves no entry behind.
@@ -208,6 +221,15 @@ fn unexpected(result: &ReplyResult) -> CallError {
         ReplyResult::Statistics(_) => "statistics out of place",
         ReplyResult::ProcessTable(_) => "a process table out of place",
     })
+}
+
+/// Sends requests whole, whoever stops waiting for them: half a frame would make nonsense of all that follow.
+async fn write_requests(mut writer: OwnedWriteHalf, mut queued: mpsc::Receiver<Vec<u8>>) {
+    while let Some(frame) = queued.recv().await {
+        if writer.write_all(&frame).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Hands replies to those who wait for them until the connection ends or the agent talks nonsense.

@@ -89,6 +89,34 @@ async fn a_connection_that_ends_fails_those_who_wait_and_those_who_come_later() 
 }
 
 #[tokio::test]
+async fn a_guest_that_does_not_answer_in_time_is_named_by_what_was_waited_for() {
+    let guest = Guest::new();
+    let (client, _connection) = guest.client().await;
+    let outcome = within(Duration::from_millis(10), "a signal to be passed on", client.signal("a", 15)).await;
+    let message = outcome.unwrap_err().to_string();
+    assert_eq!(message, "the agent has not answered within 0 s: waited for a signal to be passed on");
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_waits_for_any_more_still_arrives_whole() {
+    let guest = Guest::new();
+    let (client, mut connection) = guest.client().await;
+    // More than the sockets hold: it is cut in the middle of being sent.
+    let process = agent::Process { args: vec!["x".repeat(1 << 20)], ..agent::Process::default() };
+    let request = agent::StartExec { container_id: "a".into(), process: Some(process) };
+    let given_up = within(Duration::from_millis(50), "a start", client.start_exec(request)).await;
+    assert!(matches!(given_up, Err(CallError::Deadline { .. })), "{given_up:?}");
+    let agent = async {
+        let first: Request = read_frame(&mut connection).await.unwrap();
+        assert!(matches!(first.operation, Some(Operation::StartExec(_))));
+        let second: Request = read_frame(&mut connection).await.unwrap();
+        reply(&mut connection, second.id, ReplyResult::Done(Done {})).await;
+    };
+    let (signalled, ()) = tokio::join!(client.signal("a", 15), agent);
+    signalled.unwrap();
+}
+
+#[tokio::test]
 async fn an_agent_that_claims_a_huge_frame_is_cut_off() {
     let guest = Guest::new();
     let (client, mut connection) = guest.client().await;
