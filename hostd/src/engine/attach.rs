@@ -1,13 +1,20 @@
 //! Connecting clients to a container's streams, live and from its log.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 
 use super::Engine;
+use super::container::Live;
 use super::error::EngineError;
 use super::hub::{Attachment, Output, Wanted};
 use super::log::not_kept;
 use super::spec::TerminalSize;
+use crate::agent_client::within;
 use crate::logs::{LogQuery, LogRecord, read_logs};
+
+/// One system call of the agent's, on a host that many others load.
+const RESIZE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Which streams, and whether what was printed before, what is yet to come, or both.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,12 +89,22 @@ impl Engine {
     pub async fn resize(&self, name: &str, size: TerminalSize) -> Result<(), EngineError> {
         let container = self.find(name)?;
         let live = container.live().await?;
-        let resized = live.agent.resize(container.id.as_str(), size.rows, size.columns).await;
-        resized.map_err(|error| EngineError::internal("cannot resize the terminal", &error))?;
+        resize_terminal(&live, container.id.as_str(), size).await?;
         let (height, width) = (size.rows.to_string(), size.columns.to_string());
         container.publish("resize", [("height", height), ("width", width)]);
         Ok(())
     }
+}
+
+/// Tells a process's terminal how large its window is.
+pub(super) async fn resize_terminal(
+    live: &Live,
+    process_id: &str,
+    size: TerminalSize,
+) -> Result<(), EngineError> {
+    let resizing = live.agent.resize(process_id, size.rows, size.columns);
+    let resized = within(live.pace.deadline(RESIZE_DEADLINE), "the terminal's new size", resizing).await;
+    resized.map_err(|error| EngineError::internal("cannot resize the terminal", &error))
 }
 
 /// What was printed before, then what comes.

@@ -22,7 +22,7 @@ use super::wait::WaitResult;
 use crate::agent_client::AgentClient;
 use crate::image::ImageId;
 use crate::logs::LogFiles;
-use crate::machine::Pace;
+use crate::machine::{MachineKiller, Pace};
 
 /// Immutable parts, and a window on the changing ones. The driver alone changes the state.
 #[derive(Debug)]
@@ -44,6 +44,8 @@ pub(super) struct Container {
 #[derive(Clone, Debug)]
 pub(super) struct Status {
     pub(super) name: Arc<str>,
+    /// The name that it is about to have, and that nobody else gets.
+    pub(super) next_name: Option<Arc<str>>,
     pub(super) spec: Arc<ContainerSpec>,
     pub(super) restart_count: u32,
     /// Nothing without a health check, and before the first start.
@@ -74,6 +76,8 @@ impl Status {
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) agent: Arc<AgentClient>,
+    /// For what does not end by signals; the run then ends as one whose machine died.
+    pub(super) killer: MachineKiller,
     /// For deadlines of what the guest does.
     pub(super) pace: Pace,
     /// The log's length; its sender goes when the run has ended and its log is complete.
@@ -118,8 +122,6 @@ pub(super) enum Command {
     Remove {
         reply: oneshot::Sender<Result<(), EngineError>>,
     },
-    /// Ends the machine of a container that cannot be ended by signals.
-    EndMachine,
 }
 
 /// Whether a request changed anything; Docker answers 204 or 304.
@@ -160,6 +162,12 @@ impl Container {
         Arc::clone(&self.status.borrow().name)
     }
 
+    /// It has the name, or is about to have it.
+    pub(super) fn holds_name(&self, name: &str) -> bool {
+        let status = self.status.borrow();
+        *status.name == *name || status.next_name.as_deref() == Some(name)
+    }
+
     pub(super) fn spec(&self) -> Arc<ContainerSpec> {
         Arc::clone(&self.status.borrow().spec)
     }
@@ -179,8 +187,12 @@ impl Container {
 
     /// The run, or Docker's refusal.
     pub(super) async fn live(&self) -> Result<Arc<Live>, EngineError> {
-        let status = self.settled().await;
-        status.live.ok_or_else(|| match status.state {
+        self.live_in(&self.settled().await)
+    }
+
+    /// The run that a status tells of, or Docker's refusal.
+    pub(super) fn live_in(&self, status: &Status) -> Result<Arc<Live>, EngineError> {
+        status.live.clone().ok_or_else(|| match status.state {
             ContainerState::Restarting(_) => self.is_restarting(),
             _ => EngineError::conflict(format!("container {} is not running", self.id)),
         })

@@ -108,7 +108,7 @@ pub(super) fn check_name_is_free(
     containers: &HashMap<ContainerId, Arc<Container>>,
     name: &str,
 ) -> Result<(), EngineError> {
-    match containers.values().find(|container| *container.name() == *name) {
+    match containers.values().find(|container| container.holds_name(name)) {
         None => Ok(()),
         Some(holder) => Err(EngineError::conflict(format!(
             "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove \

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Engine;
+use super::attach::resize_terminal;
 use super::container::{Container, Live};
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Attachment, Hub, Wanted};
@@ -17,6 +18,7 @@ use super::identity::ContainerId;
 use super::launch::{exec_error, exec_process};
 use super::spec::TerminalSize;
 use super::stdio::{EndOfInput, Plumbing};
+use crate::agent_client::within;
 
 /// A process that ended may have left its output to a child that lives on; who waits is told after this.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
@@ -196,9 +198,8 @@ impl Exec {
         spec.terminal_size = size.or(spec.terminal_size);
         let process = exec_process(&self.container, &self.id, &spec)?;
         let request = StartExec { container_id: self.container.id.to_string(), process: Some(process) };
-        let started = timeout(live.pace.deadline(START_DEADLINE), live.agent.start_exec(request)).await;
-        let started = started.unwrap_or(Err(crate::agent_client::CallError::Lost));
-        match started {
+        let starting = live.agent.start_exec(request);
+        match within(live.pace.deadline(START_DEADLINE), "the start of a process", starting).await {
             Ok(started) => {
                 self.state.send_replace(ExecState::Running { pid: started.pid });
                 self.publish("exec_start", None);
@@ -255,7 +256,6 @@ impl Exec {
         if timeout(live.pace.deadline(START_DEADLINE), started).await.is_err() {
             return Err(EngineError::conflict(format!("exec {} has not started", self.id)));
         }
-        let resized = live.agent.resize(&self.id, size.rows, size.columns).await;
-        resized.map_err(|error| EngineError::internal("cannot resize the terminal", &error))
+        resize_terminal(&live, &self.id, size).await
     }
 }

@@ -11,7 +11,7 @@ use super::Engine;
 use super::container::{Command, Container};
 use super::error::{EngineError, ErrorKind};
 use super::files::Files;
-use crate::agent_client::{ArchiveReader, CallError};
+use crate::agent_client::{ArchiveReader, CallError, within};
 
 /// Pieces of some 256 KiB that wait for a slow client; more, and the agent waits.
 const WAITING_PIECES: usize = 4;
@@ -36,8 +36,9 @@ impl Engine {
         let container = self.find(name)?;
         let files = container.command(|reply| Command::OpenFiles { reply }).await??;
         let deadline = files.pace.deadline(PIECE_DEADLINE);
-        let opening = timeout(deadline, files.agent.read_archive(container.id.as_str())).await;
-        let archive = opening.unwrap_or(Err(CallError::Lost)).map_err(|error| failed(&container, &error))?;
+        let opening = files.agent.read_archive(container.id.as_str());
+        let opened = within(deadline, "the begin of an archive", opening).await;
+        let archive = opened.map_err(|error| failed(&container, &error))?;
         container.publish("export", []);
         let (sender, pieces) = mpsc::channel(WAITING_PIECES);
         let outcome = tokio::spawn(async move { pass_on(&container, &files, archive, &sender).await });
@@ -67,7 +68,7 @@ async fn pass_on(
 ) -> Result<(), EngineError> {
     let deadline = files.pace.deadline(PIECE_DEADLINE);
     loop {
-        let piece = timeout(deadline, archive.next()).await.unwrap_or(Err(CallError::Lost));
+        let piece = within(deadline, "more of an archive", archive.next()).await;
         let Some(piece) = piece.map_err(|error| failed(container, &error))? else { return Ok(()) };
         match timeout(STALL_DEADLINE, client.send(piece)).await {
             Ok(Ok(())) => {}

@@ -16,7 +16,7 @@ use super::boot::{boot_machine, prepare_disks};
 use super::container::{Container, Live};
 use super::error::EngineError;
 use super::launch::{IMAGE_DISK, SCRATCH_DISK};
-use crate::agent_client::{AgentClient, CallError};
+use crate::agent_client::{AgentClient, CallError, within};
 use crate::machine::{Machine, Pace};
 
 /// How long the agent may take to write a container's file system back when its machine ends.
@@ -72,8 +72,8 @@ impl IdleMachine {
         let disks = disks.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         let (machine, _ready) =
             boot_machine(shared, container, disks).await.map_err(|error| failed(&error))?;
-        let mounting = timeout(machine.pace().deadline(MOUNT_DEADLINE), mount(&machine, container)).await;
-        match mounting.unwrap_or(Err(CallError::Lost)) {
+        let deadline = machine.pace().deadline(MOUNT_DEADLINE);
+        match within(deadline, "its disks to be mounted", mount(&machine, container)).await {
             Ok(agent) => Ok(Self { machine, agent: Arc::new(agent), in_use: Arc::default() }),
             Err(error) => {
                 let failure = failed(&error);

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use super::Engine;
 use super::container::{Command, Container, Live};
 use super::error::{EngineError, ErrorKind, chain};
 use super::identity::ContainerId;
+use crate::agent_client::within;
 
 /// The agent gives a process that hangs in its kernel ten seconds to stand still.
 const FREEZE_DEADLINE: Duration = Duration::from_secs(30);
@@ -47,8 +46,7 @@ pub(super) async fn freeze(id: &ContainerId, live: &Live, frozen: bool) -> Resul
     let failed = |reason: &str| {
         EngineError::new(ErrorKind::Internal, format!("Cannot {word} container {id}: {reason}"))
     };
-    match timeout(deadline, live.agent.freeze(id.as_str(), frozen)).await {
-        Ok(done) => done.map_err(|error| failed(&chain(&error))),
-        Err(_elapsed) => Err(failed("its machine does not answer")),
-    }
+    let waited_for = if frozen { "its processes to stand still" } else { "its processes to go on" };
+    let done = within(deadline, waited_for, live.agent.freeze(id.as_str(), frozen)).await;
+    done.map_err(|error| failed(&chain(&error)))
 }

@@ -25,7 +25,7 @@ use super::launch::{launch_request, start_error};
 use super::state::{Exit, Run};
 use super::stdio::{EndOfInput, Plumbing, Pumps, SharedLog};
 use super::timeline::{StartClock, Timeline};
-use crate::agent_client::{AgentClient, CallError};
+use crate::agent_client::{AgentClient, CallError, within};
 use crate::logs::{LogFiles, LogWriter, RunInLog};
 use crate::machine::{Disk, Machine};
 
@@ -35,6 +35,9 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 const DEATH_DEADLINE: Duration = Duration::from_secs(5);
 /// Starting a process in a booted machine; generous, because many starts at once load a host.
 const LAUNCH_DEADLINE: Duration = Duration::from_secs(120);
+
+/// For an agent's first word to a new daemon; generous, because that one asks all of them at once.
+const ADOPT_DEADLINE: Duration = Duration::from_secs(120);
 
 /// How the first process ended; an error if nobody can tell any more.
 pub(super) type RunEnd = Result<ExitStatus, CallError>;
@@ -111,8 +114,7 @@ impl ActiveRun {
             let agent = AgentClient::connect(&machine.vsock_path()).await?;
             agent.ping().await.map(|_ready| agent)
         };
-        match timeout(machine.pace().deadline(LAUNCH_DEADLINE), connect).await.unwrap_or(Err(CallError::Lost))
-        {
+        match within(machine.pace().deadline(ADOPT_DEADLINE), "its word that it lives", connect).await {
             Ok(agent) => Ok(Self::new(machine, agent, container_id, run, log)),
             Err(error) => Err((machine, error)),
         }
@@ -124,6 +126,7 @@ impl ActiveRun {
         let waiting = tokio::spawn(async move { waiting_agent.wait(&process_id).await });
         let live = Arc::new(Live {
             agent,
+            killer: machine.killer(),
             pace: machine.pace(),
             log_grown: log.grown,
             in_use: Arc::new(RwLock::new(())),
@@ -167,11 +170,6 @@ impl ActiveRun {
     /// Waits for the end of the first process. Cancel-safe.
     pub(super) async fn ended(&mut self) -> RunEnd {
         (&mut self.waiting).await.unwrap_or(Err(CallError::Lost))
-    }
-
-    /// For a guest that does not react any more; the run then ends as one whose machine died.
-    pub(super) fn kill_machine(&self) {
-        self.machine.kill();
     }
 
     /// Collects what the process left: its last output and how it ended. The machine, if it still lives, is given back
@@ -241,7 +239,7 @@ impl Booted {
         };
         let launch_deadline = self.machine.pace().deadline(LAUNCH_DEADLINE);
         let outcome = tokio::select! {
-            outcome = timeout(launch_deadline, launch) => outcome.unwrap_or(Err(CallError::Lost)),
+            outcome = within(launch_deadline, "the container's program to start", launch) => outcome,
             () = self.machine.ended() => Err(CallError::Lost),
         };
         match outcome {

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use berth_protocol::agent;
-use tokio::time::timeout;
-
 use super::Engine;
 use super::error::{EngineError, ErrorKind};
-use crate::agent_client::CallError;
+use crate::agent_client::within;
+use berth_protocol::agent;
 
 pub use agent::{DiskStatistics, InterfaceStatistics, ProcessRow, Statistics};
 
@@ -23,8 +21,8 @@ impl Engine {
         let container = self.find(name)?;
         let Some(live) = container.current().live else { return Ok(None) };
         let id = container.id.as_str();
-        let read = timeout(live.pace.deadline(READ_DEADLINE), live.agent.statistics(id)).await;
-        match read.unwrap_or(Err(CallError::Lost)) {
+        let reading = live.agent.statistics(id);
+        match within(live.pace.deadline(READ_DEADLINE), "its statistics", reading).await {
             Ok(statistics) => Ok(Some(statistics)),
             // It ended while it was asked.
             Err(_) if container.current().live.is_none() => Ok(None),
@@ -45,8 +43,8 @@ impl Engine {
         }
         let live = container.live().await?;
         let id = container.id.as_str();
-        let read = timeout(live.pace.deadline(READ_DEADLINE), live.agent.process_table(id)).await;
-        let table = read.unwrap_or(Err(CallError::Lost));
+        let reading = live.agent.process_table(id);
+        let table = within(live.pace.deadline(READ_DEADLINE), "its list of processes", reading).await;
         let table =
             table.map_err(|error| EngineError::internal("cannot list a container's processes", &error))?;
         Ok(table.rows)

@@ -10,7 +10,7 @@ use super::error::{EngineError, chain};
 use super::signal::Signal;
 use super::state::ContainerState;
 use super::{Engine, ErrorKind};
-use crate::agent_client::CallError;
+use crate::agent_client::{CallError, within};
 use berth_protocol::agent::ErrorCode;
 
 /// Docker's.
@@ -67,22 +67,8 @@ impl Engine {
     /// No such container, or one that does not run.
     pub async fn kill(&self, name: &str, signal: Signal) -> Result<(), EngineError> {
         let container = self.find(name)?;
-        let restarting = matches!(container.settled().await.state, ContainerState::Restarting(_));
-        if restarting || signal == Signal::KILL || signal == stop_signal(&container) {
-            // What is killed on purpose is not to come back by itself.
-            let was_waiting = container.command(|reply| Command::StayStopped { reply }).await?;
-            if was_waiting == Outcome::Changed {
-                return Ok(());
-            }
-        }
-        let live = container.live().await.map_err(|error| cannot_kill(name, &error.message))?;
-        let ends_before = container.current().runs_ended;
-        signal_first_process(&container, &live, signal).await?;
-        if signal == Signal::KILL {
-            // Docker answers when it is dead.
-            in_own_task(async move { ensure_killed(&container, ends_before).await }).await?;
-        }
-        Ok(())
+        let name = name.to_owned();
+        in_own_task(async move { kill(&container, &name, signal).await }).await
     }
 }
 
@@ -95,6 +81,30 @@ async fn in_own_task<T: Send + 'static>(
 
 async fn start(container: &Container) -> Result<Started, EngineError> {
     Ok(container.command(|reply| Command::Start { reply }).await??)
+}
+
+async fn kill(container: &Container, name: &str, signal: Signal) -> Result<(), EngineError> {
+    let restarting = matches!(container.settled().await.state, ContainerState::Restarting(_));
+    if restarting || signal == Signal::KILL || signal == stop_signal(container) {
+        // What is killed on purpose is not to come back by itself.
+        let was_waiting = container.command(|reply| Command::StayStopped { reply }).await?;
+        if was_waiting == Outcome::Changed {
+            return Ok(());
+        }
+    }
+    let status = container.settled().await;
+    let live = container.live_in(&status).map_err(|error| cannot_kill(name, &error.message))?;
+    if signal == Signal::KILL {
+        // Docker answers when it is dead.
+        return end_by_force(container, &live, status.runs_ended).await;
+    }
+    match pass_on_signal(container, &live, signal).await {
+        Err(error @ CallError::Deadline { .. }) => Err(EngineError::internal(
+            &format!("cannot kill container: {name}: its machine hangs, and only SIGKILL ends it"),
+            &error,
+        )),
+        outcome => outcome.map_err(|error| cannot_kill(name, &chain(&error))),
+    }
 }
 
 async fn stop(container: &Arc<Container>, how: StopOptions) -> Result<Outcome, EngineError> {
@@ -126,7 +136,7 @@ async fn end_in_order(
 ) -> Result<(), EngineError> {
     let signal = how.signal.unwrap_or_else(|| stop_signal(container));
     let timeout_s = how.timeout_s.or(container.spec().stop_timeout_s).unwrap_or(DEFAULT_STOP_TIMEOUT_S);
-    signal_first_process(container, live, signal).await?;
+    end_by_signal(container, live, signal).await?;
     let patience = u64::try_from(timeout_s).ok().map(Duration::from_secs);
     if ended_within(container, runs_ended, patience).await {
         return Ok(());
@@ -158,17 +168,12 @@ pub(super) async fn end_for_good(container: &Container) -> Result<(), EngineErro
 
 /// Kills the run that `runs_ended` counts to, whatever it takes.
 async fn end_by_force(container: &Container, live: &Live, runs_ended: u64) -> Result<(), EngineError> {
-    signal_first_process(container, live, Signal::KILL).await?;
-    ensure_killed(container, runs_ended).await
-}
-
-async fn ensure_killed(container: &Container, runs_ended: u64) -> Result<(), EngineError> {
+    end_by_signal(container, live, Signal::KILL).await?;
     if ended_within(container, runs_ended, Some(KILL_DEADLINE)).await {
         return Ok(());
     }
     tracing::warn!(container = %container.id, "a killed process does not end; ending its machine");
-    // The driver is gone only if the container is.
-    let _gone = container.commands.send(Command::EndMachine).await;
+    live.killer.kill();
     if ended_within(container, runs_ended, Some(KILL_DEADLINE)).await {
         return Ok(());
     }
@@ -180,22 +185,33 @@ async fn ensure_killed(container: &Container, runs_ended: u64) -> Result<(), Eng
     Err(EngineError::new(ErrorKind::Internal, message))
 }
 
-/// Sends a signal; one that has no process left to go to has done its work.
-async fn signal_first_process(container: &Container, live: &Live, signal: Signal) -> Result<(), EngineError> {
-    let deadline = live.pace.deadline(SIGNAL_DEADLINE);
-    let sent = timeout(deadline, live.agent.signal(container.id.as_str(), signal.number())).await;
-    if matches!(sent, Ok(Ok(()))) {
-        container.publish("kill", [("signal", signal.number().to_string())]);
-    }
-    unpause_for(container, signal).await;
-    match sent {
-        Ok(Ok(()) | Err(CallError::Lost | CallError::Agent { code: ErrorCode::NoSuchProcess, .. })) => Ok(()),
-        Ok(Err(error)) => Err(cannot_kill(&container.name(), &chain(&error))),
-        Err(_elapsed) => {
-            tracing::warn!(container = %container.id, "the agent does not pass on a signal; ending its machine");
-            let _gone = container.commands.send(Command::EndMachine).await;
+/// Sends a signal that is to end the run; a machine that does not take it ends itself.
+async fn end_by_signal(container: &Container, live: &Live, signal: Signal) -> Result<(), EngineError> {
+    match pass_on_signal(container, live, signal).await {
+        Err(error @ CallError::Deadline { .. }) => {
+            let reason = chain(&error);
+            tracing::warn!(container = %container.id, reason, "a signal does not arrive; ending the machine");
+            live.killer.kill();
             Ok(())
         }
+        outcome => outcome.map_err(|error| cannot_kill(&container.name(), &chain(&error))),
+    }
+}
+
+/// Sends a signal to the first process; one that has no process left to go to has done its work.
+async fn pass_on_signal(container: &Container, live: &Live, signal: Signal) -> Result<(), CallError> {
+    let sending = live.agent.signal(container.id.as_str(), signal.number());
+    let deadline = live.pace.deadline(SIGNAL_DEADLINE);
+    let sent = within(deadline, "a signal to be passed on", sending).await;
+    if sent.is_ok() {
+        container.publish("kill", [("signal", signal.number().to_string())]);
+    }
+    if !matches!(sent, Err(CallError::Deadline { .. })) {
+        unpause_for(container, signal).await;
+    }
+    match sent {
+        Err(CallError::Lost | CallError::Agent { code: ErrorCode::NoSuchProcess, .. }) => Ok(()),
+        outcome => outcome,
     }
 }
 

@@ -2,15 +2,13 @@
 
 use std::time::Duration;
 
-use berth_protocol::agent::ErrorCode;
-use tokio::time::timeout;
-
 use super::Engine;
 use super::container::{Command, Live};
 use super::error::{EngineError, ErrorKind, chain};
 use super::identity::ContainerId;
 use super::limits::Limits;
-use crate::agent_client::CallError;
+use crate::agent_client::{CallError, within};
+use berth_protocol::agent::ErrorCode;
 
 /// Writing a few files, and what the kernel takes back from a container that has too much.
 const UPDATE_DEADLINE: Duration = Duration::from_secs(60);
@@ -51,12 +49,12 @@ pub(super) async fn apply(
         live.agent.update_resources(id.as_str(), new.resources()).await?;
         Ok(machine)
     };
-    let machine = match timeout(deadline, update).await.unwrap_or(Err(CallError::Lost)) {
+    let machine = match within(deadline, "its new limits", update).await {
         Ok(machine) => machine,
         Err(error) => {
             // Some of the new ones may hold already.
-            let restored = timeout(deadline, live.agent.update_resources(id.as_str(), old.resources())).await;
-            if !matches!(restored, Ok(Ok(()))) {
+            let restoring = live.agent.update_resources(id.as_str(), old.resources());
+            if within(deadline, "its old limits", restoring).await.is_err() {
                 tracing::warn!(container = %id, "a container's limits are neither the old ones nor the new");
             }
             return Err(failed(&error));

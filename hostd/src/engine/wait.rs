@@ -103,6 +103,7 @@ mod tests {
     fn running() -> Status {
         Status {
             name: "x".into(),
+            next_name: None,
             spec: Arc::new(ContainerSpec::default()),
             restart_count: 0,
             health: None,

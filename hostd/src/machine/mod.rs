@@ -21,7 +21,6 @@ use berth_vmm::config::{
     Accelerator, BalloonConfig, CpuidLeaf, DiskAccess, DiskConfig, Extent, MachineConfig, files,
 };
 use berth_vmm::control::{MachineExit, Reply, Request};
-use rustix::process::Signal;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -30,6 +29,7 @@ use control::ControlClient;
 use jail::{Cell, Jails};
 pub use jail::{JailSettings, Profile, UserRange};
 pub use pace::Pace;
+pub(crate) use process::MachineKiller;
 use process::VmmProcess;
 use ready::ReadyListener;
 
@@ -173,7 +173,6 @@ impl Machines {
             .await
             .map_err(io_error(id, "connect to its control socket"))?;
         let (pace, jails) = (self.settings.pace, Arc::clone(&self.jails));
-        let process = Some(process);
         let machine = Machine { id: id.into(), directory, control, process, pace, jails };
         Ok(StartingMachine { machine, ready })
     }
@@ -243,7 +242,6 @@ impl Machines {
         let control = ControlClient::connect(&directory.join(files::CONTROL)).await.ok()?;
         let process = VmmProcess::adopt(control.peer()?)?;
         let (pace, jails) = (self.settings.pace, Arc::clone(&self.jails));
-        let process = Some(process);
         let machine = Machine { id: id.into(), directory, control, process, pace, jails };
         let Reply::Status(_) = machine.request(Request::Status).await.ok()? else { return None };
         Some(machine)
@@ -310,7 +308,7 @@ pub(crate) struct Machine {
     id: String,
     directory: PathBuf,
     control: ControlClient,
-    process: Option<VmmProcess>,
+    process: VmmProcess,
     pace: Pace,
     jails: Arc<Jails>,
 }
@@ -343,11 +341,9 @@ impl Machine {
         }
     }
 
-    /// Ends the machine by force; [`Machine::ended`] completes.
-    pub(crate) fn kill(&self) {
-        if let Some(process) = &self.process {
-            process.signal(Signal::KILL);
-        }
+    /// What ends it by force; [`Machine::ended`] completes.
+    pub(crate) fn killer(&self) -> MachineKiller {
+        self.process.killer()
     }
 
     /// What its console said last, for an error's end.
@@ -360,8 +356,11 @@ impl Machine {
         let _ending: Result<Reply, MachineError> = self.request(Request::ShutDown).await;
         if timeout(END_DEADLINE, self.ended()).await.is_err() {
             tracing::warn!(machine = %self.id, "berth-vmm did not end when asked to; killing it");
-            self.kill();
-            self.ended().await;
+            self.killer().kill();
+            if timeout(END_DEADLINE, self.ended()).await.is_err() {
+                tracing::error!(machine = %self.id, "berth-vmm does not end although it was killed");
+                return;
+            }
         }
         self.remove_directory().await;
     }
@@ -380,17 +379,12 @@ impl Machine {
     }
 
     async fn end_reason(&mut self) -> String {
-        let status = match &mut self.process {
-            Some(process) => process.reaped().await,
-            None => None,
-        };
+        let status = self.process.reaped().await;
         process::end_reason(&self.directory, status)
     }
 
     async fn remove_directory(&mut self) {
-        if let Some(process) = &mut self.process {
-            process.reaped().await;
-        }
+        self.process.reaped().await;
         let (jails, id, directory) = (Arc::clone(&self.jails), self.id.clone(), self.directory.clone());
         let removing = tokio::task::spawn_blocking(move || {
             jails.take_back(&id, &directory);

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_vmm::config::files;
@@ -30,7 +31,7 @@ const SECCOMP_REASON: &str = "berth-vmm was killed by its seccomp filter, for a 
 /// A process that cannot be mistaken for another one that got its number later.
 #[derive(Debug)]
 pub(super) struct VmmProcess {
-    pidfd: OwnedFd,
+    pidfd: Arc<OwnedFd>,
     /// Only if this daemon started it.
     child: Option<Child>,
     stdout: Option<ChildStdout>,
@@ -65,7 +66,7 @@ impl VmmProcess {
     fn new(mut child: Child) -> io::Result<Self> {
         let pid = child.id().and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?));
         let pid = pid.ok_or(io::ErrorKind::NotFound)?;
-        let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
+        let pidfd = Arc::new(rustix::process::pidfd_open(pid, PidfdFlags::empty())?);
         let stdout = child.stdout.take();
         Ok(Self { pidfd, child: Some(child), stdout })
     }
@@ -74,7 +75,7 @@ impl VmmProcess {
     pub(super) fn adopt(pid: i32) -> Option<Self> {
         let pid = Pid::from_raw(pid)?;
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok()?;
-        Some(Self { pidfd, child: None, stdout: None })
+        Some(Self { pidfd: Arc::new(pidfd), child: None, stdout: None })
     }
 
     /// Waits for its line that says that the control socket accepts; false if it ended without.
@@ -86,9 +87,8 @@ impl VmmProcess {
         Ok(line.starts_with(b"listening"))
     }
 
-    pub(super) fn signal(&self, signal: Signal) {
-        // It may just have ended: then there is nothing to do.
-        let _gone: rustix::io::Result<()> = rustix::process::pidfd_send_signal(&self.pidfd, signal);
+    pub(super) fn killer(&self) -> MachineKiller {
+        MachineKiller(Arc::clone(&self.pidfd))
     }
 
     /// Waits until it is gone; its status if it was our child.
@@ -96,12 +96,23 @@ impl VmmProcess {
         match &mut self.child {
             Some(child) => child.wait().await.ok(),
             None => {
-                let pidfd = self.pidfd.try_clone().ok()?;
+                let pidfd = Arc::clone(&self.pidfd);
                 let waiting = tokio::task::spawn_blocking(move || wait_until_gone(&pidfd, END_DEADLINE));
                 let _panicked = waiting.await;
                 None
             }
         }
+    }
+}
+
+/// The right to end one machine by force, for those who do not own it. It never means another one.
+#[derive(Clone, Debug)]
+pub(crate) struct MachineKiller(Arc<OwnedFd>);
+
+impl MachineKiller {
+    pub(crate) fn kill(&self) {
+        // It may just have ended: then there is nothing to do.
+        let _gone: rustix::io::Result<()> = rustix::process::pidfd_send_signal(&*self.0, Signal::KILL);
     }
 }
 

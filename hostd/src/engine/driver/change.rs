@@ -14,9 +14,13 @@ impl Driver {
         let old = std::mem::replace(&mut self.record.name, name);
         let kept = self.shared.records.put(&self.record).await;
         if kept.is_err() {
-            self.status.send_modify(|status| status.name = old.as_str().into());
             self.record.name = old;
         }
+        // The old name is free from here on, and not while the database still knows it as this container's.
+        self.status.send_modify(|status| {
+            status.name = self.record.name.as_str().into();
+            status.next_name = None;
+        });
         kept
     }
 
@@ -27,7 +31,7 @@ impl Driver {
             message: format!("Error when allocating new name: {}", taken.message),
             ..taken
         })?;
-        self.status.send_modify(|status| status.name = name.into());
+        self.status.send_modify(|status| status.next_name = Some(name.into()));
         drop(containers);
         Ok(())
     }

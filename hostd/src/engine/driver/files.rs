@@ -16,7 +16,7 @@ impl Driver {
             let message = format!("You cannot export container {} which is being removed", self.container.id);
             return Err(EngineError::conflict(message));
         }
-        self.finish_teardown().await;
+        self.finish_teardown().await?;
         let machine = IdleMachine::boot(&self.shared, &self.container).await?;
         let files = machine.files().await;
         self.teardown = Some(tokio::spawn(machine.end(Unwritten::Keep)));

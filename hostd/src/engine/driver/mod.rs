@@ -12,7 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::Shared;
 use super::container::{Command, Container, StartError, Started, Status};
@@ -29,6 +29,9 @@ use super::wait::WaitResult;
 
 /// Commands that may wait for a driver that is busy; more callers wait for their turn to ask.
 const COMMAND_QUEUE: usize = 16;
+
+/// Longer than a machine that hangs takes to be ended; what goes on after that are those who read its files.
+const TEARDOWN_DEADLINE: Duration = Duration::from_secs(150);
 
 pub(super) struct Driver {
     shared: Arc<Shared>,
@@ -57,6 +60,7 @@ impl Driver {
         let (sender, commands) = mpsc::channel(COMMAND_QUEUE);
         let (status, seen) = watch::channel(Status {
             name: record.name.as_str().into(),
+            next_name: None,
             spec: Arc::clone(&record.spec),
             restart_count: record.restart_count,
             health: record.health.clone(),
@@ -140,11 +144,6 @@ impl Driver {
             Command::Remove { reply } => {
                 let _nobody_listens = reply.send(self.remove().await);
             }
-            Command::EndMachine => {
-                if let Some(active) = &self.active {
-                    active.kill_machine();
-                }
-            }
         }
     }
 
@@ -173,7 +172,7 @@ impl Driver {
                 .map_err(|illegal| StartError::Engine(EngineError::conflict(illegal.to_string())))
         };
         let starting = step(&self.record.state, Step::Start)?;
-        self.finish_teardown().await;
+        self.finish_teardown().await.map_err(StartError::Engine)?;
         self.publish(starting.clone());
         match ActiveRun::start(&self.shared, &self.container).await {
             Ok((mut active, timeline)) => {
@@ -258,11 +257,19 @@ impl Driver {
         });
     }
 
-    async fn finish_teardown(&mut self) {
-        if let Some(teardown) = self.teardown.take() {
-            // If it panicked, clearing the machine's directory does the rest.
-            let _panicked = teardown.await;
+    /// Waits for the end of the last machine.
+    async fn finish_teardown(&mut self) -> Result<(), EngineError> {
+        let Some(teardown) = &mut self.teardown else { return Ok(()) };
+        if timeout(TEARDOWN_DEADLINE, teardown).await.is_err() {
+            return Err(EngineError::conflict(format!(
+                "container {}: its last machine has not ended within {} s: somebody still reads its files",
+                self.container.id,
+                TEARDOWN_DEADLINE.as_secs()
+            )));
         }
+        // If it panicked, clearing the machine's directory does the rest.
+        self.teardown = None;
+        Ok(())
     }
 
     /// `--rm`, when its time has come.
