@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::api::Api;
 use crate::client::Client;
 use crate::environment::{Environment, program, skip};
 use crate::namespace::Namespace;
@@ -197,6 +198,12 @@ impl Host {
         self.docker().into_iter().chain([self.berth()]).collect()
     }
 
+    /// The socket that clients talk to, for whoever is no client.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        Api { socket: self.path("berthd.sock") }
+    }
+
     /// Our own client.
     #[must_use]
     pub fn berth(&self) -> Client {
@@ -261,6 +268,33 @@ impl Host {
     #[must_use]
     pub fn daemon_pid(&self) -> u32 {
         self.daemon.as_ref().map_or(0, Child::id)
+    }
+
+    /// How many files and sockets the daemon has open.
+    #[must_use]
+    pub fn daemon_descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.daemon_pid())).map_or(0, Iterator::count)
+    }
+
+    /// What of its memory is the daemon's alone.
+    #[must_use]
+    pub fn daemon_memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.daemon_pid())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
+        line.trim().trim_end_matches(" kB").trim().parse().unwrap_or(0)
+    }
+
+    /// Stops every process of the machines, as a host that hangs would, or lets them go on.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn freeze_machines(&self, frozen: bool) {
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        let processes = self.machine_processes();
+        assert!(!processes.is_empty(), "no machine runs");
+        for (pid, _program) in processes {
+            kill_process(pid_of(pid), signal).expect("the machine's process is ours");
+        }
     }
 
     /// The processes of this host's machines, by the names of their programs.

@@ -4,6 +4,7 @@
 //! needs comes from the environment that `cargo xtask test` sets; without it, or without KVM or QEMU, a test says that
 //! it was skipped, and why. When a host is dropped, its daemon is stopped and nothing may be left.
 
+mod api;
 mod client;
 mod environment;
 mod host;
@@ -16,6 +17,7 @@ mod patience;
 pub mod registry;
 mod skopeo;
 
+pub use api::{Api, Opened, Reply};
 pub use client::{Client, Running};
 pub use host::Host;
 pub use namespace::Namespace;
