@@ -11,6 +11,7 @@ use rustix::system::uname;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use super::containers::RUNTIMES;
 use super::error::ApiResult;
 use super::version::ApiVersion;
 use super::{Daemon, State};
@@ -198,7 +199,7 @@ fn machines(daemon: &Daemon) -> Value {
         "BridgeNfIptables": false,
         "BridgeNfIp6tables": false,
         "Isolation": "machine",
-        "Runtimes": { "berth": { "path": daemon.settings.vmm } },
+        "Runtimes": runtimes(daemon),
         "DefaultRuntime": "berth",
         "InitBinary": "berth-agent",
         // Docker's clients print the name and, under it, the rest.
@@ -208,6 +209,11 @@ fn machines(daemon: &Daemon) -> Value {
             "name=cgroupns".to_owned(),
         ],
     })
+}
+
+/// One, under all its names.
+fn runtimes(daemon: &Daemon) -> Value {
+    RUNTIMES.iter().map(|name| ((*name).to_owned(), json!({ "path": daemon.settings.vmm }))).collect()
 }
 
 fn registries(daemon: &Daemon) -> Value {

@@ -20,16 +20,13 @@ pub use self::flags::{Flags, LogLevel};
 pub use self::host::Host;
 pub use self::registries::without_password;
 use crate::accelerator::{Choice, Request};
-use crate::engine::{EngineSettings, JailSettings, MachineSettings, Pace, UserRange};
+use crate::engine::{EngineSettings, JailSettings, MachineSettings, Pace, SCRATCH_DISK_BYTES, UserRange};
 use crate::registry::RegistrySettings;
 
 /// Enough for the kernel, the agent and an ordinary program; `--memory` asks for more.
 const DEFAULT_MACHINE_MEMORY_MIB: u64 = 512;
 /// What a container may write; sparse, so that only what it does write costs anything.
 const DEFAULT_SCRATCH_BYTES: u64 = 16 << 30;
-/// ext4 needs room for its own tables.
-const MIN_SCRATCH_BYTES: u64 = 16 << 20;
-const MAX_SCRATCH_BYTES: u64 = 16 << 40;
 
 /// Everything the daemon was told, complete and checked.
 #[derive(Clone, Debug)]
@@ -201,7 +198,7 @@ fn scratch_disk_bytes(given: Option<&str>) -> Result<u64, ConfigError> {
         Some(text) => size::parse_bytes(text).map_err(|problem| invalid("scratch-size", problem))?,
         None => DEFAULT_SCRATCH_BYTES,
     };
-    if (MIN_SCRATCH_BYTES..=MAX_SCRATCH_BYTES).contains(&bytes) {
+    if SCRATCH_DISK_BYTES.contains(&bytes) {
         return Ok(bytes);
     }
     Err(invalid("scratch-size", format!("{bytes} bytes; 16m to 16t are possible")))

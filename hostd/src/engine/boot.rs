@@ -15,11 +15,14 @@ pub(super) fn prepare_disks(shared: &Shared, container: &Container) -> Result<Ve
     let image = shared.images.disk(&container.image_id);
     let image = image.map_err(|error| EngineError::internal("cannot find its image disk", &error))?;
     let scratch = container.scratch_path();
+    let failed = |error: std::io::Error| EngineError::internal("cannot make its scratch disk", &error);
     if !scratch.exists() {
-        let cloned = shared.scratch.clone_to(&scratch);
-        cloned.map_err(|error| EngineError::internal("cannot make its scratch disk", &error))?;
+        let template = shared.scratch.of(container.spec().scratch_disk_bytes)?;
+        template.clone_to(&scratch).map_err(failed)?;
     }
-    let scratch = Extent { path: scratch, offset_bytes: 0, length_bytes: shared.scratch.size_bytes() };
+    // As it was made: the daemon's setting may be another by now.
+    let length_bytes = std::fs::metadata(&scratch).map_err(failed)?.len();
+    let scratch = Extent { path: scratch, offset_bytes: 0, length_bytes };
     Ok(vec![
         Disk { access: DiskAccess::ReadOnly, extents: image.extents },
         Disk { access: DiskAccess::ReadWrite, extents: vec![scratch] },

@@ -36,6 +36,7 @@ impl Engine {
         if spec.args().is_empty() {
             return Err(EngineError::invalid("no command specified"));
         }
+        self.prepare_scratch_template(spec.scratch_disk_bytes).await?;
         let record = ContainerRecord {
             id: ContainerId::random(),
             name: String::new(),
@@ -61,6 +62,18 @@ impl Engine {
         let id =
             creating.await.map_err(|error| EngineError::internal("cannot create container", &error))??;
         Ok(Created { id, warnings: undone(&image.config) })
+    }
+}
+
+impl Engine {
+    /// So that the container's first start finds it.
+    async fn prepare_scratch_template(&self, size_bytes: Option<u64>) -> Result<(), EngineError> {
+        if size_bytes.is_none() {
+            return Ok(());
+        }
+        let shared = Arc::clone(&self.shared);
+        let making = tokio::task::spawn_blocking(move || shared.scratch.of(size_bytes).map(|_made| ())).await;
+        making.map_err(|error| EngineError::internal("cannot make the scratch disk's template", &error))?
     }
 }
 

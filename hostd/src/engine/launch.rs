@@ -156,7 +156,9 @@ fn environment(hostname: &str, terminal: bool, env: &[String]) -> Vec<String> {
 }
 
 fn tmpfs_mounts(spec: &ContainerSpec) -> Vec<agent::Mount> {
-    let mounts = spec.tmpfs.iter().map(|(target, options)| {
+    let asked = spec.tmpfs.iter().map(|(target, options)| (target, options.clone()));
+    let mounts = asked.chain(spec.tmpfs_mounts.iter().map(|mount| (&mount.target, mount.mount_options())));
+    let mounts = mounts.map(|(target, options)| {
         // Docker's defaults; what the client says comes later and wins.
         let defaults = ["noexec", "nosuid", "nodev"].into_iter();
         let wanted = options.split(',').filter(|option| !option.is_empty());

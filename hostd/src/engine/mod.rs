@@ -72,11 +72,12 @@ pub use launch::{DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS};
 pub use limits::{DeviceThrottle, DeviceWeight, Limits, Throttled, highest};
 pub use remove::{PrunedContainers, RemoveOptions};
 pub use restart::RestartPolicy;
+pub use scratch::SCRATCH_DISK_BYTES;
 pub use security::{
     Device, DeviceRule, InvalidDeviceRule, Ipc, Namespace, Namespaces, Security, Ulimit, is_device_access,
 };
 pub use signal::{InvalidSignal, Signal};
-pub use spec::{AutoRemove, ContainerSpec, Stdio, TerminalSize};
+pub use spec::{AutoRemove, ContainerSpec, Stdio, TerminalSize, TmpfsMount};
 pub use state::{ContainerState, Exit, Run, StartFailure};
 pub use statistics::{DiskStatistics, InterfaceStatistics, ProcessRow, Statistics};
 pub use stop::StopOptions;
@@ -97,7 +98,7 @@ use container::{Command, Container, Status};
 use exec::Exec;
 use hub::Hub;
 use record::{ContainerRecord, Records};
-use scratch::ScratchTemplate;
+use scratch::ScratchTemplates;
 
 /// What the guest's kernel, its page tables and the agent need beside the container's own limit.
 const MACHINE_OVERHEAD_MIB: u64 = 128;
@@ -134,7 +135,7 @@ struct Shared {
     flights: images::Flights,
     records: Records,
     machines: Machines,
-    scratch: ScratchTemplate,
+    scratch: ScratchTemplates,
     /// Turns to boot a machine.
     boots: Semaphore,
     containers: RwLock<HashMap<ContainerId, Arc<Container>>>,
@@ -200,7 +201,7 @@ impl Shared {
     ) -> Result<Self, EngineError> {
         let machines = Machines::open(&settings.exec_root, settings.machine.clone())
             .map_err(|error| EngineError::new(ErrorKind::Internal, error::chain(&error)))?;
-        let scratch = ScratchTemplate::open(&settings.data_root, settings.scratch_disk_bytes)?;
+        let scratch = ScratchTemplates::open(&settings.data_root, settings.scratch_disk_bytes)?;
         let containers = settings.data_root.join("containers");
         std::fs::create_dir_all(&containers)
             .map_err(|error| EngineError::internal("cannot make the containers' directory", &error))?;

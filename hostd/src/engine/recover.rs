@@ -23,6 +23,10 @@ impl Engine {
         let records =
             reading.map_err(|error| EngineError::internal("cannot read the database", &error))??;
         clear_unknown(shared, &records).await?;
+        let sizes = records.iter().filter_map(|record| record.spec.scratch_disk_bytes);
+        if let Err(error) = shared.scratch.keep_only(sizes) {
+            tracing::warn!(%error, "cannot remove templates of scratch disks that nobody needs");
+        }
         let recovering: Vec<_> = records
             .into_iter()
             .map(|record| {

@@ -1,43 +1,83 @@
-//! Scratch disks: a container's writable disk, a sparse clone of an empty ext4 file system that is made once per size.
+//! Scratch disks: a container's writable disk, a sparse clone of an empty ext4 file system that is made once per size,
+//! by the time that the container is made: no start waits for it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{SeekFrom, copy_file_range, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
 use super::error::EngineError;
 
-/// Where the clones come from.
-#[derive(Clone, Debug)]
+/// The sizes that a scratch disk can have: ext4 needs room for its own tables.
+pub const SCRATCH_DISK_BYTES: RangeInclusive<u64> = 16 << 20..=16 << 40;
+
+/// Where the clones come from: one template for each size that a container has.
+#[derive(Debug)]
+pub(super) struct ScratchTemplates {
+    directory: PathBuf,
+    /// Of containers that ask for none of their own.
+    usual_bytes: u64,
+    /// Held while a template is made, so that it is made once.
+    making: Mutex<()>,
+}
+
+#[derive(Debug)]
 pub(super) struct ScratchTemplate {
     path: PathBuf,
-    size_bytes: u64,
+}
+
+impl ScratchTemplates {
+    /// Makes the usual template if it is not there yet. Blocks for as long as `mkfs.ext4` does.
+    pub(super) fn open(data_root: &Path, usual_bytes: u64) -> Result<Self, EngineError> {
+        let templates = Self { directory: data_root.join("scratch"), usual_bytes, making: Mutex::default() };
+        templates.of(None)?;
+        Ok(templates)
+    }
+
+    /// The template of a size, made if it is not there yet; that blocks for as long as `mkfs.ext4` does.
+    pub(super) fn of(&self, size_bytes: Option<u64>) -> Result<ScratchTemplate, EngineError> {
+        let failed =
+            |error: io::Error| EngineError::internal("cannot make the scratch disk's template", &error);
+        let size_bytes = size_bytes.unwrap_or(self.usual_bytes);
+        let path = self.path(size_bytes);
+        if !path.exists() {
+            let _alone = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+            fs::create_dir_all(&self.directory).map_err(failed)?;
+            if !path.exists() {
+                let unfinished = path.with_extension("unfinished");
+                make_file_system(&unfinished, size_bytes).map_err(failed)?;
+                fs::rename(&unfinished, &path).map_err(failed)?;
+            }
+        }
+        Ok(ScratchTemplate { path })
+    }
+
+    /// Removes the templates of sizes that no container asks for any more.
+    pub(super) fn keep_only(&self, sizes_bytes: impl Iterator<Item = u64>) -> io::Result<()> {
+        let usual = std::iter::once(self.usual_bytes);
+        let kept: BTreeSet<PathBuf> = usual.chain(sizes_bytes).map(|size| self.path(size)).collect();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            if !kept.contains(&path) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn path(&self, size_bytes: u64) -> PathBuf {
+        self.directory.join(format!("empty-{size_bytes}.ext4"))
+    }
 }
 
 impl ScratchTemplate {
-    /// Makes the template if it is not there yet. Blocks for as long as `mkfs.ext4` does.
-    pub(super) fn open(data_root: &Path, size_bytes: u64) -> Result<Self, EngineError> {
-        let directory = data_root.join("scratch");
-        let failed =
-            |error: io::Error| EngineError::internal("cannot make the scratch disk's template", &error);
-        fs::create_dir_all(&directory).map_err(failed)?;
-        let path = directory.join(format!("empty-{size_bytes}.ext4"));
-        if !path.exists() {
-            let unfinished = path.with_extension("unfinished");
-            make_file_system(&unfinished, size_bytes).map_err(failed)?;
-            fs::rename(&unfinished, &path).map_err(failed)?;
-        }
-        Ok(Self { path, size_bytes })
-    }
-
-    pub(super) fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
     /// What of the host's disk a clone takes beyond the empty file system: what was written to it. 0 if it is not there.
     pub(super) fn written_bytes(&self, clone: &Path) -> u64 {
         let allocated = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.blocks() * 512);
@@ -64,7 +104,7 @@ fn make_file_system(path: &Path, size_bytes: u64) -> io::Result<()> {
     File::create(path)?.set_len(size_bytes)?;
     let output = Command::new("mkfs.ext4")
         // Initialised lazily and with a small journal, so that the template and every clone of it stay small.
-        .args(["-q", "-F", "-m", "0", "-L", "scratch", "-J", "size=16"])
+        .args(["-q", "-F", "-m", "0", "-L", "scratch", "-J", &format!("size={}", journal_mib(size_bytes))])
         .args(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"])
         .arg(path)
         .output()
@@ -73,6 +113,11 @@ fn make_file_system(path: &Path, size_bytes: u64) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(format!("mkfs.ext4: {}", String::from_utf8_lossy(&output.stderr).trim())))
+}
+
+/// Small, and where the disk is small, a small part of it.
+fn journal_mib(size_bytes: u64) -> u64 {
+    (size_bytes >> 20).div_euclid(16).clamp(1, 16)
 }
 
 /// Copies only what is no hole.
@@ -114,7 +159,7 @@ mod tests {
     #[test]
     fn a_clone_is_equal_and_sparse() {
         let root = tempfile::tempdir().unwrap();
-        let template = ScratchTemplate::open(root.path(), 1 << 30).unwrap();
+        let template = ScratchTemplates::open(root.path(), 1 << 30).unwrap().of(None).unwrap();
         let disk = root.path().join("disk");
         template.clone_to(&disk).unwrap();
         let metadata = disk.metadata().unwrap();
@@ -123,6 +168,19 @@ mod tests {
         let mut magic = [0; 2];
         File::open(&disk).unwrap().read_exact_at(&mut magic, 1024 + 56).unwrap();
         assert_eq!(magic, [0x53, 0xef], "an ext4 superblock");
+    }
+
+    #[test]
+    fn a_size_has_a_template_for_as_long_as_somebody_has_that_size() {
+        let root = tempfile::tempdir().unwrap();
+        let templates = ScratchTemplates::open(root.path(), 32 << 20).unwrap();
+        let small = templates.of(Some(16 << 20)).unwrap();
+        assert_eq!(fs::metadata(&small.path).unwrap().len(), 16 << 20);
+        templates.of(Some(17 << 20)).unwrap();
+        templates.keep_only([16 << 20].into_iter()).unwrap();
+        let left: BTreeSet<_> =
+            fs::read_dir(root.path().join("scratch")).unwrap().map(|e| e.unwrap().path()).collect();
+        assert_eq!(left, BTreeSet::from([templates.path(16 << 20), templates.path(32 << 20)]));
     }
 
     #[test]

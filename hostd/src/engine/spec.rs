@@ -49,9 +49,17 @@ pub struct ContainerSpec {
     pub readonly_rootfs: bool,
     /// Where to what mount options, "size=64m,mode=1777".
     pub tmpfs: BTreeMap<String, String>,
+    /// Those asked for in so many words.
+    pub tmpfs_mounts: Vec<TmpfsMount>,
     /// "name:address"
     pub extra_hosts: Vec<String>,
     pub shm_size_bytes: Option<u64>,
+    /// Of the writable disk; `None` is as the daemon's settings say.
+    pub scratch_disk_bytes: Option<u64>,
+    /// What said so, as the client wrote it.
+    pub storage_options: BTreeMap<String, String>,
+    /// The name that the client gave to what runs it; there is one, under several names.
+    pub runtime: Option<String>,
     /// A small init as the container's first process.
     pub init: bool,
     pub annotations: BTreeMap<String, String>,
@@ -64,6 +72,32 @@ pub struct ContainerSpec {
     pub ulimits: Vec<Ulimit>,
     /// -1000 to 1000
     pub oom_score_adj: i32,
+}
+
+/// A file system in memory, as it was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TmpfsMount {
+    pub target: String,
+    pub read_only: bool,
+    pub consistency: String,
+    pub size_bytes: Option<u64>,
+    /// Permission bits.
+    pub mode: Option<u32>,
+    /// Each a name, or a name and a value.
+    pub options: Vec<Vec<String>>,
+}
+
+impl TmpfsMount {
+    /// As mount(8) takes them.
+    #[must_use]
+    pub fn mount_options(&self) -> String {
+        let own = self.options.iter().map(|option| option.join("="));
+        let read_only = self.read_only.then(|| "ro".to_owned());
+        let mode = self.mode.map(|mode| format!("mode={mode:o}"));
+        let size = self.size_bytes.map(|size| format!("size={size}"));
+        own.chain(read_only).chain(mode).chain(size).collect::<Vec<_>>().join(",")
+    }
 }
 
 /// Which of the first process's streams exist and who starts connected to them.

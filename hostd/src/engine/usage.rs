@@ -1,6 +1,9 @@
 //! What images and containers take, as the host sees it.
 
+use std::sync::Arc;
+
 use super::Engine;
+use super::container::Container;
 use super::error::EngineError;
 use super::identity::ContainerId;
 use super::view::ContainerView;
@@ -42,7 +45,11 @@ impl Engine {
     /// What a container wrote to its own disk, as the host has it. Blocks for as long as one stat(2).
     #[must_use]
     pub fn written_bytes(&self, id: &ContainerId) -> u64 {
-        let scratch = self.shared.containers().get(id).map(|container| container.scratch_path());
-        scratch.map_or(0, |path| self.shared.scratch.written_bytes(&path))
+        let container = self.shared.containers().get(id).cloned();
+        let written_bytes = |container: Arc<Container>| {
+            let template = self.shared.scratch.of(container.spec().scratch_disk_bytes).ok()?;
+            Some(template.written_bytes(&container.scratch_path()))
+        };
+        container.and_then(written_bytes).unwrap_or(0)
     }
 }

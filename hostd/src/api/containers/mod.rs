@@ -21,7 +21,7 @@ use super::State;
 pub(super) use self::attach::{attach, resize, terminal_size};
 #[cfg(test)]
 pub(super) use self::create::coverage;
-pub(super) use self::create::{check_variable, create};
+pub(super) use self::create::{RUNTIMES, check_variable, create};
 pub(super) use self::export::export;
 pub(super) use self::inspect::inspect;
 pub(super) use self::lifecycle::{kill, pause, remove, rename, restart, start, stop, unpause};

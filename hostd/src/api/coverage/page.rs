@@ -17,7 +17,8 @@ const FIELDS: &str = "
 ## Fields of `POST /containers/create`
 
 *Acted on*: the container is made differently. *Refused*: 501 with the text. *Warning*: named in the reply's `Warnings`.
-*Granted*: every container has it. A field with more than one row answers differently to different values; where a value is a part
+*Impossible*: 400 with Docker's text for what Linux, or a host without such devices, does not have. *Granted*: every container
+has it. A field with more than one row answers differently to different values; where a value is a part
 of a whole (an option of a mount), the rest of it is as in the row above.
 ";
 
@@ -63,6 +64,7 @@ fn what_follows(outcome: &Outcome) -> String {
         Outcome::Granted(why) => format!("granted: {why}"),
         Outcome::Warned(warnings) => format!("warning: {warnings}"),
         Outcome::Refused(message) => format!("refused: {message}"),
+        Outcome::Impossible(message) => format!("impossible: {message}"),
         Outcome::Dropped => "**dropped**".to_owned(),
         Outcome::Invalid(message) => format!("**no valid example**: {message}"),
     }

@@ -73,7 +73,11 @@ fn request() -> Value {
         },
         "HostConfig": {
             "Memory": 64 << 20, "PidsLimit": 10, "Init": true, "ConsoleSize": [24, 80],
-            "Annotations": { "a": "b" }, "Tmpfs": { "/t": "" }, "Sysctls": { "net.core.somaxconn": "64" },
+            "Annotations": { "a": "b" }, "Tmpfs": { "/t": "" }, "Mounts": [{
+                "Type": "tmpfs", "Target": "/m", "ReadOnly": true, "Consistency": "default",
+                "TmpfsOptions": { "SizeBytes": 4096, "Mode": 0o700, "Options": [["noexec"]] },
+            }], "StorageOpt": { "size": "16m" },
+            "Sysctls": { "net.core.somaxconn": "64" },
             "Devices": [{ "PathOnHost": "/dev/fuse" }], "BlkioDeviceReadBps": [{ "Path": "/dev/vdb", "Rate": 9 }],
             "Ulimits": [{ "Name": "nofile", "Soft": 64, "Hard": 128 }],
         },

@@ -78,6 +78,8 @@ pub(super) struct HostConfig {
     #[serde(deserialize_with = "list")]
     pub(super) device_cgroup_rules: Vec<String>,
     #[serde(deserialize_with = "list")]
+    pub(super) device_requests: Vec<DeviceRequest>,
+    #[serde(deserialize_with = "list")]
     pub(super) devices: Vec<Device>,
     pub(super) extra_hosts: Vec<String>,
     pub(super) group_add: Vec<String>,
@@ -103,10 +105,13 @@ pub(super) struct HostConfig {
     pub(super) readonly_paths: Option<Vec<String>>,
     pub(super) readonly_rootfs: bool,
     pub(super) restart_policy: RestartPolicy,
+    pub(super) runtime: String,
     #[serde(deserialize_with = "list")]
     pub(super) security_opt: Vec<String>,
     /// Bytes.
     pub(super) shm_size: i64,
+    #[serde(deserialize_with = "null_as_default")]
+    pub(super) storage_opt: BTreeMap<String, String>,
     pub(super) sysctls: BTreeMap<String, String>,
     pub(super) tmpfs: BTreeMap<String, String>,
     #[serde(rename = "UTSMode")]
@@ -123,6 +128,16 @@ pub(super) struct Device {
     pub(super) path_on_host: String,
     pub(super) path_in_container: String,
     pub(super) cgroup_permissions: String,
+}
+
+/// A device that some driver of the host's is to choose.
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct DeviceRequest {
+    #[serde(deserialize_with = "null_as_default")]
+    pub(super) driver: String,
+    #[serde(deserialize_with = "list")]
+    pub(super) capabilities: Vec<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

@@ -23,6 +23,9 @@ pub(in crate::api) struct Example {
     /// Further fields of the same object, which both have.
     #[serde(default)]
     given: Map<String, Value>,
+    /// Linux has no such thing, and Docker says so too.
+    #[serde(default)]
+    impossible: bool,
 }
 
 /// What the daemon does about a field.
@@ -33,6 +36,8 @@ pub(in crate::api) enum Outcome {
     Granted(&'static str),
     Warned(String),
     Refused(String),
+    /// By Docker as well, and with its words.
+    Impossible(String),
     /// The client is not told that nothing follows.
     Dropped,
     /// The example does not even get as far as being refused.
@@ -45,6 +50,7 @@ impl Example {
             self.decoded(self.beside.as_ref()).expect("what an example is compared with is valid");
         match self.decoded(Some(&self.value)) {
             Err((501, message)) => Outcome::Refused(message),
+            Err((400, message)) if self.impossible => Outcome::Impossible(message),
             Err((_status, message)) => Outcome::Invalid(message),
             Ok((_spec, warnings)) if warnings != warnings_without => Outcome::Warned(warnings.join(" ")),
             Ok((spec, _)) if format!("{spec:?}") != format!("{without:?}") => Outcome::ActedOn,

@@ -41,6 +41,21 @@ fn device(device: &body::Device) -> ApiResult<Device> {
     Ok(Device { path: path.clone(), path_in_container: in_container.clone(), access: access.to_owned() })
 }
 
+/// A machine has no driver that could choose devices.
+///
+/// # Errors
+/// Docker's text where it has none either.
+pub(super) fn check_requests(host: &HostConfig) -> ApiResult<()> {
+    let Some(request) = host.device_requests.first() else { return Ok(()) };
+    // As Go prints a list of lists.
+    let sets: Vec<String> = request.capabilities.iter().map(|set| format!("[{}]", set.join(" "))).collect();
+    Err(ApiError::invalid(format!(
+        "could not select device driver {:?} with capabilities: [{}]",
+        request.driver,
+        sets.join(" ")
+    )))
+}
+
 /// # Errors
 /// Docker's text for a rule that is none.
 pub(super) fn rules(host: &HostConfig) -> ApiResult<Vec<DeviceRule>> {

@@ -30,7 +30,12 @@ impl Object {
 enum Otherwise {
     /// With what it takes, in words that follow "needs".
     Refuse(&'static str),
+    /// With the reason, which follows "has no effect".
     Warn(&'static str),
+    /// With Docker's words for what a kernel has not.
+    Discard(&'static str),
+    /// It can never be honoured on Linux; Docker's words for that.
+    Impossible(fn(&Value) -> String),
     /// Every container has it, for this reason.
     Granted(#[cfg_attr(not(test), expect(dead_code, reason = "docs/api-coverage.md says it"))] &'static str),
 }
@@ -52,36 +57,36 @@ const fn host(name: &'static str, asks_for_nothing: fn(&Value) -> bool, otherwis
 
 const NETWORKS: Otherwise = Otherwise::Refuse("networks");
 const SHARES: Otherwise = Otherwise::Refuse("shares of host directories and volumes");
-const DEVICES: Otherwise = Otherwise::Refuse("devices");
 const NAMESPACES: Otherwise = Otherwise::Refuse("namespaces shared between containers");
-const CONTROLS: Otherwise = Otherwise::Refuse("resource controls that a machine does not have");
-const WINDOWS: Otherwise = Otherwise::Refuse("Windows");
+const REALTIME: Otherwise =
+    Otherwise::Impossible(|_| "kernel does not support CPU real-time scheduler".to_owned());
 const BUILD_ONLY: Otherwise = Otherwise::Warn("it matters only to builds and was not kept");
 
 #[rustfmt::skip]
 const FIELDS: &[Field] = &[
-    config("ArgsEscaped", empty, WINDOWS),
+    config("ArgsEscaped", empty, Otherwise::Granted("arguments are passed on as they are")),
     config("NetworkDisabled", empty, Otherwise::Granted("there is no network but loopback")),
     config("MacAddress", empty, NETWORKS),
     config("OnBuild", empty, BUILD_ONLY),
     config("Shell", empty, BUILD_ONLY),
     config("Volumes", empty, SHARES),
 
-    host("CgroupParent", empty, CONTROLS),
-    host("CpuRealtimePeriod", empty, CONTROLS),
-    host("CpuRealtimeRuntime", empty, CONTROLS),
-    host("KernelMemory", empty, CONTROLS),
-    host("KernelMemoryTCP", empty, CONTROLS),
+    host("CgroupParent", empty, Otherwise::Refuse("groups of control groups")),
+    host("CpuRealtimePeriod", empty, REALTIME),
+    host("CpuRealtimeRuntime", empty, REALTIME),
+    host("KernelMemory", empty, Otherwise::Discard(
+        "Your kernel does not support kernel memory limit capabilities or the cgroup is not mounted. Limitation discarded.")),
+    host("KernelMemoryTCP", empty, Otherwise::Warn("the buffers of TCP count as HostConfig.Memory")),
     // -1 is the client's way to say "as the kernel likes".
-    host("MemorySwappiness", |value| empty(value) || *value == -1, CONTROLS),
-    host("StorageOpt", empty, CONTROLS),
+    host("MemorySwappiness", |value| *value == -1, Otherwise::Discard(
+        "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.")),
 
-    host("CpuCount", empty, WINDOWS),
-    host("CpuPercent", empty, WINDOWS),
-    host("IOMaximumBandwidth", empty, WINDOWS),
-    host("IOMaximumIOps", empty, WINDOWS),
-
-    host("DeviceRequests", empty, DEVICES),
+    host("CpuCount", empty, Otherwise::Warn("it is a limit of Windows; HostConfig.NanoCpus is one of Linux")),
+    host("CpuPercent", empty, Otherwise::Discard("linux does not support CPU percent. Percent discarded.")),
+    host("IOMaximumBandwidth", empty, Otherwise::Impossible(|_|
+        "invalid option: QoS maximum bandwidth configuration is not supported on linux".to_owned())),
+    host("IOMaximumIOps", empty, Otherwise::Impossible(|_|
+        "invalid option: QoS maximum IOPs configuration is not supported on linux".to_owned())),
 
     host("Cgroup", empty, NAMESPACES),
 
@@ -97,9 +102,8 @@ const FIELDS: &[Field] = &[
     host("PublishAllPorts", empty, NETWORKS),
 
     host("ContainerIDFile", empty, Otherwise::Granted("the client writes the file")),
-    host("Isolation", |value| is_one_of(value, &["", "default", "machine"]),
-        Otherwise::Refuse("machines that containers share")),
-    host("Runtime", |value| is_one_of(value, &["", "berth"]), Otherwise::Refuse("runtimes other than berth")),
+    host("Isolation", |value| is_one_of(value, &["", "default", "machine"]), Otherwise::Impossible(|value|
+        format!("invalid isolation ({}): linux only supports 'default'", value.as_str().unwrap_or_default()))),
 
     Field { object: Object::NetworkingConfig, name: "EndpointsConfig", asks_for_nothing: no_endpoint,
         otherwise: NETWORKS },
@@ -161,7 +165,11 @@ pub(super) fn check(objects: &Objects<'_>) -> ApiResult<Vec<String>> {
                 let message = format!("berth cannot honour {prefix}{name} yet: it needs {needs}");
                 return Err(ApiError::not_supported(message));
             }
+            Otherwise::Impossible(words) => {
+                return Err(ApiError::invalid(words(object.get(name).unwrap_or(&Value::Null))));
+            }
             Otherwise::Granted(_) => {}
+            Otherwise::Discard(words) => warnings.push(words.to_owned()),
             Otherwise::Warn(why) => warnings.push(format!("{prefix}{name} has no effect: {why}")),
         }
     }
@@ -174,7 +182,7 @@ pub(super) fn granted(name: &str) -> Option<&'static str> {
     let field = FIELDS.iter().find(|field| name.strip_prefix(field.object.prefix()) == Some(field.name))?;
     match field.otherwise {
         Otherwise::Granted(why) => Some(why),
-        Otherwise::Refuse(_) | Otherwise::Warn(_) => None,
+        Otherwise::Refuse(_) | Otherwise::Warn(_) | Otherwise::Discard(_) | Otherwise::Impossible(_) => None,
     }
 }
 

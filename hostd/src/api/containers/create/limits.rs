@@ -14,7 +14,7 @@ const NANO_CPUS_PER_CPU: i64 = 1_000_000_000;
 const USUAL_BLKIO_WEIGHT: u16 = 500;
 /// Docker's text, with control groups as machines have them.
 const OOM_KILL_WARNING: &str = "Your kernel does not support OomKillDisable. OomKillDisable discarded.";
-const SWAP_WARNING: &str = "HostConfig.MemorySwap has no effect beyond HostConfig.Memory: machines have no swap. Memory is limited without it.";
+const SWAP_WARNING: &str = "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited without swap.";
 
 /// # Errors
 /// Docker's texts.
@@ -35,7 +35,7 @@ pub(super) fn limits(host: &HostConfig, cpu_count: usize, warnings: &mut Vec<Str
         cpuset_mems: cpuset("mems", "memory nodes", &host.cpuset_mems, 1)?,
         // Docker takes 0 and -1 for "no limit".
         pids: (host.pids_limit > 0).then_some(host.pids_limit),
-        blkio_weight: weight("Blkio weight", host.blkio_weight)?,
+        blkio_weight: weight("blkio weight", host.blkio_weight)?,
         blkio_device_weights: host.blkio_weight_device.iter().map(device_weight).collect::<Result<_, _>>()?,
         blkio_throttles: throttles(host)?,
     })
@@ -43,7 +43,9 @@ pub(super) fn limits(host: &HostConfig, cpu_count: usize, warnings: &mut Vec<Str
 
 fn cpu_shares(shares: i64) -> ApiResult<Option<u64>> {
     if shares < 0 {
-        return Err(ApiError::invalid(format!("invalid CPU shares: {shares}")));
+        return Err(ApiError::invalid(format!(
+            "invalid CPU shares ({shares}): value must be a positive integer"
+        )));
     }
     Ok(positive(shares))
 }
@@ -74,7 +76,7 @@ fn weight(what: &str, weight: u16) -> ApiResult<Option<u16>> {
 
 fn device_weight(device: &WeightDevice) -> ApiResult<DeviceWeight> {
     check_device(&device.path)?;
-    let weight = weight(&format!("Blkio weight of {}", device.path), device.weight)?;
+    let weight = weight(&format!("blkio weight of {}", device.path), device.weight)?;
     Ok(DeviceWeight { path: device.path.clone(), weight: weight.unwrap_or(USUAL_BLKIO_WEIGHT) })
 }
 
@@ -107,7 +109,7 @@ fn check_device(path: &str) -> ApiResult<()> {
 
 fn memory(host: &HostConfig, warnings: &mut Vec<String>) -> ApiResult<Option<u64>> {
     let (memory, with_swap) = (host.memory, host.memory_swap);
-    if memory > 0 && memory < MIN_MEMORY_BYTES {
+    if memory != 0 && memory < MIN_MEMORY_BYTES {
         return Err(ApiError::invalid("Minimum memory limit allowed is 6MB"));
     }
     if memory > 0 && with_swap > 0 && with_swap < memory {
@@ -240,7 +242,7 @@ mod tests {
                 "Requested CPUs are not available - requested 0-2, available: 0-1",
             ),
             (HostConfig { cpuset_mems: "1".into(), ..default() }, "Requested memory nodes are not available"),
-            (HostConfig { blkio_weight: 9, ..default() }, "Range of Blkio weight is from 10 to 1000"),
+            (HostConfig { blkio_weight: 9, ..default() }, "Range of blkio weight is from 10 to 1000"),
         ] {
             let message = of(&host).0.unwrap_err();
             assert!(message.starts_with(text), "{message}");

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::body;
+use super::{body, size};
 use crate::api::error::{ApiError, ApiResult};
 use crate::engine::{LogDriver, LogSettings, Rotation};
 
@@ -99,30 +99,11 @@ fn max_bytes(options: &BTreeMap<String, String>) -> ApiResult<Option<u64>> {
     if text == "-1" {
         return Ok(None);
     }
-    match bytes(text) {
+    match size::bytes(text, size::DECIMAL) {
         Some(0) => Err(ApiError::invalid("max-size must be a positive number")),
         Some(bytes) => Ok(Some(bytes)),
         None => Err(ApiError::invalid(format!("invalid size: '{text}'"))),
     }
-}
-
-/// "10m", "1.5GB", "500": in powers of 1000, as Docker reads the sizes of logs.
-fn bytes(text: &str) -> Option<u64> {
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let factor = match lower[digits.len()..].trim_end_matches('b').trim_end_matches('i') {
-        "" => 1,
-        "k" => 1_000,
-        "m" => 1_000_000,
-        "g" => 1_000_000_000,
-        "t" => 1_000_000_000_000,
-        _ => return None,
-    };
-    let (whole, fraction) = digits.trim_end().split_once('.').unwrap_or((digits.trim_end(), ""));
-    let fraction_digits = u32::try_from(fraction.len()).ok().filter(|count| *count <= 9)?;
-    let tenths: u64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
-    let part = tenths.checked_mul(factor)? / 10_u64.pow(fraction_digits);
-    whole.parse::<u64>().ok()?.checked_mul(factor)?.checked_add(part)
 }
 
 fn words(list: &str) -> Vec<String> {

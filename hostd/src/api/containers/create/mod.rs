@@ -11,7 +11,9 @@ mod mounts;
 mod namespaces;
 mod restart;
 mod security;
+mod size;
 mod spec;
+mod storage;
 
 use axum::Json;
 use axum::extract::{Request, State as Extracted};
@@ -20,7 +22,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub(in crate::api) use self::change::changed_limits;
-pub(in crate::api) use self::spec::check_variable;
+pub(in crate::api) use self::spec::{RUNTIMES, check_variable};
 use super::State;
 use crate::api::body::{self as json, read_json};
 use crate::api::error::{ApiError, ApiResult};
@@ -75,11 +77,11 @@ fn decode(body: &Map<String, Value>, cpu_count: usize) -> ApiResult<(ContainerSp
     let objects = fields::Objects { config: body, host_config, networking_config };
     let config: body::Config = json::decode(body)?;
     let host: body::HostConfig = json::decode(host_config)?;
-    let tmpfs = mounts::tmpfs(&host)?;
+    let mounts = mounts::mounts(&host)?;
     let mut warnings = fields::check(&objects)?;
     let limits = limits::limits(&host, cpu_count, &mut warnings)?;
     let security = security::security(&host, &mut warnings)?;
-    Ok((spec::spec(config, host, spec::Parts { limits, security, tmpfs })?, warnings))
+    Ok((spec::spec(config, host, spec::Parts { limits, security, mounts })?, warnings))
 }
 
 fn object<'a>(

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::body::{HostConfig, Mount, TmpfsOptions};
 use crate::api::error::{ApiError, ApiResult};
+use crate::engine::TmpfsMount;
 
 /// `:ro`, `:z` and their like after a bind's target.
 const MODES: [&str; 19] = [
@@ -60,34 +61,36 @@ const TMPFS_OPTIONS: [&str; 28] = [
     "size",
 ];
 
-/// The tmpfs mounts asked for in either of Docker's two ways: target to options.
-///
+/// The tmpfs mounts asked for in either of Docker's two ways.
+#[derive(Debug, Default)]
+pub(super) struct Mounts {
+    /// Target to options.
+    pub(super) tmpfs: BTreeMap<String, String>,
+    pub(super) tmpfs_mounts: Vec<TmpfsMount>,
+}
+
 /// # Errors
 /// Docker's texts for what is not valid; 501 for a share.
-pub(super) fn tmpfs(host: &HostConfig) -> ApiResult<BTreeMap<String, String>> {
-    let mut tmpfs = BTreeMap::new();
+pub(super) fn mounts(host: &HostConfig) -> ApiResult<Mounts> {
     for (target, options) in &host.tmpfs {
         check_target("tmpfs", target)?;
         check_options(options)?;
-        add(&mut tmpfs, target, options.clone())?;
     }
     for bind in &host.binds {
         check_bind(bind)?;
     }
+    let mut mounts = Mounts { tmpfs: host.tmpfs.clone(), tmpfs_mounts: Vec::new() };
     for mount in &host.mounts {
         check_mount(mount)?;
-        add(&mut tmpfs, &mount.target, mount_options(mount)?)?;
+        let taken = mounts.tmpfs_mounts.iter().any(|other| other.target == mount.target);
+        if taken || host.tmpfs.contains_key(&mount.target) {
+            return Err(ApiError::invalid(format!("Duplicate mount point: {}", mount.target)));
+        }
+        mounts.tmpfs_mounts.push(tmpfs_mount(mount)?);
     }
     match host.binds.first() {
         Some(bind) => Err(no_shares(&format!("HostConfig.Binds \"{bind}\""))),
-        None => Ok(tmpfs),
-    }
-}
-
-fn add(tmpfs: &mut BTreeMap<String, String>, target: &str, options: String) -> ApiResult<()> {
-    match tmpfs.insert(target.to_owned(), options) {
-        Some(_) => Err(ApiError::invalid(format!("Duplicate mount point: {target}"))),
-        None => Ok(()),
+        None => Ok(mounts),
     }
 }
 
@@ -193,28 +196,29 @@ fn check_bind_source(source: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The structured form as mount options.
-fn mount_options(mount: &Mount) -> ApiResult<String> {
+fn tmpfs_mount(mount: &Mount) -> ApiResult<TmpfsMount> {
     // A tmpfs is the container's own, and so consistent.
     if !matches!(mount.consistency.as_str(), "" | "default" | "consistent") {
         return Err(no_shares(&format!("the consistency \"{}\" of a mount", mount.consistency)));
     }
     let default = TmpfsOptions::default();
-    let tmpfs = mount.tmpfs_options.as_ref().unwrap_or(&default);
-    let mut options: Vec<String> = tmpfs.options.iter().map(|option| option.join("=")).collect();
-    if mount.read_only {
-        options.push("ro".to_owned());
-    }
-    if tmpfs.mode != 0 {
-        options.push(format!("mode={:o}", tmpfs.mode));
-    }
-    match tmpfs.size_bytes {
-        0 => {}
-        size @ 1.. => options.push(format!("size={size}")),
-        size => return Err(ApiError::invalid(format!("invalid tmpfs size: {size}"))),
-    }
-    let options = options.join(",");
-    check_options(&options).map(|()| options)
+    let options = mount.tmpfs_options.as_ref().unwrap_or(&default);
+    let size_bytes = match options.size_bytes {
+        0 => None,
+        size => Some(
+            u64::try_from(size)
+                .map_err(|_negative| ApiError::invalid(format!("invalid tmpfs size: {size}")))?,
+        ),
+    };
+    let tmpfs = TmpfsMount {
+        target: mount.target.clone(),
+        read_only: mount.read_only,
+        consistency: mount.consistency.clone(),
+        size_bytes,
+        mode: (options.mode != 0).then_some(options.mode),
+        options: options.options.clone(),
+    };
+    check_options(&tmpfs.mount_options()).map(|()| tmpfs)
 }
 
 fn check_options(options: &str) -> ApiResult<()> {
@@ -230,7 +234,7 @@ mod tests {
     use super::*;
 
     fn refusal(host: &HostConfig) -> (u16, String) {
-        let error = tmpfs(host).unwrap_err();
+        let error = mounts(host).unwrap_err();
         (error.status.as_u16(), error.message)
     }
 
@@ -291,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_ask_for_a_tmpfs_are_one() {
+    fn each_of_two_ways_to_ask_for_a_tmpfs_is_remembered() {
         let options = TmpfsOptions { size_bytes: 4096, mode: 0o1777, ..TmpfsOptions::default() };
         let structured = Mount { tmpfs_options: Some(options), read_only: true, ..mount("tmpfs", "", "/b") };
         let host = HostConfig {
@@ -299,9 +303,10 @@ mod tests {
             mounts: vec![structured],
             ..HostConfig::default()
         };
-        let found = tmpfs(&host).unwrap();
-        assert_eq!(found["/a"], "size=64m,noexec");
-        assert_eq!(found["/b"], "ro,mode=1777,size=4096");
+        let found = mounts(&host).unwrap();
+        assert_eq!(found.tmpfs, host.tmpfs);
+        let [mount] = &found.tmpfs_mounts[..] else { panic!("{found:?}") };
+        assert_eq!((mount.target.as_str(), mount.mount_options().as_str()), ("/b", "ro,mode=1777,size=4096"));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The checked request in the engine's words.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use super::body::{Config, HostConfig};
 use super::health::healthcheck;
 use super::limits::positive;
+use super::mounts::Mounts;
 use super::restart::restart_policy;
-use super::{devices, logging, namespaces};
+use super::{devices, logging, namespaces, storage};
 use crate::api::error::{ApiError, ApiResult};
 use crate::engine::{
     AutoRemove, ContainerSpec, Limits, RESTART_UNHEALTHY_LABEL, RestartPolicy, Security, Stdio, TerminalSize,
@@ -17,7 +17,7 @@ use crate::engine::{
 pub(super) struct Parts {
     pub(super) limits: Limits,
     pub(super) security: Security,
-    pub(super) tmpfs: BTreeMap<String, String>,
+    pub(super) mounts: Mounts,
 }
 
 /// # Errors
@@ -30,12 +30,14 @@ pub(super) fn spec(config: Config, host: HostConfig, parts: Parts) -> ApiResult<
     let restart = restart_policy(&host.restart_policy)?;
     check_auto_remove(&config, &host, restart)?;
     let namespaces = namespaces::namespaces(&config, &host)?;
+    devices::check_requests(&host)?;
     Ok(ContainerSpec {
         sysctls: devices::sysctls(&host, &namespaces)?,
         devices: devices::devices(&host)?,
         device_rules: devices::rules(&host)?,
         ulimits: devices::ulimits(&host)?,
         oom_score_adj: devices::oom_score_adj(&host)?,
+        scratch_disk_bytes: storage::scratch_disk_bytes(&host)?,
         namespaces,
         image: config.image,
         entrypoint: config.entrypoint,
@@ -57,7 +59,10 @@ pub(super) fn spec(config: Config, host: HostConfig, parts: Parts) -> ApiResult<
         healthcheck: config.healthcheck.map(healthcheck).transpose()?,
         limits: parts.limits,
         readonly_rootfs: host.readonly_rootfs,
-        tmpfs: parts.tmpfs,
+        tmpfs: parts.mounts.tmpfs,
+        tmpfs_mounts: parts.mounts.tmpfs_mounts,
+        storage_options: host.storage_opt,
+        runtime: runtime(host.runtime)?,
         security: parts.security,
         extra_hosts: host.extra_hosts,
         shm_size_bytes: shm_size_bytes(host.shm_size)?,
@@ -92,6 +97,16 @@ fn stdio(config: &Config, host: &HostConfig) -> Stdio {
         attach_stdout: config.attach_stdout,
         attach_stderr: config.attach_stderr,
     }
+}
+
+/// What there is instead of runc answers to its names too: people's compose files and scripts have them.
+pub(in crate::api) const RUNTIMES: [&str; 3] = ["berth", "runc", "io.containerd.runc.v2"];
+
+fn runtime(name: String) -> ApiResult<Option<String>> {
+    if name.is_empty() || RUNTIMES.contains(&name.as_str()) {
+        return Ok(non_empty(name));
+    }
+    Err(ApiError::invalid(format!("unknown or invalid runtime name: {name}")))
 }
 
 fn non_empty(text: String) -> Option<String> {

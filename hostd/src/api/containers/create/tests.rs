@@ -34,10 +34,7 @@ fn fields_that_ask_for_something_else_are_refused_by_name() {
         ("PortBindings", json!({ "80/tcp": null })),
         ("PublishAllPorts", json!(true)),
         ("LogConfig", json!({ "Type": "syslog" })),
-        ("MemorySwappiness", json!(60)),
-        ("Isolation", json!("shared")),
         ("IpcMode", json!("container:other")),
-        ("Runtime", json!("runc")),
         ("Dns", json!(["1.1.1.1"])),
     ];
     for (field, value) in asking {
@@ -55,6 +52,7 @@ fn other_spellings_of_the_defaults_pass() {
         ("RestartPolicy", json!({ "Name": "" })),
         ("MemorySwappiness", json!(-1)),
         ("Isolation", json!("machine")),
+        ("Runtime", json!("io.containerd.runc.v2")),
         ("CgroupnsMode", json!("private")),
         ("MaskedPaths", json!(null)),
         ("Binds", json!(null)),
@@ -62,6 +60,36 @@ fn other_spellings_of_the_defaults_pass() {
         ("NoSuchField", json!(true)),
     ] {
         assert_eq!(with_host_config(field, &value).unwrap().1, Vec::<String>::new(), "{field} {value}");
+    }
+}
+
+#[test]
+fn what_linux_does_not_have_is_refused_in_dockers_words() {
+    for (field, value, message) in [
+        ("CpuRealtimeRuntime", json!(950_000), "kernel does not support CPU real-time scheduler"),
+        ("Isolation", json!("hyperv"), "invalid isolation (hyperv): linux only supports 'default'"),
+        ("Runtime", json!("nvidia"), "unknown or invalid runtime name: nvidia"),
+        (
+            "DeviceRequests",
+            json!([{ "Driver": "", "Count": -1, "Capabilities": [["gpu", "compute"], ["x"]] }]),
+            "could not select device driver \"\" with capabilities: [[gpu compute] [x]]",
+        ),
+    ] {
+        let error = with_host_config(field, &value).unwrap_err();
+        assert_eq!((error.status.as_u16(), error.message.as_str()), (400, message));
+    }
+}
+
+#[test]
+fn what_docker_discards_is_discarded_with_a_warning() {
+    for (field, value, begins) in [
+        ("KernelMemory", json!(64 << 20), "Your kernel does not support kernel memory limit capabilities"),
+        ("MemorySwappiness", json!(0), "Your kernel does not support memory swappiness capabilities"),
+        ("CpuPercent", json!(50), "linux does not support CPU percent"),
+        ("CpuCount", json!(2), "HostConfig.CpuCount has no effect"),
+    ] {
+        let (_, warnings) = with_host_config(field, &value).unwrap();
+        assert!(warnings.len() == 1 && warnings[0].starts_with(begins), "{warnings:?}");
     }
 }
 

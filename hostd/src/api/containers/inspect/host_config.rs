@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::engine::{
     AutoRemove, CapabilityName, ContainerSpec, DEFAULT_SHM_BYTES, Device, DeviceThrottle, Ipc, Limits,
-    MASKED_PATHS, Namespace, READONLY_PATHS, RestartPolicy, Security, Throttled, Ulimit,
+    MASKED_PATHS, Namespace, READONLY_PATHS, RestartPolicy, Security, Throttled, TmpfsMount, Ulimit,
 };
 
 /// A list nobody filled.
@@ -47,6 +47,10 @@ pub(super) struct HostConfig {
     publish_all_ports: bool,
     readonly_rootfs: bool,
     security_opt: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mounts: Vec<Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    storage_opt: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     tmpfs: BTreeMap<String, String>,
     #[serde(rename = "UTSMode")]
@@ -55,7 +59,7 @@ pub(super) struct HostConfig {
     shm_size: u64,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     sysctls: BTreeMap<String, String>,
-    runtime: &'static str,
+    runtime: String,
     isolation: &'static str,
     cpu_shares: u64,
     memory: u64,
@@ -146,6 +150,9 @@ impl From<&ContainerSpec> for HostConfig {
             security_opt: filled(&spec.security.options),
             shm_size: spec.shm_size_bytes.unwrap_or(DEFAULT_SHM_BYTES),
             sysctls: spec.sysctls.clone(),
+            mounts: spec.tmpfs_mounts.iter().map(mount).collect(),
+            runtime: spec.runtime.clone().unwrap_or_else(|| "berth".to_owned()),
+            storage_opt: spec.storage_options.clone(),
             tmpfs: spec.tmpfs.clone(),
             ulimits: spec.ulimits.iter().map(ulimit).collect(),
             userns_mode: machine_or(spec.namespaces.user, ""),
@@ -154,7 +161,6 @@ impl From<&ContainerSpec> for HostConfig {
             isolation: "machine",
             log_config: json!({ "Type": spec.log.driver.name(), "Config": spec.log.options }),
             network_mode: "none",
-            runtime: "berth",
             // What nobody can ask for yet.
             binds: None, container_id_file: "", port_bindings: BTreeMap::new(), volume_driver: "",
             volumes_from: None, dns: [], dns_options: [], dns_search: [], cgroup: "", links: None,
@@ -220,6 +226,26 @@ fn device(device: &Device) -> Value {
         "PathInContainer": device.path_in_container,
         "CgroupPermissions": device.access,
     })
+}
+
+/// What is not set is left out, as dockerd does.
+fn mount(mount: &TmpfsMount) -> Value {
+    let mut shown = json!({ "Type": "tmpfs", "Target": mount.target });
+    let mut tmpfs = json!({});
+    let set = |object: &mut Value, name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            object[name] = value;
+        }
+    };
+    set(&mut shown, "ReadOnly", mount.read_only.then_some(true.into()));
+    let consistency = (!mount.consistency.is_empty()).then(|| mount.consistency.clone().into());
+    set(&mut shown, "Consistency", consistency);
+    set(&mut tmpfs, "SizeBytes", mount.size_bytes.map(Value::from));
+    set(&mut tmpfs, "Mode", mount.mode.map(Value::from));
+    set(&mut tmpfs, "Options", (!mount.options.is_empty()).then(|| json!(mount.options)));
+    let options = tmpfs.as_object().is_some_and(|options| !options.is_empty());
+    set(&mut shown, "TmpfsOptions", options.then_some(tmpfs));
+    shown
 }
 
 fn ulimit(ulimit: &Ulimit) -> Value {

@@ -21,7 +21,7 @@ use super::timeline::{Phase, phases};
 use crate::accelerator;
 use crate::api::error::ApiResult;
 use crate::api::params::Params;
-use crate::engine::{ContainerView, LogDriver};
+use crate::engine::{ContainerView, LogDriver, TmpfsMount};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -51,7 +51,7 @@ pub(in crate::api) struct ContainerInspect {
     size_rw: Option<u64>,
     #[serde(rename = "SizeRootFs", skip_serializing_if = "Option::is_none")]
     size_root_fs: Option<u64>,
-    mounts: [(); 0],
+    mounts: Vec<Value>,
     config: Config,
     network_settings: NetworkSettings,
     berth: Berth,
@@ -109,11 +109,19 @@ fn reply(view: &ContainerView, accelerator: &'static str) -> ContainerInspect {
         graph_driver: json!({ "Data": null, "Name": "erofs" }),
         size_rw: None,
         size_root_fs: None,
-        mounts: [],
+        mounts: view.spec.tmpfs_mounts.iter().map(mount_point).collect(),
         config: Config::from(view),
         network_settings: NetworkSettings::default(),
         berth: Berth { accelerator, start_timeline: view.timeline.as_ref().map(phases) },
     }
+}
+
+/// A mount as it is in the container; those of `HostConfig.Tmpfs` are none to Docker.
+fn mount_point(mount: &TmpfsMount) -> Value {
+    json!({
+        "Type": "tmpfs", "Source": "", "Destination": mount.target, "Mode": "",
+        "RW": !mount.read_only, "Propagation": "",
+    })
 }
 
 /// Docker shows only files that others may read.
