@@ -2,7 +2,15 @@
 //!
 //! Knows directories, not containers. Holds one file's piece and the names that are still to be visited, never a tree.
 
+mod changes;
+
+mod entries;
+
 mod header;
+
+mod layer;
+
+mod levels;
 
 mod links;
 
@@ -10,6 +18,7 @@ mod names;
 
 mod walk;
 
+pub(crate) use changes::{Change, ChangeKind, Furnishing, Overlay, Scope, Visit};
 pub(crate) use walk::write_tree;
 
 #[cfg(test)]

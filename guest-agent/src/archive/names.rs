@@ -31,9 +31,27 @@ impl Names {
                 names.push(name.to_bytes_with_nul())?;
             }
         }
-        let Self { bytes, starts } = &mut names;
-        starts.sort_unstable_by(|a, b| name_at(bytes, *b).cmp(name_at(bytes, *a)));
+        names.sort();
         Ok(names)
+    }
+
+    /// Those of two directories, each once.
+    ///
+    /// # Errors
+    /// If they are too many.
+    pub(super) fn of_both(mut one: Self, mut other: Self) -> io::Result<Self> {
+        while let Some(name) = other.next() {
+            one.push(&[name, b"\0"].concat())?;
+        }
+        one.sort();
+        let Self { bytes, starts } = &mut one;
+        starts.dedup_by(|a, b| name_at(bytes, *a) == name_at(bytes, *b));
+        Ok(one)
+    }
+
+    fn sort(&mut self) {
+        let Self { bytes, starts } = self;
+        starts.sort_unstable_by(|a, b| name_at(bytes, *b).cmp(name_at(bytes, *a)));
     }
 
     fn push(&mut self, name: &[u8]) -> io::Result<()> {
@@ -74,5 +92,18 @@ mod tests {
         assert_eq!(names.next().unwrap(), b"b");
         assert!(names.next().is_none());
         assert!(names.push(&vec![b'x'; MAX_BYTES]).is_err());
+    }
+
+    #[test]
+    fn names_of_two_directories_come_once() {
+        let of = |list: &[&str]| {
+            let mut names = Names::default();
+            list.iter().for_each(|name| names.push(format!("{name}\0").as_bytes()).unwrap());
+            names.sort();
+            names
+        };
+        let mut both = Names::of_both(of(&["a", "c", "d"]), of(&["b", "c", "ca"])).unwrap();
+        let all: Vec<_> = std::iter::from_fn(|| both.next().map(<[u8]>::to_vec)).collect();
+        assert_eq!(all, [b"a".as_slice(), b"b", b"c", b"ca", b"d"]);
     }
 }

@@ -56,12 +56,18 @@ impl Disks {
         self.directory.join("root")
     }
 
-    fn lower(&self) -> PathBuf {
+    /// What lies below it, and is never written.
+    pub(crate) fn lower(&self) -> PathBuf {
         self.directory.join("lower")
     }
 
     fn scratch(&self) -> PathBuf {
         self.directory.join("scratch")
+    }
+
+    /// What was written in it.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.scratch().join("upper")
     }
 
     /// Mounts both disks and the overlay.
@@ -80,7 +86,7 @@ impl Disks {
     }
 
     fn mount_overlay(&self) -> Result<(), Failure> {
-        let (upper, work) = (self.scratch().join("upper"), self.scratch().join("work"));
+        let (upper, work) = (self.upper(), self.scratch().join("work"));
         for directory in [&upper, &work] {
             fs::create_dir_all(directory)
                 .during(ErrorCode::MountFailed, || format!("create {}", directory.display()))?;

@@ -14,6 +14,8 @@ pub(crate) const DIRECTORY: &str = "etc";
 
 /// The names of the files, which are those in /etc. The last one exists only where the machine has an id.
 pub(crate) const NAMES: [&str; 4] = ["hostname", "hosts", "resolv.conf", MACHINE_ID];
+/// Where they are in a container's root, in the same order.
+pub(crate) const PATHS: [&str; 4] = ["etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/machine-id"];
 const MACHINE_ID: &str = "machine-id";
 
 const STANDARD_HOSTS: &str = "127.0.0.1\tlocalhost\n\

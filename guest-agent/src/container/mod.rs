@@ -10,6 +10,8 @@ pub(crate) mod mount;
 
 pub(crate) mod read_archive;
 
+pub(crate) mod read_changes;
+
 pub(crate) mod remove;
 
 pub(crate) mod control;

@@ -5,13 +5,13 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::sync::Arc;
 
 use berth_protocol::agent::{ErrorCode, ReadArchive};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::disks::Disks;
 use super::no_such_container;
 use crate::agent::Agent;
 use crate::archive;
@@ -36,28 +36,35 @@ pub(crate) async fn open(agent: &Agent, request: &ReadArchive) -> Result<Archive
     if request.path != "/" {
         return Err(Failure::invalid(format!("{:?} cannot be read: only / can, yet", request.path)));
     }
-    let id = &request.container_id;
-    let container = agent.containers.get(id).ok_or_else(|| no_such_container(id))?;
-    let not_while_it_comes_or_goes = Arc::clone(&container.lifecycle).read_owned().await;
-    if agent.containers.get(id).is_none() {
-        return Err(no_such_container(id));
-    }
-    let root = container.disks.root();
-    let (sender, pieces) = mpsc::channel(WAITING_PIECES);
-    let outcome = tokio::task::spawn_blocking(move || {
-        let written = write(&root, sender);
-        drop(not_while_it_comes_or_goes);
-        written
-    });
-    Ok(Archive { pieces, outcome })
-}
-
-fn write(root: &Path, sender: mpsc::Sender<Vec<u8>>) -> io::Result<()> {
-    let root = std::fs::File::open(root)?;
-    archive::write_tree(root.as_fd(), &mut Pieces { sender, waiting: Vec::new() })
+    Archive::read(agent, &request.container_id, |disks, target| {
+        let root = std::fs::File::open(disks.root())?;
+        archive::write_tree(root.as_fd(), target)
+    })
+    .await
 }
 
 impl Archive {
+    /// Begins to read something from a container's disks, off the threads that answer requests.
+    pub(super) async fn read(
+        agent: &Agent,
+        id: &str,
+        write: impl FnOnce(&Disks, &mut Pieces) -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, Failure> {
+        let container = agent.containers.get(id).ok_or_else(|| no_such_container(id))?;
+        let not_while_it_comes_or_goes = Arc::clone(&container.lifecycle).read_owned().await;
+        if agent.containers.get(id).is_none() {
+            return Err(no_such_container(id));
+        }
+        let disks = container.disks.clone();
+        let (sender, pieces) = mpsc::channel(WAITING_PIECES);
+        let outcome = tokio::task::spawn_blocking(move || {
+            let written = write(&disks, &mut Pieces { sender, waiting: Vec::new() });
+            drop(not_while_it_comes_or_goes);
+            written
+        });
+        Ok(Self { pieces, outcome })
+    }
+
     /// The next bytes; `None` when that was all of it.
     ///
     /// # Errors
@@ -71,8 +78,8 @@ impl Archive {
     }
 }
 
-/// Collects bytes to pieces.
-struct Pieces {
+/// Collects bytes to pieces. What is written at once is in one piece.
+pub(super) struct Pieces {
     sender: mpsc::Sender<Vec<u8>>,
     waiting: Vec<u8>,
 }

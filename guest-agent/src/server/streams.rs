@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use berth_protocol::agent::archive_piece::Piece;
-use berth_protocol::agent::{ArchivePiece, Done, ReadArchive, StreamHeader, StreamKind, StreamReply};
+use berth_protocol::agent::{ArchivePiece, Done, StreamHeader, StreamKind, StreamReply};
 use tokio_vsock::VsockStream;
 
 use super::frames;
 use crate::agent::Agent;
-use crate::container::read_archive;
+use crate::container::read_archive::{self, Archive};
+use crate::container::read_changes;
 use crate::failure::Failure;
 use crate::processes::Process;
 
@@ -24,8 +25,16 @@ pub(super) async fn serve(agent: Rc<Agent>, mut connection: VsockStream) {
         return;
     };
     if let Some(request) = header.read_archive {
-        if let Err(error) = serve_archive(&agent, &request, connection).await {
+        let archive = read_archive::open(&agent, &request).await;
+        if let Err(error) = serve_pieces(archive, connection).await {
             eprintln!("berth-agent: an archive of {} broke off: {error}", request.container_id);
+        }
+        return;
+    }
+    if let Some(request) = header.read_changes {
+        let changes = read_changes::open(&agent, &request).await;
+        if let Err(error) = serve_pieces(changes, connection).await {
+            eprintln!("berth-agent: the changes of {} broke off: {error}", request.container_id);
         }
         return;
     }
@@ -39,8 +48,8 @@ pub(super) async fn serve(agent: Rc<Agent>, mut connection: VsockStream) {
 }
 
 /// A failure after the first piece is the last piece.
-async fn serve_archive(agent: &Agent, request: &ReadArchive, mut connection: VsockStream) -> io::Result<()> {
-    let mut archive = match read_archive::open(agent, request).await {
+async fn serve_pieces(opened: Result<Archive, Failure>, mut connection: VsockStream) -> io::Result<()> {
+    let mut archive = match opened {
         Ok(archive) => archive,
         Err(failure) => return refuse(connection, failure).await,
     };

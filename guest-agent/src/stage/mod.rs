@@ -9,6 +9,8 @@ pub(crate) mod spec;
 
 pub(crate) mod report;
 
+pub(crate) use mounts::standard_targets as standard_mount_targets;
+
 pub(crate) use terminal::resize as resize_terminal;
 
 mod command;

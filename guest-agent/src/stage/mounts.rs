@@ -14,6 +14,7 @@ use crate::failure::{During, Failure};
 /// As many links as the kernel follows in one path.
 const MAX_LINKS: u32 = 40;
 
+const SHM: &str = "/dev/shm";
 /// Docker's size of /dev/shm where nobody asked for another.
 const DEFAULT_SHM_BYTES: u64 = 64 << 20;
 
@@ -45,6 +46,11 @@ const STANDARD_MOUNTS: [StandardMount; 6] = [
     StandardMount { kind: "mqueue", target: "/dev/mqueue", flags: RESTRICTED, data: "" },
 ];
 
+/// Where they are, and /dev/shm.
+pub(crate) fn standard_targets() -> impl Iterator<Item = &'static str> {
+    STANDARD_MOUNTS.iter().map(|standard| standard.target).chain([SHM])
+}
+
 /// Mounts them all.
 pub(super) fn mount_standard(container: &StartContainer) -> Result<(), Failure> {
     // The privileged may write what others only read: /sys, and the control groups in it.
@@ -57,7 +63,7 @@ pub(super) fn mount_standard(container: &StartContainer) -> Result<(), Failure> 
     }
     let shm_size_bytes = container.shm_size_bytes;
     let shm_bytes = if shm_size_bytes == 0 { DEFAULT_SHM_BYTES } else { shm_size_bytes };
-    mount_at("tmpfs", "/dev/shm", RESTRICTED, &format!("mode=1777,size={shm_bytes}"))
+    mount_at("tmpfs", SHM, RESTRICTED, &format!("mode=1777,size={shm_bytes}"))
 }
 
 /// Mounts one that the request names.

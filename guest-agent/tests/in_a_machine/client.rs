@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use berth_protocol::agent::request::Operation;
 use berth_protocol::agent::{
-    AgentError, ArchivePiece, ErrorCode, ExitStatus, ListProcesses, MountContainer, ProcessEntry,
-    ProcessStarted, ReadArchive, RemoveContainer, Reply, Request, Signal, StartContainer, StartExec,
-    StreamHeader, StreamKind, StreamReply, WaitProcess, archive_piece, reply,
+    AgentError, ArchivePiece, Change, ChangeList, ChangesForm, ErrorCode, ExitStatus, ListProcesses,
+    MountContainer, ProcessEntry, ProcessStarted, ReadArchive, ReadChanges, RemoveContainer, Reply, Request,
+    Signal, StartContainer, StartExec, StreamHeader, StreamKind, StreamReply, WaitProcess, archive_piece,
+    reply,
 };
 use berth_protocol::frame;
 use berth_protocol::ports::{REQUEST_PORT, STREAM_PORT};
@@ -112,7 +113,7 @@ impl Client {
     ) -> Result<Stream, AgentError> {
         let mut connection = connect(&self.socket, STREAM_PORT).expect("the agent accepts streams");
         let header =
-            StreamHeader { process_id: process_id.into(), kind: kind.into(), offset, read_archive: None };
+            StreamHeader { process_id: process_id.into(), kind: kind.into(), offset, ..Default::default() };
         connection.write_all(&frame::encode(&header).unwrap()).unwrap();
         let reply: StreamReply = read_frame(&mut connection).expect("an answer to the header");
         match reply.error {
@@ -123,26 +124,42 @@ impl Client {
 
     /// Asks for a container's files; what follows are pieces.
     pub(crate) fn begin_archive(&self, container_id: &str, path: &str) -> Result<UnixStream, AgentError> {
-        let mut connection = connect(&self.socket, STREAM_PORT).expect("the agent accepts streams");
         let request = ReadArchive { container_id: container_id.into(), path: path.into() };
-        let header = StreamHeader { read_archive: Some(request), ..StreamHeader::default() };
-        connection.write_all(&frame::encode(&header).unwrap()).unwrap();
+        self.begin_pieces(&StreamHeader { read_archive: Some(request), ..StreamHeader::default() })
+    }
+
+    fn begin_pieces(&self, header: &StreamHeader) -> Result<UnixStream, AgentError> {
+        let mut connection = connect(&self.socket, STREAM_PORT).expect("the agent accepts streams");
+        connection.write_all(&frame::encode(header).unwrap()).unwrap();
         let reply: StreamReply = read_frame(&mut connection).expect("an answer to the header");
         reply.error.map_or(Ok(connection), Err)
     }
 
     /// A container's files as an archive, to its end.
     pub(crate) fn archive(&self, container_id: &str, path: &str) -> Result<Vec<u8>, AgentError> {
-        let mut connection = self.begin_archive(container_id, path)?;
-        let mut archive = Vec::new();
-        loop {
-            match read_frame::<ArchivePiece>(&mut connection).expect("pieces up to the end").piece {
-                Some(archive_piece::Piece::Content(content)) => archive.extend(content),
-                Some(archive_piece::Piece::End(_)) => return Ok(archive),
-                Some(archive_piece::Piece::Error(error)) => return Err(error),
-                None => panic!("an empty piece"),
-            }
-        }
+        read_pieces(self.begin_archive(container_id, path)?)
+    }
+
+    /// What a container has changed, to its end: lines as `docker diff` prints them.
+    pub(crate) fn changes(&self, container_id: &str) -> Result<Vec<String>, AgentError> {
+        let list = self.read_changes(container_id, ChangesForm::List)?;
+        let list = ChangeList::decode(list.as_slice()).expect("lists that follow each other");
+        let line = |change: &Change| {
+            let letter = ["C", "A", "D"][change.kind() as usize];
+            format!("{letter} {}", String::from_utf8_lossy(&change.path))
+        };
+        Ok(list.changes.iter().map(line).collect())
+    }
+
+    /// The same as a layer's archive.
+    pub(crate) fn layer(&self, container_id: &str) -> Result<Vec<u8>, AgentError> {
+        self.read_changes(container_id, ChangesForm::Layer)
+    }
+
+    pub(crate) fn read_changes(&self, container_id: &str, form: ChangesForm) -> Result<Vec<u8>, AgentError> {
+        let request = ReadChanges { container_id: container_id.into(), form: form.into() };
+        let header = StreamHeader { read_changes: Some(request), ..StreamHeader::default() };
+        read_pieces(self.begin_pieces(&header)?)
     }
 
     /// All of a process's output, acknowledged as it comes.
@@ -153,6 +170,18 @@ impl Client {
 
     pub(crate) fn stdout(&self, process_id: &str) -> String {
         self.output(process_id, StreamKind::Stdout)
+    }
+}
+
+fn read_pieces(mut connection: UnixStream) -> Result<Vec<u8>, AgentError> {
+    let mut archive = Vec::new();
+    loop {
+        match read_frame::<ArchivePiece>(&mut connection).expect("pieces up to the end").piece {
+            Some(archive_piece::Piece::Content(content)) => archive.extend(content),
+            Some(archive_piece::Piece::End(_)) => return Ok(archive),
+            Some(archive_piece::Piece::Error(error)) => return Err(error),
+            None => panic!("an empty piece"),
+        }
     }
 }
 

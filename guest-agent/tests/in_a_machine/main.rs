@@ -8,6 +8,7 @@
 mod machine;
 
 mod archives;
+mod changes;
 
 mod client;
 

@@ -64,7 +64,7 @@ impl AgentClient {
 }
 
 fn process_stream(process_id: &str, kind: StreamKind, offset: u64) -> StreamHeader {
-    StreamHeader { process_id: process_id.into(), kind: kind.into(), offset, read_archive: None }
+    StreamHeader { process_id: process_id.into(), kind: kind.into(), offset, ..StreamHeader::default() }
 }
 
 /// The host's end of an archive.
