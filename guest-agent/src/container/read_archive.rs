@@ -33,8 +33,9 @@ pub(crate) struct Archive {
 /// # Errors
 /// NO_SUCH_CONTAINER, INVALID_REQUEST for a path that cannot be read yet.
 pub(crate) async fn open(agent: &Agent, request: &ReadArchive) -> Result<Archive, Failure> {
-    if request.path != "/" {
-        return Err(Failure::invalid(format!("{:?} cannot be read: only / can, yet", request.path)));
+    if request.path != b"/" || request.name.is_some() {
+        let path = String::from_utf8_lossy(&request.path);
+        return Err(Failure::invalid(format!("{path:?} cannot be read: only / can, yet")));
     }
     Archive::read(agent, &request.container_id, |disks, target| {
         let root = std::fs::File::open(disks.root())?;

@@ -109,7 +109,8 @@ async fn serve_output(
 ) -> io::Result<()> {
     match output.connect(offset) {
         Ok(turn) => {
-            frames::write(&mut connection, &StreamReply { error: None, offset: turn.offset }).await?;
+            frames::write(&mut connection, &StreamReply { offset: turn.offset, ..StreamReply::default() })
+                .await?;
             output.serve(turn, connection).await;
             Ok(())
         }
@@ -118,7 +119,8 @@ async fn serve_output(
 }
 
 async fn refuse(mut connection: VsockStream, failure: Failure) -> io::Result<()> {
-    frames::write(&mut connection, &StreamReply { error: Some(failure.into()), offset: 0 }).await
+    frames::write(&mut connection, &StreamReply { error: Some(failure.into()), ..StreamReply::default() })
+        .await
 }
 
 fn has_no(process: &Process, what: &str) -> Failure {

@@ -124,7 +124,7 @@ impl Client {
 
     /// Asks for a container's files; what follows are pieces.
     pub(crate) fn begin_archive(&self, container_id: &str, path: &str) -> Result<UnixStream, AgentError> {
-        let request = ReadArchive { container_id: container_id.into(), path: path.into() };
+        let request = ReadArchive { container_id: container_id.into(), path: path.into(), name: None };
         self.begin_pieces(&StreamHeader { read_archive: Some(request), ..StreamHeader::default() })
     }
 

@@ -150,6 +150,19 @@ impl AgentClient {
         }
     }
 
+    /// What is at a path of a container whose files are there.
+    pub(crate) async fn stat_path(
+        &self,
+        container_id: &str,
+        path: &[u8],
+    ) -> Result<agent::PathStat, CallError> {
+        let stat = agent::StatPath { container_id: container_id.into(), path: path.into() };
+        match self.call(Operation::StatPath(stat)).await? {
+            ReplyResult::PathStat(stat) => Ok(stat),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Writes everything back and unmounts; afterwards the machine may be ended without loss.
     pub(crate) async fn shut_down(&self) -> Result<(), CallError> {
         self.done(Operation::Shutdown(agent::Shutdown {})).await
@@ -220,6 +233,7 @@ fn unexpected(result: &ReplyResult) -> CallError {
         ReplyResult::ProcessList(_) => "a list out of place",
         ReplyResult::Statistics(_) => "statistics out of place",
         ReplyResult::ProcessTable(_) => "a process table out of place",
+        ReplyResult::PathStat(_) => "a path out of place",
     })
 }
 

@@ -38,7 +38,7 @@ impl AgentClient {
 
     /// Begins to read a container's files, all of them.
     pub(crate) async fn read_archive(&self, container_id: &str) -> Result<ArchiveReader, CallError> {
-        let request = ReadArchive { container_id: container_id.into(), path: "/".into() };
+        let request = ReadArchive { container_id: container_id.into(), path: "/".into(), name: None };
         let header = StreamHeader { read_archive: Some(request), ..StreamHeader::default() };
         let (stream, _reply) = self.open_stream(header).await?;
         Ok(ArchiveReader { stream })

@@ -133,7 +133,10 @@ async fn output_starts_at_the_agents_offset_and_counts_from_there() {
         let mut stream = guest.accept().await;
         let header: StreamHeader = read_frame(&mut stream).await.unwrap();
         assert_eq!((header.offset, header.kind()), (100, StreamKind::Stdout));
-        stream.write_all(&frame::encode(&StreamReply { error: None, offset: 100 }).unwrap()).await.unwrap();
+        stream
+            .write_all(&frame::encode(&StreamReply { offset: 100, ..StreamReply::default() }).unwrap())
+            .await
+            .unwrap();
         stream.write_all(b"hello").await.unwrap();
         stream.read_u64_le().await.unwrap()
     };

@@ -211,7 +211,10 @@ fn program_failure(error: &CallError, prefix: &str) -> Option<StartFailure> {
         | ErrorCode::NoSuchContainer
         | ErrorCode::NoSuchProcess
         | ErrorCode::Internal
-        | ErrorCode::AlreadyExists => None,
+        | ErrorCode::AlreadyExists
+        | ErrorCode::NoSuchFile
+        | ErrorCode::NotADirectory
+        | ErrorCode::ReadOnly => None,
     }
 }
 
