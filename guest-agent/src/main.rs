@@ -10,6 +10,7 @@ mod clock;
 mod container;
 mod entropy;
 mod failure;
+mod files;
 mod identity;
 mod network;
 mod processes;

@@ -12,6 +12,8 @@ pub(crate) mod read_archive;
 
 pub(crate) mod read_changes;
 
+pub(crate) mod stat_path;
+
 pub(crate) mod remove;
 
 pub(crate) mod control;
@@ -28,6 +30,7 @@ mod devices;
 mod disks;
 mod launch;
 pub(crate) mod request;
+mod view;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

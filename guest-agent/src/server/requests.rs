@@ -14,7 +14,7 @@ use tokio_vsock::{OwnedReadHalf, OwnedWriteHalf, VsockStream};
 
 use super::frames;
 use crate::agent::Agent;
-use crate::container::{control, exec, mount, process_table, remove, shutdown, start};
+use crate::container::{control, exec, mount, process_table, remove, shutdown, start, stat_path};
 use crate::failure::{During, Failure};
 use crate::{clock, entropy, identity};
 
@@ -134,6 +134,9 @@ async fn perform(agent: &Rc<Agent>, operation: Option<Operation>) -> Result<repl
             process_table::read(agent, &request.container_id).map(reply::Result::ProcessTable)
         }
         Some(Operation::MountContainer(request)) => mount::mount(agent, request).await.map(done),
+        Some(Operation::StatPath(request)) => {
+            stat_path::stat_path(agent, request).await.map(reply::Result::PathStat)
+        }
         Some(Operation::RemoveContainer(request)) => remove::remove(agent, request).await.map(done),
         Some(Operation::AssumeIdentity(request)) => identity::assume(agent, &request).map(done),
         Some(Operation::Shutdown(_)) => shutdown::shut_down(agent).await.map(done),

@@ -14,7 +14,6 @@ use super::error::ApiError;
 const MISSING: &[(Method, &str)] = &[
     (Method::GET, "/containers/{id}/changes"),
     (Method::GET, "/containers/{id}/attach/ws"),
-    (Method::HEAD, "/containers/{id}/archive"),
     (Method::GET, "/containers/{id}/archive"),
     (Method::PUT, "/containers/{id}/archive"),
     (Method::POST, "/build"),

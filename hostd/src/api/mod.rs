@@ -30,7 +30,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{delete, get, head, post};
 
 use self::error::ApiError;
 use self::version::ApiVersion;
@@ -99,6 +99,7 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/containers/{id}/top", get(containers::top))
         .route("/containers/{id}/stats", get(containers::stats))
         .route("/containers/{id}/export", get(containers::export))
+        .route("/containers/{id}/archive", head(containers::head_archive))
         .route("/containers/{id}/wait", post(containers::wait))
         .route("/containers/{id}/logs", get(containers::logs))
         .route("/containers/{id}/attach", post(containers::attach))

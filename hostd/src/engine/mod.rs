@@ -32,6 +32,7 @@ mod stdio;
 // What can be asked for.
 mod attach;
 mod change;
+mod copy;
 mod create;
 mod exec;
 mod export;
@@ -56,6 +57,7 @@ use tokio_util::task::TaskTracker;
 pub use attach::{AttachOptions, Logs};
 pub use capabilities::{CapabilityName, UnknownCapability};
 pub use container::{Outcome, Started};
+pub use copy::{ContainerPath, PathStat};
 pub use create::Created;
 pub use error::{EngineError, ErrorKind};
 pub use events::{Actor, Event, EventKind, Events, Heard, Listener};

@@ -1,5 +1,6 @@
 //! Container endpoints.
 
+mod archive;
 mod attach;
 mod create;
 mod duration;
@@ -18,6 +19,7 @@ mod wait;
 
 use super::State;
 
+pub(super) use self::archive::head as head_archive;
 pub(super) use self::attach::{attach, resize, terminal_size};
 #[cfg(test)]
 pub(super) use self::create::coverage;

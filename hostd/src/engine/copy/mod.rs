@@ -1,0 +1,10 @@
+//! Copies of files between a container and a client, whether the container runs or not.
+//!
+//! Paths are a container's processes' own: links and mounts are resolved by the agent, behind the container's root.
+
+mod path;
+
+mod stat;
+
+pub use path::ContainerPath;
+pub use stat::PathStat;
