@@ -1,16 +1,17 @@
 //! The devices of one machine, made from its configuration, and the handles the control thread keeps of them.
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{DiskConfig, MachineConfig, NetworkCardConfig, ShareConfig, files};
+use crate::config::{Accelerator, DiskConfig, MachineConfig, NetworkCardConfig, files};
 use crate::console_log::ConsoleLog;
 use crate::control::Counters;
 use crate::snapshot::{OpenError, OpenedSnapshot};
 use crate::virtio::{
     Balloon, BalloonHandle, BindError, Block, Console, Disk, NetworkCard, NetworkStatistics, Rng, Share,
-    ShareError, Tap, TapError, VirtioDevice, Vsock, VsockStatistics,
+    ShareError, Tap, TapError, VirtioDevice, Vsock, VsockStatistics, fs,
 };
 
 /// Why a device could not be made.
@@ -42,7 +43,10 @@ pub(crate) struct DeviceSet {
     /// In guest order.
     pub(crate) network_cards: Vec<Box<dyn VirtioDevice>>,
     pub(crate) balloon: Option<Box<dyn VirtioDevice>>,
+    /// In guest order, where this process introduces guest and server to each other.
     pub(crate) shares: Vec<Box<dyn VirtioDevice>>,
+    /// The tag of each share and the connection to its server, where QEMU does that.
+    pub(crate) share_servers: Vec<(String, UnixStream)>,
     /// What the machine goes on from instead of booting.
     pub(crate) snapshot: Option<OpenedSnapshot>,
     /// Where the guest's words go that do not come through the console device.
@@ -99,6 +103,7 @@ pub(crate) fn open(
     let blocks = handles.disks.iter().enumerate().map(|(index, disk)| Block::new(disk.clone(), index));
     let snapshot =
         config.restore.as_ref().map(|restore| OpenedSnapshot::open(&restore.directory)).transpose()?;
+    let (shares, share_servers) = connect_shares(config)?;
     let devices = DeviceSet {
         snapshot,
         disks: blocks.map(boxed).collect(),
@@ -107,7 +112,8 @@ pub(crate) fn open(
         rng: Box::new(Rng),
         console: Box::new(Console::new(console_log.clone())),
         balloon: balloon.map(boxed),
-        shares: connect_shares(&config.shares)?.into_iter().map(boxed).collect(),
+        shares,
+        share_servers,
         console_log,
     };
     Ok((devices, handles))
@@ -134,10 +140,20 @@ fn open_cards(cards: &[NetworkCardConfig]) -> Result<Vec<NetworkCard>, DeviceErr
     cards.iter().enumerate().map(open).collect()
 }
 
-fn connect_shares(shares: &[ShareConfig]) -> Result<Vec<Share>, DeviceError> {
-    let connect = |share: &ShareConfig| {
+type ConnectedShares = (Vec<Box<dyn VirtioDevice>>, Vec<(String, UnixStream)>);
+
+fn connect_shares(config: &MachineConfig) -> Result<ConnectedShares, DeviceError> {
+    let (mut shares, mut servers) = (Vec::new(), Vec::new());
+    for share in &config.shares {
         let failed = |source| DeviceError::Share { tag: share.tag.clone(), source };
-        Share::connect(&share.tag, &share.socket).map_err(failed)
-    };
-    shares.iter().map(connect).collect()
+        match config.accelerator {
+            Accelerator::Kvm => {
+                shares.push(boxed(Share::connect(&share.tag, &share.socket).map_err(failed)?));
+            }
+            Accelerator::Tcg => {
+                servers.push((share.tag.clone(), fs::connect(&share.socket).map_err(failed)?));
+            }
+        }
+    }
+    Ok((shares, servers))
 }

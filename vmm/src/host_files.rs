@@ -1,7 +1,7 @@
-//! The files of the host that this process may use: any by its path, or, in the jail, only those that it was handed.
+//! The files of the host that this process may use: what it was handed, and, outside the jail, any by its path.
 //!
-//! One table for the process, as the process has one root directory. A path is only a name here once files were handed
-//! over: nothing is looked up on the host.
+//! One table for the process, as the process has one root directory. In the jail a path is only a name here: nothing is
+//! looked up on the host.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -23,27 +23,40 @@ pub(crate) enum Access {
 /// This process's files.
 pub(crate) static HOST_FILES: HostFiles = HostFiles::by_path();
 
-/// Files by their paths. `None`: every path is the host's.
+/// Files by their paths.
 #[derive(Debug)]
-pub(crate) struct HostFiles(Mutex<Option<HashMap<PathBuf, OwnedFd>>>);
+pub(crate) struct HostFiles(Mutex<Handed>);
+
+#[derive(Debug)]
+struct Handed {
+    /// `None`: nothing was handed over.
+    files: Option<HashMap<PathBuf, OwnedFd>>,
+    /// What was not handed over is the host's.
+    others_by_path: bool,
+}
 
 impl HostFiles {
     const fn by_path() -> Self {
-        Self(Mutex::new(None))
+        Self(Mutex::new(Handed { files: None, others_by_path: true }))
     }
 
-    fn handed(&self) -> MutexGuard<'_, Option<HashMap<PathBuf, OwnedFd>>> {
+    fn handed(&self) -> MutexGuard<'_, Handed> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// From now on there are these files, and what is [added](Self::add), and no others.
     pub(crate) fn restrict_to(&self, files: impl IntoIterator<Item = (PathBuf, OwnedFd)>) {
-        *self.handed() = Some(files.into_iter().collect());
+        *self.handed() = Handed { files: Some(files.into_iter().collect()), others_by_path: false };
+    }
+
+    /// From now on these files need not be opened; all others still are.
+    pub(crate) fn prefer(&self, files: impl IntoIterator<Item = (PathBuf, OwnedFd)>) {
+        *self.handed() = Handed { files: Some(files.into_iter().collect()), others_by_path: true };
     }
 
     /// Whether this process opens nothing by itself.
     pub(crate) fn is_restricted(&self) -> bool {
-        self.handed().is_some()
+        !self.handed().others_by_path
     }
 
     /// Puts a file, a device or a socket under a path.
@@ -52,7 +65,7 @@ impl HostFiles {
     /// This process opens files by their paths, or too many were added that nobody used.
     pub(crate) fn add(&self, path: PathBuf, file: OwnedFd) -> io::Result<()> {
         let mut handed = self.handed();
-        let Some(table) = handed.as_mut() else {
+        let Some(table) = handed.restricted() else {
             return Err(io::Error::other("this process opens files by itself and takes no descriptors"));
         };
         if table.len() >= 2 * MAX_EXTENTS {
@@ -67,7 +80,7 @@ impl HostFiles {
     /// # Errors
     /// The process has as many descriptors as it may.
     pub(crate) fn descriptor(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
-        self.handed().as_ref().and_then(|table| table.get(path)).map(OwnedFd::try_clone).transpose()
+        self.handed().files.as_ref().and_then(|table| table.get(path)).map(OwnedFd::try_clone).transpose()
     }
 
     /// Opens a file, or takes what was opened for us.
@@ -95,7 +108,7 @@ impl HostFiles {
     }
 
     fn check_is_the_hosts(&self) -> io::Result<()> {
-        if self.handed().is_some() {
+        if self.is_restricted() {
             let message = "it was not handed over, and a machine in the jail opens no files";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
         }
@@ -104,9 +117,15 @@ impl HostFiles {
 
     /// Lets go of all that was handed over so far: what is in use has a descriptor of its own.
     pub(crate) fn release(&self) {
-        if let Some(table) = self.handed().as_mut() {
+        if let Some(table) = self.handed().files.as_mut() {
             table.clear();
         }
+    }
+}
+
+impl Handed {
+    fn restricted(&mut self) -> Option<&mut HashMap<PathBuf, OwnedFd>> {
+        self.files.as_mut().filter(|_| !self.others_by_path)
     }
 }
 
@@ -142,6 +161,17 @@ mod tests {
         let mut text = [0; 4];
         files.connect(Path::new("/server")).unwrap().read_exact(&mut text).unwrap();
         assert_eq!(&text, b"text");
+    }
+
+    #[test]
+    fn preferred_files_are_not_looked_up_and_all_others_are() {
+        let files = HostFiles::by_path();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        files.prefer([("/nowhere".into(), file.reopen().unwrap().into())]);
+        files.open(Path::new("/nowhere"), Access::Read).unwrap();
+        files.open(file.path(), Access::Read).unwrap();
+        assert!(!files.is_restricted());
+        assert!(files.add("/x".into(), file.reopen().unwrap().into()).is_err());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! One microVM per process: memory, vCPUs and virtio devices, on KVM or on a child QEMU's software emulation.
 //!
 //! The library's public face is plain data, for the daemon that starts machines: what a machine is made of
-//! ([`config`]), and what its control socket says ([`control`]). The process itself is [`run`].
+//! ([`config`]), and what its control socket says ([`control`]); besides, what it takes to open a network interface for
+//! a [`handover`]. The process itself is [`run`].
 
 mod boot;
 mod bus;
@@ -42,3 +43,4 @@ mod vcpu;
 mod virtio;
 
 pub use process::{host_cpuid, run};
+pub use virtio::{TapError, open_tap};

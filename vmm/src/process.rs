@@ -75,8 +75,10 @@ fn live(begun: Instant, state_dir: &StateDir, handover: Option<Handover>) -> any
     let config: MachineConfig = state_dir.config()?;
     let nowhere = OpenOptions::new().read(true).write(true).open("/dev/null")?;
     let orders = handover.map(|handover| {
-        if config.accelerator == Accelerator::Kvm {
-            HOST_FILES.restrict_to(handover.files);
+        match config.accelerator {
+            Accelerator::Kvm => HOST_FILES.restrict_to(handover.files),
+            // QEMU finds its files by itself.
+            Accelerator::Tcg => HOST_FILES.prefer(handover.files),
         }
         handover.orders
     });

@@ -1,6 +1,6 @@
-//! Linux on `/dev/kvm` with a network card, a balloon and a share: its own drivers, the real `berth-vmm`.
+//! Linux with network cards, a balloon and a share: its own drivers, the real `berth-vmm`, on both accelerators.
 //!
-//! One machine for the whole story, because a kernel that is interpreted takes a while to boot.
+//! One machine for each whole story, because a kernel that is interpreted takes a while to boot.
 #![expect(clippy::unwrap_used, reason = "tests state their expectations with it")]
 
 use std::io::{Read, Write};
@@ -16,9 +16,10 @@ use tempfile::TempDir;
 #[expect(dead_code, reason = "the machines of tcg.rs use the rest of it")]
 mod harness;
 
-use harness::{Machine, config, eventually, kvm_kernel_or_skip};
+use harness::{Machine, config, eventually, kernel_or_skip, kvm_kernel_or_skip};
 
-const TEST: &str = "linux_drives_a_card_a_balloon_and_a_share";
+const BY_KVM: &str = "linux_drives_a_card_a_balloon_and_a_share";
+const BY_TCG: &str = "linux_drives_cards_and_a_share_under_tcg";
 const MAC: &str = "02:00:00:00:00:07";
 const HOST: &str = "10.7.0.1/24";
 const GUEST: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 2);
@@ -39,22 +40,26 @@ const FEATURES: [(usize, &str); 9] = [
 /// Where Debian has it (package qemu-system-common).
 const VIRTIOFSD: &str = "/usr/lib/qemu/virtiofsd";
 
-fn skip(reason: &str) {
-    eprintln!("skipped: {TEST}: {reason}");
+fn skip(test: &str, reason: &str) {
+    eprintln!("skipped: {test}: {reason}");
 }
 
-/// A network namespace for this thread and what it starts, with an interface in it.
-fn make_network() -> Option<()> {
+/// A network namespace for this thread and what it starts, with an interface in it, and one more that leads nowhere.
+fn make_network(test: &str) -> Option<()> {
     if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-        skip(&format!("cannot make a network namespace: {error}"));
+        skip(test, &format!("cannot make a network namespace: {error}"));
         return None;
     }
-    for arguments in ["tuntap add card mode tap", &format!("address add {HOST} dev card"), "link set card up"]
-    {
+    for arguments in [
+        "tuntap add card mode tap",
+        "tuntap add second mode tap",
+        &format!("address add {HOST} dev card"),
+        "link set card up",
+    ] {
         match Command::new("ip").args(arguments.split(' ')).status() {
             Ok(status) if status.success() => {}
             other => {
-                skip(&format!("ip {arguments}: {other:?}"));
+                skip(test, &format!("ip {arguments}: {other:?}"));
                 return None;
             }
         }
@@ -69,9 +74,9 @@ struct ShareServer {
 }
 
 impl ShareServer {
-    fn start() -> Option<Self> {
+    fn start(test: &str) -> Option<Self> {
         if !Path::new(VIRTIOFSD).exists() {
-            skip(&format!("there is no {VIRTIOFSD}"));
+            skip(test, &format!("there is no {VIRTIOFSD}"));
             return None;
         }
         let directory = TempDir::new().unwrap();
@@ -115,14 +120,12 @@ fn ask(machine: &Machine, command: &str) -> String {
 
 #[test]
 fn linux_drives_a_card_a_balloon_and_a_share() {
-    let Some(kernel) = kvm_kernel_or_skip(TEST) else { return };
-    let Some(()) = make_network() else { return };
-    let Some(server) = ShareServer::start() else { return };
-    std::fs::write(server.file("question"), "from the host").unwrap();
-    let mac = MAC.parse().unwrap();
+    let Some(kernel) = kvm_kernel_or_skip(BY_KVM) else { return };
+    let Some(()) = make_network(BY_KVM) else { return };
+    let Some(server) = ShareServer::start(BY_KVM) else { return };
     let machine = Machine::boot(&MachineConfig {
         accelerator: Accelerator::Kvm,
-        network_cards: vec![NetworkCardConfig { mac, tap: "card".into(), mtu: Some(1400) }],
+        network_cards: vec![card(MAC, "card")],
         balloon: Some(BalloonConfig { target_mib: 0, deflate_on_oom: true, report_free_pages: true }),
         shares: vec![ShareConfig { tag: "data".into(), socket: server.socket() }],
         ..config(&kernel)
@@ -132,20 +135,57 @@ fn linux_drives_a_card_a_balloon_and_a_share() {
         drivers,
         "virtio_balloon virtio_console virtio_net virtio_rng virtiofs vmw_vsock_virtio_transport"
     );
+    share_files(&machine, &server);
+    use_the_network(&machine);
+    shrink_and_grow(&machine);
+}
 
-    assert_eq!(ask(&machine, "share data question"), "from the host");
+#[test]
+fn linux_drives_cards_and_a_share_under_tcg() {
+    let Some(kernel) = kernel_or_skip(BY_TCG) else { return };
+    let Some(()) = make_network(BY_TCG) else { return };
+    let Some(server) = ShareServer::start(BY_TCG) else { return };
+    let machine = Machine::boot(&MachineConfig {
+        network_cards: vec![card(MAC, "card"), card("02:00:00:00:00:08", "second")],
+        shares: vec![ShareConfig { tag: "data".into(), socket: server.socket() }],
+        ..config(&kernel)
+    });
+    assert_eq!(
+        ask(&machine, "drivers"),
+        "virtio_net virtio_net virtio_rng virtiofs vmw_vsock_virtio_transport"
+    );
+    share_files(&machine, &server);
+    use_the_network(&machine);
+    // In guest order, with what the configuration says of each.
+    assert_eq!(ask(&machine, "cat /sys/class/net/eth1/address").trim(), "02:00:00:00:00:08");
+    assert_eq!(ask(&machine, "cat /sys/class/net/eth1/mtu").trim(), "1400");
+    // A machine that stood still loses no frame that waited, and its cards go on.
+    assert_eq!(machine.control(&Request::Pause), Reply::Done);
+    let early = std::thread::spawn(|| TcpStream::connect((GUEST, 7)).unwrap());
+    assert_eq!(machine.control(&Request::Resume), Reply::Done);
+    drop(early.join().unwrap());
+    echo_a_lot();
+}
+
+fn card(mac: &str, tap: &str) -> NetworkCardConfig {
+    NetworkCardConfig { mac: mac.parse().unwrap(), tap: tap.into(), mtu: Some(1400) }
+}
+
+fn share_files(machine: &Machine, server: &ShareServer) {
+    std::fs::write(server.file("question"), "from the host").unwrap();
+    assert_eq!(ask(machine, "share data question"), "from the host");
     assert_eq!(std::fs::read_to_string(server.file("answer")).unwrap(), "from the guest");
+}
 
-    assert_eq!(ask(&machine, &format!("network {GUEST}")), MAC);
-    let features = ask(&machine, "cat /sys/class/net/eth0/device/features");
+fn use_the_network(machine: &Machine) {
+    assert_eq!(ask(machine, &format!("network {GUEST}")), MAC);
+    let features = ask(machine, "cat /sys/class/net/eth0/device/features");
     let lacking: Vec<_> = FEATURES.iter().filter(|(bit, _)| features.as_bytes()[*bit] != b'1').collect();
     assert!(lacking.is_empty(), "{lacking:?} of {features}");
     echo_a_lot();
-    let [card] = counters(&machine).network_cards[..] else { panic!("one card") };
+    let card = counters(machine).network_cards[0];
     assert!(card.to_guest_bytes >= ECHOED_BYTES && card.to_network_bytes >= ECHOED_BYTES, "{card:?}");
     assert_eq!((card.dropped_to_guest, card.dropped_to_network), (0, 0));
-
-    shrink_and_grow(&machine);
 }
 
 fn echo_a_lot() {

@@ -77,6 +77,7 @@ fn a_machine_has_its_devices_in_guest_order() {
         network_cards: vec![],
         balloon: None,
         shares: vec![],
+        share_servers: vec![],
         console_log: log,
     };
     let (sender, exits) = channel();

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::fd::RawFd;
 
-use crate::config::MachineConfig;
+use crate::config::{MacAddress, MachineConfig};
 
 /// What the guest's kernel needs to know about this accelerator, before the machine's own words.
 ///
@@ -28,9 +28,74 @@ pub(super) const MAX_TRANSPORTS: usize = 8;
 pub(super) struct Inherited {
     pub(super) monitor: RawFd,
     pub(super) console: RawFd,
-    /// Type of QEMU's device, and the vhost-user connection to ours; in guest order.
-    pub(super) devices: Vec<(&'static str, RawFd)>,
+    /// QEMU's devices, and each one's vhost-user connection to whoever serves it, or the socket that it
+    /// [connects](QemuDevice::is_relayed) to; in guest order.
+    pub(super) devices: Vec<(QemuDevice, RawFd)>,
 }
+
+/// What QEMU has for a device that is served over vhost-user: its driver's view, without anything behind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum QemuDevice {
+    Block,
+    Vsock,
+    Rng,
+    NetworkCard { mac: MacAddress, mtu: Option<u16> },
+    Share { tag: String },
+}
+
+impl QemuDevice {
+    /// As messages call it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Block => "vhost-user-blk",
+            Self::Vsock => "vhost-user-vsock-device",
+            Self::Rng => "vhost-user-rng",
+            Self::NetworkCard { .. } => "virtio-net-device",
+            Self::Share { .. } => "vhost-user-fs-device",
+        }
+    }
+
+    /// Whether it must connect by itself, through a [`super::relay`].
+    pub(super) fn is_relayed(&self) -> bool {
+        matches!(self, Self::NetworkCard { .. })
+    }
+
+    /// The option that leads to whoever serves it.
+    fn connection(&self, index: usize, fd: RawFd) -> String {
+        let place = if self.is_relayed() { "path=/proc/self/fd/" } else { "fd=" };
+        format!("socket,id=device{index},{place}{fd}")
+    }
+
+    /// The options that make it, on the connection `index`.
+    fn options(&self, index: usize) -> Vec<String> {
+        let name = self.name();
+        match self {
+            Self::Block | Self::Vsock | Self::Rng => {
+                vec!["-device".into(), format!("{name},chardev=device{index}")]
+            }
+            Self::NetworkCard { mac, mtu } => {
+                let mtu = mtu.map_or_else(String::new, |mtu| format!(",host_mtu={mtu}"));
+                vec![
+                    "-netdev".into(),
+                    format!("vhost-user,id=card{index},chardev=device{index}"),
+                    "-device".into(),
+                    format!("{name},netdev=card{index},mac={mac}{mtu},{WITHOUT_CONTROL_QUEUE}"),
+                ]
+            }
+            Self::Share { tag } => vec![
+                "-device".into(),
+                format!("{name},chardev=device{index},tag={},queue-size={SHARE_QUEUE_SIZE}", escape(tag)),
+            ],
+        }
+    }
+}
+
+/// QEMU would answer it by itself, for a card that is not its own.
+const WITHOUT_CONTROL_QUEUE: &str = "ctrl_vq=off,ctrl_rx=off,ctrl_vlan=off,ctrl_rx_extra=off,\
+    ctrl_mac_addr=off,ctrl_guest_offloads=off,guest_announce=off,mq=off";
+
+/// As under KVM.
+const SHARE_QUEUE_SIZE: u16 = 512;
 
 /// The arguments, program name excluded.
 ///
@@ -58,8 +123,8 @@ pub(super) fn arguments(
     add(&["-chardev", &format!("socket,id=console,fd={}", inherited.console)]);
     add(&["-serial", "chardev:console"]);
     for (index, (device, fd)) in inherited.devices.iter().enumerate() {
-        add(&["-chardev", &format!("socket,id=device{index},fd={fd}")]);
-        add(&["-device", &format!("{device},chardev=device{index}")]);
+        add(&["-chardev", &device.connection(index, *fd)]);
+        device.options(index).iter().for_each(|option| add(&[option]));
     }
     add(&["-append", &format!("{KERNEL_ARGUMENTS}{} {}", clock_arguments(tsc_khz), config.command_line)]);
     arguments.extend(["-kernel".into(), config.kernel.clone().into()]);
@@ -118,7 +183,12 @@ mod tests {
         let inherited = Inherited {
             monitor: 10,
             console: 11,
-            devices: vec![("vhost-user-blk", 12), ("vhost-user-rng", 13)],
+            devices: vec![
+                (QemuDevice::Block, 12),
+                (QemuDevice::Rng, 13),
+                (QemuDevice::NetworkCard { mac: MacAddress([2, 0, 0, 0, 0, 1]), mtu: Some(1400) }, 14),
+                (QemuDevice::Share { tag: "a,b".into() }, 15),
+            ],
         };
         let words = arguments(config, &inherited, Some(2_000_000))
             .into_iter()
@@ -138,6 +208,9 @@ mod tests {
             "socket,id=monitor,fd=10|",
             "socket,id=console,fd=11|",
             "socket,id=device0,fd=12|-device|vhost-user-blk,chardev=device0|-chardev|socket,id=device1,fd=13|",
+            "path=/proc/self/fd/14|-netdev|vhost-user,id=card2,chardev=device2|-device|virtio-net-device,netdev=card2,\
+             mac=02:00:00:00:00:01,host_mtu=1400,ctrl_vq=off",
+            "fd=15|-device|vhost-user-fs-device,chardev=device3,tag=a,,b,queue-size=512|",
             "-kernel|/boot/kernel, the first|",
             "-initrd|/boot/initramfs",
         ] {

@@ -5,7 +5,7 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -17,9 +17,9 @@ use std::thread::JoinHandle;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use self::command::{Inherited, MAX_TRANSPORTS};
+use self::command::{Inherited, MAX_TRANSPORTS, QemuDevice};
 use self::time_stamp::Reading;
-use crate::config::MachineConfig;
+use crate::config::{MachineConfig, NetworkCardConfig};
 use crate::console_log::ConsoleLog;
 use crate::control::MachineExit;
 use crate::device_set::DeviceSet;
@@ -29,6 +29,7 @@ use crate::virtio::vhost_user::{self, Server};
 
 mod child;
 mod command;
+mod relay;
 mod time_stamp;
 
 /// What QEMU wrote to its standard error is kept up to this many bytes.
@@ -68,16 +69,16 @@ impl TcgMachine {
     ) -> Result<Self, TcgError> {
         let early = Reading::now();
         let console = devices.console_log.clone();
-        let (servers, device_ends) = serve_devices(devices)?;
+        let (servers, ends) = serve_devices(devices, &config.network_cards)?;
         let (monitor, monitor_end) = UnixStream::pair()?;
         let (console_stream, console_end) = UnixStream::pair()?;
         let (qmp, qmp_listener) = Qmp::begin(monitor)?;
         let inherited = Inherited {
             monitor: inheritable(&monitor_end)?,
             console: inheritable(&console_end)?,
-            devices: device_ends
+            devices: ends
                 .iter()
-                .map(|(kind, end)| Ok((*kind, inheritable(end)?)))
+                .map(|(device, end)| Ok((device.clone(), inheritable(end)?)))
                 .collect::<io::Result<_>>()?,
         };
         let tsc_khz = Reading::now().khz_since(&early);
@@ -86,6 +87,7 @@ impl TcgMachine {
         let pid = Pid::from_child(&child);
         let process = pidfd_open(pid, PidfdFlags::empty()).map_err(io::Error::from)?;
         let stderr = child.stderr.take().expect("spawned with a pipe for it");
+        drop(ends);
         let watch = Watch {
             qemu: config.qemu.clone(),
             child,
@@ -131,36 +133,47 @@ fn thread<T: Send + 'static>(
     std::thread::Builder::new().name(name.into()).spawn(body)
 }
 
-type DeviceEnds = Vec<(&'static str, UnixStream)>;
+/// What QEMU is to have of each device, in guest order: a connection, or what it makes one to.
+type DeviceEnds = Vec<(QemuDevice, OwnedFd)>;
 
-/// Serves every device, and gives the connections that QEMU is to have, in guest order. QEMU has no transport for the
-/// console device; its own serial port stands in.
-fn serve_devices(devices: DeviceSet) -> Result<(Vec<Server>, DeviceEnds), TcgError> {
+/// Serves every device. QEMU has no transport for the console device, its own serial port stands in; shares are served
+/// by others already.
+fn serve_devices(
+    devices: DeviceSet,
+    cards: &[NetworkCardConfig],
+) -> Result<(Vec<Server>, DeviceEnds), TcgError> {
     drop(devices.console);
     let log = devices.console_log;
-    let blocks = devices.disks.into_iter().map(|disk| ("vhost-user-blk", disk));
-    let others = [("vhost-user-vsock-device", devices.vsock), ("vhost-user-rng", devices.rng)];
-    let all: Vec<(&'static str, Box<dyn VirtioDevice>)> = blocks.chain(others).collect();
-    if all.len() > MAX_TRANSPORTS {
-        return Err(TcgError::TooManyDevices { count: all.len() });
+    let blocks = devices.disks.into_iter().map(|disk| (QemuDevice::Block, disk));
+    let others = [(QemuDevice::Vsock, devices.vsock), (QemuDevice::Rng, devices.rng)];
+    let described = cards.iter().map(|card| QemuDevice::NetworkCard { mac: card.mac, mtu: card.mtu });
+    let cards = described.zip(devices.network_cards);
+    let ours: Vec<(QemuDevice, Box<dyn VirtioDevice>)> = blocks.chain(others).chain(cards).collect();
+    let count = ours.len() + devices.share_servers.len();
+    if count > MAX_TRANSPORTS {
+        return Err(TcgError::TooManyDevices { count });
     }
-    let (mut servers, mut ends) = (Vec::new(), Vec::new());
-    for (index, (name, device)) in all.into_iter().enumerate() {
-        let log: Arc<ConsoleLog> = log.clone();
+    let (mut servers, mut ends) = (Vec::new(), DeviceEnds::new());
+    for (index, (kind, device)) in ours.into_iter().enumerate() {
+        let (log, name): (Arc<ConsoleLog>, _) = (log.clone(), kind.name());
         let report = move |broken: &crate::virtio::Broken| {
             log.append(format!("berth-vmm: device {index} ({name}) stopped: {broken}\n").as_bytes());
         };
-        let (server, end) = vhost_user::serve(device, Path::new("."), Box::new(report))?;
+        let directory = Path::new(".");
+        let (server, end) = vhost_user::serve(device, directory, Box::new(report))?;
         servers.push(server);
-        ends.push((name, end));
+        let end = if kind.is_relayed() { relay::begin(end, directory)? } else { end.into() };
+        ends.push((kind, end));
     }
+    let shares = devices.share_servers.into_iter();
+    ends.extend(shares.map(|(tag, connection)| (QemuDevice::Share { tag }, connection.into())));
     Ok((servers, ends))
 }
 
 /// Lets the next child have a descriptor, under the same number.
-fn inheritable(stream: &UnixStream) -> io::Result<i32> {
-    fcntl_setfd(stream, FdFlags::empty())?;
-    Ok(stream.as_raw_fd())
+fn inheritable(descriptor: impl AsFd) -> io::Result<i32> {
+    fcntl_setfd(&descriptor, FdFlags::empty())?;
+    Ok(descriptor.as_fd().as_raw_fd())
 }
 
 fn spawn(qemu: &Path, arguments: &[OsString]) -> Result<Child, TcgError> {

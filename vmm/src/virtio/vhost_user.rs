@@ -174,14 +174,14 @@ impl VhostUserBackend for Adapter {
     }
 
     fn protocol_features(&self) -> VhostUserProtocolFeatures {
-        // QEMU has no use for the configuration of a device that has none, and says so on its standard error.
+        // QEMU has no use for the configuration of a device that has none, or whose configuration is its own business,
+        // and says so on its standard error.
         let config = match self.served().device.kind() {
-            DeviceKind::Rng => VhostUserProtocolFeatures::empty(),
+            DeviceKind::Rng | DeviceKind::Network => VhostUserProtocolFeatures::empty(),
             DeviceKind::Block
             | DeviceKind::Console
             | DeviceKind::Vsock
             | DeviceKind::Balloon
-            | DeviceKind::Network
             | DeviceKind::FileSystem => VhostUserProtocolFeatures::CONFIG,
         };
         config | VhostUserProtocolFeatures::MQ
@@ -239,7 +239,8 @@ impl VhostUserBackend for Adapter {
             UsedQueues::NONE
         });
         for (index, vring) in guards.iter_mut().enumerate() {
-            if used.contains(index) && vring.needs_notification().unwrap_or(true) {
+            // Asked in any case: it keeps count of what the driver was told.
+            if used.contains(index) && (vring.needs_notification().unwrap_or(true) || used.has_interrupt()) {
                 // It fails only when the other process is gone.
                 vring.signal_used_queue().ok();
             }

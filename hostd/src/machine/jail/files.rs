@@ -4,17 +4,32 @@ use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use berth_vmm::config::{Accelerator, DiskAccess, MachineConfig};
 
 const KVM: &str = "/dev/kvm";
 
-/// Every file of the configuration, once. An emulated machine gets none: QEMU finds its files by itself.
+/// Everything of the configuration that has a path or a name, once. Of files an emulated machine gets none: QEMU finds
+/// them by itself.
 pub(super) fn open_for(config: &MachineConfig) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
-    if config.accelerator == Accelerator::Tcg {
-        return Ok(Vec::new());
+    let mut opened = match config.accelerator {
+        Accelerator::Kvm => open_files(config)?,
+        Accelerator::Tcg => Vec::new(),
+    };
+    for card in &config.network_cards {
+        let tap = berth_vmm::open_tap(&card.tap).map_err(io::Error::other)?;
+        opened.push((PathBuf::from(&card.tap), tap));
     }
+    for share in &config.shares {
+        let server = UnixStream::connect(&share.socket).map_err(named(&share.socket))?;
+        opened.push((share.socket.clone(), server.into()));
+    }
+    Ok(opened)
+}
+
+fn open_files(config: &MachineConfig) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
     let opened = accesses(config).into_iter().map(|(path, writable)| {
         let file = OpenOptions::new().read(true).write(writable).open(path).map_err(named(path))?;
         Ok((path.to_owned(), file.into()))

@@ -16,6 +16,7 @@ pub(crate) mod tests;
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
@@ -27,6 +28,7 @@ use vmm_sys_util::eventfd::EventFd;
 use self::server::{Request, Server, ServerError};
 use super::{Broken, DeviceKind, DeviceState, StateError, UsedQueues, VirtioDevice, Wires, copy_config};
 use crate::config::MAX_SHARE_TAG_BYTES;
+use crate::host_files::HOST_FILES;
 use crate::memory::GuestMemoryMmap;
 
 /// One for urgent requests, one for the others.
@@ -69,13 +71,12 @@ impl Share {
     /// # Errors
     /// Nobody is there, or not one who speaks the protocol.
     pub(crate) fn connect(tag: &str, socket: &Path) -> Result<Self, ShareError> {
-        let failed = |source| ShareError::Connect { socket: socket.display().to_string(), source };
-        Self::greet(tag, Server::connect(socket).map_err(failed)?)
+        Self::greet(tag, Server::over(connect(socket)?).map_err(ServerError::from)?)
     }
 
     /// With a server that is connected already, for fuzzing.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn over(tag: &str, connection: std::os::unix::net::UnixStream) -> Result<Self, ShareError> {
+    pub(crate) fn over(tag: &str, connection: UnixStream) -> Result<Self, ShareError> {
         Self::greet(tag, Server::over(connection).map_err(ServerError::from)?)
     }
 
@@ -127,6 +128,15 @@ impl Share {
         self.server = None;
         self.running.clear();
     }
+}
+
+/// A connection to the server at `socket`, on which nothing was said yet.
+///
+/// # Errors
+/// Nobody is there.
+pub(crate) fn connect(socket: &Path) -> Result<UnixStream, ShareError> {
+    let failed = |source| ShareError::Connect { socket: socket.display().to_string(), source };
+    HOST_FILES.connect(socket).map_err(failed)
 }
 
 fn config_space(tag: &str) -> [u8; CONFIG_BYTES] {

@@ -7,15 +7,12 @@
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvFlags, recvmsg};
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
-
-use crate::host_files::HOST_FILES;
 
 /// For all replies to one request of ours together with it.
 const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 5000 });
@@ -65,13 +62,6 @@ pub(crate) enum ServerError {
 pub(super) struct Server(UnixStream);
 
 impl Server {
-    /// # Errors
-    /// Nobody listens there.
-    pub(super) fn connect(socket: &Path) -> io::Result<Self> {
-        let stream = HOST_FILES.connect(socket)?;
-        Self::over(stream)
-    }
-
     pub(super) fn over(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(false)?;
         stream.set_write_timeout(Some(PATIENCE))?;

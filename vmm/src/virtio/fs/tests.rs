@@ -1,7 +1,7 @@
 //! A share with a real server, asked for a file through the queues in shared memory; and with servers that misbehave.
 
 use std::io::{Read, Write};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

@@ -28,7 +28,8 @@ use virtio_queue::Queue;
 
 use self::receive::{Pause, Receiver};
 pub(crate) use self::statistics::NetworkStatistics;
-pub(crate) use self::tap::{Tap, TapError};
+pub(crate) use self::tap::Tap;
+pub use self::tap::{TapError, open_tap};
 use self::transmit::Transmitter;
 use self::watch::Watch;
 use super::{
@@ -102,6 +103,11 @@ impl NetworkCard {
         let watched = match pause {
             Pause::NoFrames => self.watch.watch(&self.tap),
             Pause::NoBuffers => self.watch.ignore(&self.tap),
+            // Where a transport looks at edges, frames that wait already are none.
+            Pause::Turn => {
+                self.watch.wake_up();
+                self.watch.watch(&self.tap)
+            }
         };
         watched.map_err(|error| Broken(format!("its TAP interface cannot be watched: {error}")))
     }

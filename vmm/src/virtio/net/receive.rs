@@ -59,8 +59,10 @@ struct Waiting {
 pub(super) enum Pause {
     /// There are no buffers: the driver will tell when there are.
     NoBuffers,
-    /// There are no frames, or enough for now: the interface is readable when there are.
+    /// There are no frames: the interface is readable when there are.
     NoFrames,
+    /// Enough for now, there may be more.
+    Turn,
 }
 
 impl Receiver {
@@ -131,7 +133,7 @@ impl Receiver {
             self.waiting = None;
             self.expected_bytes = frame.length.max(USUAL_BYTES);
         }
-        Ok(Pause::NoFrames)
+        Ok(Pause::Turn)
     }
 
     /// No number of further buffers would make room for the frame at hand.

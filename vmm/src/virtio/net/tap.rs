@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{OFlags, fcntl_setfl};
@@ -22,14 +22,34 @@ const DEVICE: &str = "/dev/net/tun";
 /// Ethernet frames without packet information, with virtio headers.
 const MODE: libc::c_int = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
 
+/// Why an interface cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum TapError {
+pub enum TapError {
+    /// There is none in this network namespace.
     #[error("there is no interface {0}: make it with `ip tuntap add {0} mode tap`")]
     Missing(String),
+    /// Another process has it.
     #[error("interface {0} is in use by another process")]
     Busy(String),
+    /// A step that the host refuses.
     #[error("interface {name}: cannot {step}: {source}")]
-    Call { name: String, step: &'static str, source: io::Error },
+    Call {
+        /// The interface.
+        name: String,
+        /// What cannot be done.
+        step: &'static str,
+        /// What the host says.
+        source: io::Error,
+    },
+}
+
+/// Attaches to the interface `name` of this network namespace, for a machine that is [handed](crate::handover) the
+/// result under that name.
+///
+/// # Errors
+/// There is no such interface, somebody else has it, or this process may not use it.
+pub fn open_tap(name: &str) -> Result<OwnedFd, TapError> {
+    open_attached(name).map(OwnedFd::from)
 }
 
 #[derive(Debug)]
