@@ -11,7 +11,7 @@ use crate::products::{self, Place};
 use crate::program;
 use crate::progress;
 use crate::workspace::Workspace;
-use crate::{agent, kernel, packages};
+use crate::{agent, kernel, packages, virtiofsd};
 
 /// The packages that run on the host, once each.
 const HOST_PACKAGES: [&str; 2] = ["berth", "berthd"];
@@ -21,7 +21,7 @@ const MONITOR: &str = "berth-vmm";
 /// Everything that is needed to run containers.
 #[derive(Debug)]
 pub(crate) struct Products {
-    /// Holds `berth`, `berthd` and `berth-vmm`.
+    /// Holds `berth`, `berthd`, `berth-vmm` and `virtiofsd`.
     pub(crate) programs: PathBuf,
     pub(crate) kernel: PathBuf,
     pub(crate) initramfs: PathBuf,
@@ -39,6 +39,7 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
 pub(crate) fn ensure(workspace: &Workspace) -> anyhow::Result<Products> {
     packages::ensure()?;
     let kernel = kernel::ensure(workspace)?;
+    let share_server = virtiofsd::ensure(workspace)?;
     let initramfs = agent::ensure(workspace)?;
     progress::heading("programs, in release mode");
     let mut cargo = workspace.cargo();
@@ -48,6 +49,7 @@ pub(crate) fn ensure(workspace: &Workspace) -> anyhow::Result<Products> {
     monitor(workspace)?;
     link_beside(&programs, "vmlinux", &kernel)?;
     link_beside(&programs, "initramfs.cpio", &initramfs)?;
+    link_beside(&programs, virtiofsd::NAME, &share_server)?;
     Ok(Products { programs, kernel, initramfs })
 }
 

@@ -6,6 +6,8 @@ mod packages;
 
 mod kernel;
 
+mod virtiofsd;
+
 mod agent;
 
 mod images;
@@ -48,6 +50,8 @@ enum Verb {
     Packages,
     /// Build the guest kernel (or find it in the cache) and print its path
     Kernel,
+    /// Build the server of shares (or find it in the cache) and print its path
+    Virtiofsd,
     /// Build the guest agent and its initramfs, and print the initramfs' path
     Agent,
     /// Build the demo images as archives, and print their directory
@@ -83,6 +87,7 @@ fn perform(verb: &Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Packages => packages::run(),
         Verb::Kernel => kernel::run(&workspace),
+        Verb::Virtiofsd => virtiofsd::run(&workspace),
         Verb::Agent => agent::run(&workspace),
         Verb::Images => images::run(&workspace),
         Verb::Build => build::run(&workspace),

@@ -20,7 +20,7 @@ const fn package(name: &'static str, reason: &'static str) -> Package {
 }
 
 /// In the order in which they are used.
-const PACKAGES: [Package; 15] = [
+const PACKAGES: [Package; 17] = [
     package("build-essential", "the linker for Rust, and the compiler for the kernel and SQLite"),
     package("linux-source-6.12", "the guest kernel's source"),
     package("xz-utils", "unpacks that source"),
@@ -28,6 +28,8 @@ const PACKAGES: [Package; 15] = [
     package("bison", "the same"),
     package("bc", "computes the kernel's time constants"),
     package("libelf-dev", "the kernel's own object file checks"),
+    package("libcap-ng-dev", "virtiofsd, which gives up capabilities with it"),
+    package("libseccomp-dev", "the same, for its system calls"),
     package("qemu-system-x86", "the accelerator `tcg`"),
     package("e2fsprogs", "makes the empty scratch disk"),
     package("erofs-utils", "checks image disks in the tests"),

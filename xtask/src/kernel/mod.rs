@@ -9,13 +9,13 @@ mod fragment;
 
 mod build;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Context;
 
-use crate::cache::Key;
+use crate::cache::{self, Key};
 use crate::progress;
 use crate::workspace::Workspace;
 
@@ -39,7 +39,7 @@ pub(crate) fn ensure(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     if kernel.exists() {
         return Ok(kernel);
     }
-    let _lock = lock(&directory)?;
+    let _lock = cache::lock(&directory, "kernel")?;
     if !kernel.exists() {
         let started = Instant::now();
         progress::heading(format_args!("guest kernel {}: several minutes, once", recipe.source.version));
@@ -91,17 +91,4 @@ fn key(recipe: &Recipe) -> anyhow::Result<String> {
         key = key.with(&name, &content);
     }
     Ok(key.digits())
-}
-
-/// Held while this kernel is built; freed by the system however the build ends.
-fn lock(directory: &Path) -> anyhow::Result<File> {
-    let path = directory.with_extension("lock");
-    let parent = directory.parent().context("the cache has no directory")?;
-    fs::create_dir_all(parent).with_context(|| format!("cannot create {}", parent.display()))?;
-    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-    if file.try_lock().is_err() {
-        progress::note("another build of this kernel is running: waiting for it");
-        file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
-    }
-    Ok(file)
 }
