@@ -120,13 +120,15 @@ pub struct Extent {
     pub length_bytes: u64,
 }
 
-/// One virtio network card on a TAP interface of the host.
+/// One virtio network card, on a TAP interface of the host or bound to one later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkCardConfig {
     pub mac: MacAddress,
-    /// The name of an interface that exists.
-    pub tap: String,
+    /// The name of an interface that exists. `None`: the card is bound to nothing until
+    /// [`crate::control::Request::BindCard`].
+    #[serde(default)]
+    pub tap: Option<String>,
     /// What the guest is told of the network's largest packet, in bytes without the Ethernet header.
     #[serde(default)]
     pub mtu: Option<u16>,
@@ -227,8 +229,9 @@ impl MachineConfig {
         cards.iter().try_for_each(NetworkCardConfig::validate)?;
         let macs: HashSet<_> = cards.iter().map(|card| card.mac).collect();
         check(macs.len() == cards.len(), "network_cards.mac", "two cards have the same")?;
-        let taps: HashSet<_> = cards.iter().map(|card| &card.tap).collect();
-        check(taps.len() == cards.len(), "network_cards.tap", "two cards have the same")
+        let taps: Vec<_> = cards.iter().filter_map(|card| card.tap.as_ref()).collect();
+        let different: HashSet<_> = taps.iter().collect();
+        check(different.len() == taps.len(), "network_cards.tap", "two cards have the same")
     }
 
     fn validate_balloon(&self) -> Result<(), InvalidConfig> {
@@ -250,13 +253,19 @@ impl MachineConfig {
 
 impl NetworkCardConfig {
     fn validate(&self) -> Result<(), InvalidConfig> {
-        let is_name = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b'%';
-        let named = (1..=MAX_TAP_NAME_BYTES).contains(&self.tap.len()) && self.tap.bytes().all(is_name);
-        let name = format!("an interface's name, 1 to {MAX_TAP_NAME_BYTES} printable characters");
-        check(named, "network_cards.tap", name)?;
+        self.tap.iter().try_for_each(|tap| validate_tap(tap))?;
         let mtu = self.mtu.is_none_or(|mtu| mtu >= MIN_MTU_BYTES);
         check(mtu, "network_cards.mtu", format!("at least {MIN_MTU_BYTES}"))
     }
+}
+
+/// # Errors
+/// What can be no interface's name.
+pub fn validate_tap(name: &str) -> Result<(), InvalidConfig> {
+    let is_possible = |byte: u8| byte.is_ascii_graphic() && byte != b'/' && byte != b'%';
+    let named = (1..=MAX_TAP_NAME_BYTES).contains(&name.len()) && name.bytes().all(is_possible);
+    let problem = format!("an interface's name, 1 to {MAX_TAP_NAME_BYTES} printable characters");
+    check(named, "network_cards.tap", problem)
 }
 
 impl FromStr for MacAddress {
@@ -368,6 +377,7 @@ mod tests {
         let (data, long) = (share("data"), share(&"x".repeat(37)));
         for (field, value, problem) in [
             ("network_cards", format!("[{one}, {two}]"), None),
+            ("network_cards", r#"[{"mac": "02:00:00:00:00:01"}, {"mac": "02:00:00:00:00:02"}]"#.into(), None),
             ("network_cards", format!("[{one}, {one}]"), Some("network_cards.mac: two cards")),
             ("network_cards", format!("[{}]", card("02:00:00:00:00:01", "")), Some("network_cards.tap")),
             ("network_cards", format!("[{}]", card("02:00:00:00:00:01", "a/b")), Some("network_cards.tap")),

@@ -21,6 +21,18 @@ pub enum Request {
         disk: usize,
         extents: Vec<Extent>,
     },
+    /// Binds a network card that is bound to nothing to a TAP interface: one of this process's network namespace, or what
+    /// was handed over under that name ([`crate::open_tap`] makes it). Answered with [`Reply::Done`]; the card takes it
+    /// up a moment later.
+    BindCard {
+        card: usize,
+        tap: String,
+    },
+    /// A card lets go of its interface, a moment after [`Reply::Done`]. The guest sees the link go down (under tcg it sees
+    /// nothing of it, QEMU has its own word on that); what it sends is dropped.
+    UnbindCard {
+        card: usize,
+    },
     /// Asks the guest to give back memory until this much is missing, or to take some again. Answered with
     /// [`Reply::Done`] at once; how far the guest is, [`Counters`] say.
     SetBalloon {

@@ -13,6 +13,7 @@ use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::config::{InvalidConfig, validate_tap};
 use crate::control::{Counters, MAX_LINE_BYTES, MachineExit, Reply, Request, RunState, Status};
 use crate::device_set::DeviceHandles;
 use crate::handover::receive_with_descriptors;
@@ -21,6 +22,7 @@ use crate::jail::{self, ThreadKind};
 use crate::kvm_machine::Tracking;
 use crate::machine::Machine;
 use crate::state_dir::host_pid;
+use crate::virtio::{BindingError, CardHandle};
 
 /// Connections at the same time: the daemon's, a second daemon's during an upgrade, a person's.
 const MAX_CONNECTIONS: usize = 16;
@@ -65,6 +67,10 @@ impl Controlled {
                 Some(bound) => done(bound.bind(extents)),
                 None => error(format!("there is no disk {disk}")),
             },
+            Request::BindCard { card, tap } => {
+                self.on_card(*card, |handle| validate_tap(tap).map(|()| handle.bind(tap)))
+            }
+            Request::UnbindCard { card } => self.on_card(*card, |handle| Ok(handle.unbind())),
             Request::SetBalloon { target_mib } => match &self.devices.balloon {
                 Some(balloon) => done(balloon.set_target(*target_mib)),
                 None => error("the machine has no balloon"),
@@ -75,6 +81,18 @@ impl Controlled {
             Request::Resume => self.set_paused(false),
             // The connection answers the former; the latter happens once it is answered.
             Request::TakeFiles { .. } | Request::ShutDown => Reply::Done,
+        }
+    }
+
+    fn on_card(
+        &self,
+        index: usize,
+        act: impl FnOnce(&CardHandle) -> Result<Result<(), BindingError>, InvalidConfig>,
+    ) -> Reply {
+        match self.devices.network_cards.get(index).map(act) {
+            Some(Ok(result)) => done(result),
+            Some(Err(invalid)) => error(invalid),
+            None => error(format!("there is no network card {index}")),
         }
     }
 

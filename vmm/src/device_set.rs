@@ -10,8 +10,8 @@ use crate::console_log::ConsoleLog;
 use crate::control::Counters;
 use crate::snapshot::{OpenError, OpenedSnapshot};
 use crate::virtio::{
-    Balloon, BalloonHandle, BindError, Block, Console, Disk, NetworkCard, NetworkStatistics, Rng, Share,
-    ShareError, Tap, TapError, VirtioDevice, Vsock, VsockStatistics, fs,
+    Balloon, BalloonHandle, BindError, Block, CardHandle, Console, Disk, NetworkCard, Rng, Share, ShareError,
+    Tap, TapError, VirtioDevice, Vsock, VsockStatistics, fs,
 };
 
 /// Why a device could not be made.
@@ -57,7 +57,7 @@ pub(crate) struct DeviceSet {
 #[derive(Debug)]
 pub(crate) struct DeviceHandles {
     pub(crate) disks: Vec<Arc<Disk>>,
-    network_cards: Vec<Arc<NetworkStatistics>>,
+    pub(crate) network_cards: Vec<CardHandle>,
     pub(crate) balloon: Option<Arc<BalloonHandle>>,
     vsock: Arc<VsockStatistics>,
     console_log: Arc<ConsoleLog>,
@@ -94,7 +94,7 @@ pub(crate) fn open(
     let balloon = config.balloon.map(|balloon| Balloon::new(balloon, config.memory_mib));
     let balloon = balloon.transpose().map_err(DeviceError::Balloon)?;
     let handles = DeviceHandles {
-        network_cards: cards.iter().map(NetworkCard::statistics).collect(),
+        network_cards: card_handles(&cards)?,
         balloon: balloon.as_ref().map(Balloon::handle),
         vsock: vsock.statistics(),
         console_log: console_log.clone(),
@@ -134,10 +134,18 @@ fn open_disks(disks: &[DiskConfig], console_log: &Arc<ConsoleLog>) -> Result<Vec
 
 fn open_cards(cards: &[NetworkCardConfig]) -> Result<Vec<NetworkCard>, DeviceError> {
     let open = |(index, card): (usize, &NetworkCardConfig)| {
-        let tap = Tap::open(&card.tap).map_err(|source| DeviceError::Tap { index, source })?;
+        let tap = card.tap.as_deref().map(Tap::open).transpose();
+        let tap = tap.map_err(|source| DeviceError::Tap { index, source })?;
         NetworkCard::new(tap, card.mac, card.mtu).map_err(|source| DeviceError::NetworkCard { index, source })
     };
     cards.iter().enumerate().map(open).collect()
+}
+
+fn card_handles(cards: &[NetworkCard]) -> Result<Vec<CardHandle>, DeviceError> {
+    let failed = |(index, source)| DeviceError::NetworkCard { index, source };
+    let handles =
+        cards.iter().enumerate().map(|(index, card)| card.handle().map_err(|source| (index, source)));
+    handles.map(|handle| handle.map_err(failed)).collect()
 }
 
 type ConnectedShares = (Vec<Box<dyn VirtioDevice>>, Vec<(String, UnixStream)>);

@@ -62,10 +62,10 @@ impl HostFiles {
     /// Puts a file, a device or a socket under a path.
     ///
     /// # Errors
-    /// This process opens files by their paths, or too many were added that nobody used.
+    /// This process opens all files by their paths, or too many were added that nobody used.
     pub(crate) fn add(&self, path: PathBuf, file: OwnedFd) -> io::Result<()> {
         let mut handed = self.handed();
-        let Some(table) = handed.restricted() else {
+        let Some(table) = handed.files.as_mut() else {
             return Err(io::Error::other("this process opens files by itself and takes no descriptors"));
         };
         if table.len() >= 2 * MAX_EXTENTS {
@@ -81,6 +81,11 @@ impl HostFiles {
     /// The process has as many descriptors as it may.
     pub(crate) fn descriptor(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
         self.handed().files.as_ref().and_then(|table| table.get(path)).map(OwnedFd::try_clone).transpose()
+    }
+
+    /// As [`Self::descriptor`], for what nobody else may have meanwhile: it is not there any more.
+    pub(crate) fn take(&self, path: &Path) -> Option<OwnedFd> {
+        self.handed().files.as_mut().and_then(|table| table.remove(path))
     }
 
     /// Opens a file, or takes what was opened for us.
@@ -120,12 +125,6 @@ impl HostFiles {
         if let Some(table) = self.handed().files.as_mut() {
             table.clear();
         }
-    }
-}
-
-impl Handed {
-    fn restricted(&mut self) -> Option<&mut HashMap<PathBuf, OwnedFd>> {
-        self.files.as_mut().filter(|_| !self.others_by_path)
     }
 }
 
@@ -171,7 +170,9 @@ mod tests {
         files.open(Path::new("/nowhere"), Access::Read).unwrap();
         files.open(file.path(), Access::Read).unwrap();
         assert!(!files.is_restricted());
-        assert!(files.add("/x".into(), file.reopen().unwrap().into()).is_err());
+        files.add("/x".into(), file.reopen().unwrap().into()).unwrap();
+        files.take(Path::new("/x")).unwrap();
+        assert!(files.take(Path::new("/x")).is_none());
     }
 
     #[test]

@@ -146,7 +146,10 @@ fn linux_drives_cards_and_a_share_under_tcg() {
     let Some(()) = make_network(BY_TCG) else { return };
     let Some(server) = ShareServer::start(BY_TCG) else { return };
     let machine = Machine::boot(&MachineConfig {
-        network_cards: vec![card(MAC, "card"), card("02:00:00:00:00:08", "second")],
+        network_cards: vec![
+            card(MAC, "card"),
+            NetworkCardConfig { tap: None, ..card("02:00:00:00:00:08", "") },
+        ],
         shares: vec![ShareConfig { tag: "data".into(), socket: server.socket() }],
         ..config(&kernel)
     });
@@ -165,10 +168,21 @@ fn linux_drives_cards_and_a_share_under_tcg() {
     assert_eq!(machine.control(&Request::Resume), Reply::Done);
     drop(early.join().unwrap());
     echo_a_lot();
+    // Interfaces go and come; one that was let go is free for others.
+    let bind = |card, tap: &str| machine.control(&Request::BindCard { card, tap: tap.into() });
+    assert!(matches!(bind(1, "missing"), Reply::Error { .. }));
+    assert_eq!(bind(1, "second"), Reply::Done);
+    for card in [0, 1] {
+        assert_eq!(machine.control(&Request::UnbindCard { card }), Reply::Done);
+    }
+    eventually("an interface is free", || bind(1, "card") == Reply::Done);
+    assert_eq!(machine.control(&Request::UnbindCard { card: 1 }), Reply::Done);
+    eventually("an interface is free again", || bind(0, "card") == Reply::Done);
+    echo_a_lot();
 }
 
 fn card(mac: &str, tap: &str) -> NetworkCardConfig {
-    NetworkCardConfig { mac: mac.parse().unwrap(), tap: tap.into(), mtu: Some(1400) }
+    NetworkCardConfig { mac: mac.parse().unwrap(), tap: Some(tap.into()), mtu: Some(1400) }
 }
 
 fn share_files(machine: &Machine, server: &ShareServer) {

@@ -30,7 +30,7 @@ pub(super) fn net(input: &[u8]) {
         end.set_nonblocking(true).expect("a socket");
     }
     let tap = Tap::of_socket(interface.into(), ALL_OFFLOADS);
-    let card = NetworkCard::new(tap, MAC, Some(1500)).expect("the host has descriptors");
+    let card = NetworkCard::new(Some(tap), MAC, Some(1500)).expect("the host has descriptors");
     script::play(&mut Bench::new(Box::new(card)), &mut NetSubject { network }, input);
 }
 

@@ -112,6 +112,8 @@ const NAME_MEMORY: u32 = libc::PR_SET_VMA.cast_unsigned();
 const UNIX: u32 = libc::AF_UNIX.cast_unsigned();
 /// `TUNSETOFFLOAD` and `TUNSETVNETHDRSZ` (linux/if_tun.h): what a network card's driver has negotiated.
 const TAP_OFFLOADS: u32 = 0x4004_54d0;
+/// Which mode an interface is in.
+const TAP_MODE: u32 = 0x8004_54d2;
 const TAP_HEADER_BYTES: u32 = 0x4004_54d8;
 const NONBLOCKING: u32 = 0x5421;
 const SEND_BUFFER: u32 = libc::SO_SNDBUF.cast_unsigned();
@@ -175,6 +177,10 @@ const SIGNALS: &[Call] = &[call(libc::SYS_rt_sigtimedwait)];
 
 /// Requests and their descriptors; pausing; the files of disks and snapshots, once they are open.
 const CONTROL: &[Call] = &[
+    // An interface that a card is bound to.
+    call_if(libc::SYS_ioctl, 1, ALL_BITS, TAP_MODE),
+    call_if(libc::SYS_ioctl, 1, ALL_BITS, TAP_HEADER_BYTES),
+    call_if(libc::SYS_ioctl, 1, ALL_BITS, TAP_OFFLOADS),
     call(libc::SYS_accept4),
     call(libc::SYS_epoll_ctl),
     call(libc::SYS_eventfd2),
@@ -228,6 +234,7 @@ const DEVICES: &[Call] = &[
     call(libc::SYS_epoll_wait),
     call(libc::SYS_fallocate),
     call_if(libc::SYS_ioctl, 1, ALL_BITS, NONBLOCKING),
+    call_if(libc::SYS_ioctl, 1, ALL_BITS, TAP_OFFLOADS),
     call(libc::SYS_readv),
     call(libc::SYS_recvfrom),
     call(libc::SYS_recvmsg),

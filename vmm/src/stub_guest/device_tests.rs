@@ -60,8 +60,8 @@ fn a_guest_gives_memory_back_and_the_host_has_it() {
 fn frames_reach_a_guest_and_come_back() {
     needs_kvm!();
     let Some(mut network) = Network::new() else { return };
-    let card = NetworkCard::new(network.card.take().unwrap(), MAC, None).unwrap();
-    let statistics = card.statistics();
+    let card = NetworkCard::new(network.card.take(), MAC, None).unwrap();
+    let statistics = card.handle().unwrap();
     let stub = Stub::boot(device_program::frame_echo(), 2, vec![Box::new(card)]);
     for number in 1..20 {
         network.send(&to_guest(number, 1000));
@@ -115,7 +115,7 @@ fn a_card_goes_on_after_a_snapshot_on_another_interface() {
     let Some(mut network) = Network::new() else { return };
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("snapshot");
-    let card = NetworkCard::new(network.card.take().unwrap(), MAC, None).unwrap();
+    let card = NetworkCard::new(network.card.take(), MAC, None).unwrap();
     let stub = Stub::boot(device_program::frame_echo(), 1, vec![Box::new(card)]);
     for number in 1..4 {
         network.send(&to_guest(number, 1000));
@@ -132,7 +132,7 @@ fn a_card_goes_on_after_a_snapshot_on_another_interface() {
     // A bridge takes its time with a port whose holder changes, and none with one that comes up.
     ip("link set card down");
     ip("link set card up");
-    let card = NetworkCard::new(tap, MAC, None).unwrap();
+    let card = NetworkCard::new(Some(tap), MAC, None).unwrap();
     let config = config("/no/kernel".into(), 1);
     let stub = Stub::restore(&config, &snapshot, vec![Box::new(card)]).unwrap();
     for number in 6..20 {

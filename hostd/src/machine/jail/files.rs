@@ -18,9 +18,8 @@ pub(super) fn open_for(config: &MachineConfig) -> io::Result<Vec<(PathBuf, Owned
         Accelerator::Kvm => open_files(config)?,
         Accelerator::Tcg => Vec::new(),
     };
-    for card in &config.network_cards {
-        let tap = berth_vmm::open_tap(&card.tap).map_err(io::Error::other)?;
-        opened.push((PathBuf::from(&card.tap), tap));
+    for name in config.network_cards.iter().filter_map(|card| card.tap.as_ref()) {
+        opened.push((PathBuf::from(name), berth_vmm::open_tap(name).map_err(io::Error::other)?));
     }
     for share in &config.shares {
         let server = UnixStream::connect(&share.socket).map_err(named(&share.socket))?;

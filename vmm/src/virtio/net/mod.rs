@@ -9,6 +9,7 @@
 //! is checked in `header.rs`; a frame that cannot go on is dropped and counted, and only chains that are no frames
 //! break the card. There is no control queue: what it would set, an interface of the host decides.
 
+mod binding;
 mod header;
 mod offloads;
 mod receive;
@@ -26,8 +27,10 @@ use std::sync::Arc;
 use virtio_bindings::virtio_net as bindings;
 use virtio_queue::Queue;
 
+use self::binding::{Binding, Change};
+pub(crate) use self::binding::{BindingError, CardHandle};
 use self::receive::{Pause, Receiver};
-pub(crate) use self::statistics::NetworkStatistics;
+use self::statistics::NetworkStatistics;
 pub(crate) use self::tap::Tap;
 pub use self::tap::{TapError, open_tap};
 use self::transmit::Transmitter;
@@ -45,11 +48,15 @@ const TRANSMIT: usize = 1;
 const CONFIG_BYTES: usize = 12;
 /// The link is up (section 5.1.4).
 const LINK_UP: u16 = 1;
+/// Where the configuration says so.
+const LINK: std::ops::Range<usize> = 6..8;
 
 /// A card.
 #[derive(Debug)]
 pub(crate) struct NetworkCard {
-    tap: Tap,
+    /// `None`: the card is bound to no interface.
+    tap: Option<Tap>,
+    binding: Arc<Binding>,
     watch: Watch,
     offered: u64,
     config: [u8; CONFIG_BYTES],
@@ -62,17 +69,21 @@ pub(crate) struct NetworkCard {
 impl NetworkCard {
     /// # Errors
     /// No more descriptors.
-    pub(crate) fn new(tap: Tap, mac: MacAddress, mtu: Option<u16>) -> io::Result<Self> {
+    pub(crate) fn new(tap: Option<Tap>, mac: MacAddress, mtu: Option<u16>) -> io::Result<Self> {
+        let known_offloads = tap.as_ref().map_or(tap::OFFLOADS_EVERYWHERE, Tap::known_offloads);
+        let link = if tap.is_some() { LINK_UP } else { 0 };
+        let interface = tap.as_ref().map(|tap| tap.name().to_owned());
         let offered = 1 << bindings::VIRTIO_NET_F_MAC
             | 1 << bindings::VIRTIO_NET_F_STATUS
             | 1 << bindings::VIRTIO_NET_F_MRG_RXBUF
             | u64::from(mtu.is_some()) << bindings::VIRTIO_NET_F_MTU
-            | offloads::features(tap.known_offloads());
+            | offloads::features(known_offloads);
         Ok(Self {
             watch: Watch::new()?,
+            binding: Arc::new(Binding::to(interface)),
             tap,
             offered,
-            config: config_space(mac, mtu),
+            config: config_space(mac, link, mtu),
             statistics: Arc::default(),
             negotiated: 0,
             receiver: Receiver::new(),
@@ -81,8 +92,33 @@ impl NetworkCard {
     }
 
     /// For the control thread.
-    pub(crate) fn statistics(&self) -> Arc<NetworkStatistics> {
-        self.statistics.clone()
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub(crate) fn handle(&self) -> io::Result<CardHandle> {
+        let wake_up = self.watch.wake_up_descriptor()?;
+        Ok(CardHandle::new(self.binding.clone(), wake_up, self.statistics.clone()))
+    }
+
+    /// Whether the card was bound to an interface, or to none any more.
+    fn take_up_binding(&mut self) -> bool {
+        let Some(change) = self.binding.take_change() else { return false };
+        if let Some(old) = self.tap.take() {
+            // An interface that is not watched is what is wanted.
+            self.watch.ignore(&old).ok();
+            self.receiver.forget_frame(&self.statistics);
+        }
+        match change {
+            Change::Unbind => {}
+            Change::Bind(tap) => {
+                // As in `activate`.
+                tap.set_offloads(offloads::for_guest(self.negotiated)).ok();
+                self.tap = Some(tap);
+            }
+        }
+        let link = if self.tap.is_some() { LINK_UP } else { 0 };
+        self.config[LINK].copy_from_slice(&link.to_le_bytes());
+        true
     }
 
     /// Fills the guest's buffers as long as there are frames and buffers.
@@ -92,8 +128,9 @@ impl NetworkCard {
         memory: &GuestMemoryMmap,
         used: &mut UsedQueues,
     ) -> Result<(), Broken> {
+        let Some(tap) = &self.tap else { return Ok(()) };
         let before = Receiver::used(queue);
-        let pause = self.receiver.receive(queue, memory, &self.tap, &self.statistics)?;
+        let pause = self.receiver.receive(queue, memory, tap, &self.statistics)?;
         if Receiver::used(queue) != before {
             used.add(RECEIVE);
             if chain::is_interrupt_due(queue, memory, before)? {
@@ -101,12 +138,12 @@ impl NetworkCard {
             }
         }
         let watched = match pause {
-            Pause::NoFrames => self.watch.watch(&self.tap),
-            Pause::NoBuffers => self.watch.ignore(&self.tap),
+            Pause::NoFrames => self.watch.watch(tap),
+            Pause::NoBuffers => self.watch.ignore(tap),
             // Where a transport looks at edges, frames that wait already are none.
             Pause::Turn => {
                 self.watch.wake_up();
-                self.watch.watch(&self.tap)
+                self.watch.watch(tap)
             }
         };
         watched.map_err(|error| Broken(format!("its TAP interface cannot be watched: {error}")))
@@ -118,7 +155,8 @@ impl NetworkCard {
         memory: &GuestMemoryMmap,
         used: &mut UsedQueues,
     ) -> Result<(), Broken> {
-        let sent = self.transmitter.transmit(queue, memory, &self.tap, self.negotiated, &self.statistics)?;
+        let tap = self.tap.as_ref();
+        let sent = self.transmitter.transmit(queue, memory, tap, self.negotiated, &self.statistics)?;
         if sent.any {
             used.add(TRANSMIT);
         }
@@ -130,10 +168,10 @@ impl NetworkCard {
 }
 
 /// `struct virtio_net_config` (section 5.1.4).
-fn config_space(MacAddress(mac): MacAddress, mtu: Option<u16>) -> [u8; CONFIG_BYTES] {
+fn config_space(MacAddress(mac): MacAddress, link: u16, mtu: Option<u16>) -> [u8; CONFIG_BYTES] {
     let mut config = [0; CONFIG_BYTES];
     config[..6].copy_from_slice(&mac);
-    config[6..8].copy_from_slice(&LINK_UP.to_le_bytes());
+    config[LINK].copy_from_slice(&link.to_le_bytes());
     config[10..12].copy_from_slice(&mtu.unwrap_or_default().to_le_bytes());
     config
 }
@@ -168,7 +206,9 @@ impl VirtioDevice for NetworkCard {
         self.negotiated = features;
         self.receiver.activate(features >> bindings::VIRTIO_NET_F_MRG_RXBUF & 1 == 1);
         // They were tried when the interface was opened. It can only be gone, which shows at the first frame.
-        self.tap.set_offloads(offloads::for_guest(features)).ok();
+        if let Some(tap) = &self.tap {
+            tap.set_offloads(offloads::for_guest(features)).ok();
+        }
         // The driver may have offered buffers before it was ready.
         self.watch.wake_up();
     }
@@ -178,7 +218,9 @@ impl VirtioDevice for NetworkCard {
         self.receiver.reset();
         self.transmitter = Transmitter::default();
         // Frames wait in the interface for the next driver.
-        self.watch.ignore(&self.tap).ok();
+        if let Some(tap) = &self.tap {
+            self.watch.ignore(tap).ok();
+        }
     }
 
     fn queue_event(
@@ -208,6 +250,9 @@ impl VirtioDevice for NetworkCard {
         let mut used = UsedQueues::NONE;
         let [receive, transmit] = queues else { return Ok(used) };
         if self.watch.was_woken_up() {
+            if self.take_up_binding() {
+                used.add_configuration();
+            }
             self.transmit(transmit, memory, &mut used)?;
         }
         self.receive(receive, memory, &mut used)?;

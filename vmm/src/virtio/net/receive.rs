@@ -93,6 +93,11 @@ impl Receiver {
         self.buffers.iter().for_each(|_| chain::unpop(queue));
         self.spare.extend(self.buffers.drain(..));
         self.room = 0;
+        self.forget_frame(statistics);
+    }
+
+    /// A frame that waits is not delivered any more.
+    pub(super) fn forget_frame(&mut self, statistics: &NetworkStatistics) {
         if self.waiting.take().is_some() {
             statistics.dropped_to_guest.fetch_add(1, Ordering::Relaxed);
         }

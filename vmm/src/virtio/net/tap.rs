@@ -52,8 +52,13 @@ pub fn open_tap(name: &str) -> Result<OwnedFd, TapError> {
     open_attached(name).map(OwnedFd::from)
 }
 
+/// `TUN_F_` bits of every kernel there is: what a card offers that is bound to nothing yet.
+pub(super) const OFFLOADS_EVERYWHERE: u32 =
+    libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+
 #[derive(Debug)]
 pub(crate) struct Tap {
+    name: String,
     file: File,
     /// `TUN_F_` bits that this host knows.
     known_offloads: u32,
@@ -67,8 +72,7 @@ impl Tap {
     /// Names the interface, and the fix where there is one.
     pub(crate) fn open(name: &str) -> Result<Self, TapError> {
         let failed = |step| move |source| TapError::Call { name: name.to_owned(), step, source };
-        let handed = HOST_FILES.descriptor(Path::new(name)).map_err(failed("take its descriptor"))?;
-        let file = match handed {
+        let file = match HOST_FILES.take(Path::new(name)) {
             Some(descriptor) => descriptor.into(),
             None => open_attached(name)?,
         };
@@ -78,13 +82,17 @@ impl Tap {
         let header_bytes = libc::c_int::try_from(HEADER_BYTES).expect("a few bytes");
         set(&file, libc::TUNSETVNETHDRSZ, &header_bytes).map_err(failed("set its header's size"))?;
         let known_offloads = known_offloads(&file);
-        Ok(Self { file, known_offloads })
+        Ok(Self { name: name.to_owned(), file, known_offloads })
     }
 
     /// A socket that keeps messages apart in the place of an interface, for fuzzing.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(crate) fn of_socket(socket: std::os::fd::OwnedFd, known_offloads: u32) -> Self {
-        Self { file: socket.into(), known_offloads }
+        Self { name: "socket".to_owned(), file: socket.into(), known_offloads }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn known_offloads(&self) -> u32 {

@@ -39,7 +39,7 @@ impl Transmitter {
         &mut self,
         queue: &mut Queue,
         memory: &GuestMemoryMmap,
-        tap: &Tap,
+        tap: Option<&Tap>,
         features: u64,
         statistics: &NetworkStatistics,
     ) -> Result<Transmitted, Broken> {
@@ -56,11 +56,12 @@ impl Transmitter {
         Ok(Transmitted { any: true, more: true })
     }
 
-    /// Sends the frame at hand. What the host cannot send now is dropped, as on any network.
+    /// Sends the frame at hand. What the host cannot send now is dropped, as on any network, and without an interface
+    /// everything is.
     fn send(
         &mut self,
         memory: &GuestMemoryMmap,
-        tap: &Tap,
+        tap: Option<&Tap>,
         features: u64,
         statistics: &NetworkStatistics,
     ) -> Result<(), Broken> {
@@ -70,11 +71,11 @@ impl Transmitter {
         let mut header = [0; HEADER_BYTES];
         self.chain.readable.read(memory, &mut header)?;
         let frame_bytes = self.chain.readable.len() - HEADER_BYTES;
-        // Where a guest's addresses will be checked, too, once networks have rules.
-        if !header::admit(&mut header, frame_bytes, features) {
+        let admitted = header::admit(&mut header, frame_bytes, features);
+        let Some(tap) = tap.filter(|_| admitted) else {
             statistics.dropped_to_network.fetch_add(1, Ordering::Relaxed);
             return Ok(());
-        }
+        };
         debug_assert!(frame_bytes <= MAX_FRAME_BYTES, "longer ones were not admitted");
         let mut buffers = self.vectors.begin();
         buffers.push_own(&mut header);

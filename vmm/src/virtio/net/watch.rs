@@ -52,6 +52,11 @@ impl Watch {
         rustix::io::write(&self.wake_up, &1u64.to_ne_bytes()).ok();
     }
 
+    /// What makes the descriptor readable when it is written to.
+    pub(super) fn wake_up_descriptor(&self) -> io::Result<OwnedFd> {
+        self.wake_up.try_clone()
+    }
+
     pub(super) fn was_woken_up(&self) -> bool {
         rustix::io::read(&self.wake_up, &mut [0; 8]).is_ok()
     }
