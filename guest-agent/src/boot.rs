@@ -27,7 +27,8 @@ const EARLY_MOUNTS: [EarlyMount; 5] = [
     EarlyMount { kind: "sysfs", target: "/sys", flags: NOTHING_SPECIAL, data: None },
     EarlyMount { kind: "cgroup2", target: "/sys/fs/cgroup", flags: NOTHING_SPECIAL, data: None },
     EarlyMount { kind: "devtmpfs", target: "/dev", flags: MountFlags::NOSUID, data: None },
-    EarlyMount { kind: "tmpfs", target: "/run", flags: NOTHING_SPECIAL, data: Some(c"mode=0700") },
+    // A container whose root is not the machine's passes through on its way to its own root.
+    EarlyMount { kind: "tmpfs", target: "/run", flags: NOTHING_SPECIAL, data: Some(c"mode=0711") },
 ];
 
 /// What containers' processes start with, as Docker's packages set it.

@@ -27,6 +27,9 @@ const EXIT_NOT_EXECUTED: libc::c_int = 127;
 const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 const CLONE_PIDFD: u64 = 0x1000;
 
+/// `linux/mount.h`
+const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+
 /// `_IO(0x12, 97)` of `linux/fs.h`.
 const BLKFLSBUF: libc::Ioctl = 0x1261;
 /// `_IOW('R', 3, int[2])` of `linux/random.h`.
@@ -72,6 +75,8 @@ pub(crate) struct Spawn<'a> {
     pub(crate) cgroup: BorrowedFd<'a>,
     /// Become the new program's 0, 1, 2 …; it inherits nothing else.
     pub(crate) descriptors: &'a [BorrowedFd<'a>],
+    /// The process waits for a byte from here, and becomes its user namespace's root, before it executes the program.
+    pub(crate) held_by: Option<BorrowedFd<'a>>,
 }
 
 /// A process of ours that nobody has reaped yet.
@@ -97,6 +102,7 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
     let copies = copies.collect::<Result<Vec<OwnedFd>, _>>()?;
     let sources: Vec<RawFd> = copies.iter().map(AsRawFd::as_raw_fd).collect();
     let arguments = [spawn.argv0.as_ptr(), ptr::null()];
+    let held_by = spawn.held_by.map(|held_by| held_by.as_raw_fd());
     let mut pidfd: RawFd = -1;
     let clone = CloneArguments {
         flags: spawn.namespaces | CLONE_PIDFD | CLONE_INTO_CGROUP,
@@ -109,6 +115,9 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
     // this address space; it runs `execute` only, which allocates nothing and takes no lock.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const clone, size_of::<CloneArguments>()) };
     if pid == 0 {
+        if let Some(held_by) = held_by {
+            become_root_of_namespace(held_by);
+        }
         execute(&sources, spawn.program, &arguments);
     }
     if pid < 0 {
@@ -117,6 +126,23 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> io::Result<Child> {
     // SAFETY: clone3 succeeded with CLONE_PIDFD, so it stored a new descriptor that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Child { pid: i32::try_from(pid).expect("the kernel's pids are ints"), pidfd })
+}
+
+/// The child's side of a [`spawn`] into a user namespace: its users are nobody until the parent has mapped them, and a
+/// program that is executed by nobody has no privileges.
+fn become_root_of_namespace(held_by: RawFd) {
+    let mut byte = 0_u8;
+    // SAFETY: plain system calls between fork and exec; the byte is live and writable. Raw calls, since the C library's
+    // would look for other threads.
+    unsafe {
+        let go_on = libc::syscall(libc::SYS_read, held_by, &raw mut byte, 1) == 1
+            && libc::syscall(libc::SYS_setgroups, 0, ptr::null::<libc::gid_t>()) == 0
+            && libc::syscall(libc::SYS_setresgid, 0, 0, 0) == 0
+            && libc::syscall(libc::SYS_setresuid, 0, 0, 0) == 0;
+        if !go_on {
+            libc::_exit(EXIT_NOT_EXECUTED);
+        }
+    }
 }
 
 /// The child's side of [`spawn`].
@@ -134,6 +160,73 @@ fn execute(sources: &[RawFd], program: &CStr, arguments: &[*const c_char; 2]) ->
         libc::syscall(libc::SYS_execve, program.as_ptr(), arguments.as_ptr(), environment.as_ptr());
         libc::_exit(EXIT_NOT_EXECUTED)
     }
+}
+
+/// A user namespace of which only the maps matter, in which nothing runs.
+///
+/// # Errors
+/// What clone3 or the writing of the maps returned.
+pub(crate) fn user_namespace(users: &str, groups: &str) -> io::Result<OwnedFd> {
+    let mut pidfd: RawFd = -1;
+    let clone = CloneArguments {
+        flags: u64::from(libc::CLONE_NEWUSER.unsigned_abs()) | CLONE_PIDFD,
+        pidfd: (&raw mut pidfd).addr() as u64,
+        exit_signal: u64::from(libc::SIGCHLD.unsigned_abs()),
+        ..CloneArguments::default()
+    };
+    // SAFETY: as in `spawn`; the child makes one system call after another and touches no memory.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const clone, size_of::<CloneArguments>()) };
+    if pid == 0 {
+        loop {
+            // SAFETY: no memory is passed. The child is ended by a signal that cannot be caught.
+            unsafe { libc::syscall(libc::SYS_pause) };
+        }
+    }
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: clone3 succeeded with CLONE_PIDFD, so it stored a new descriptor that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    let process = std::path::PathBuf::from(format!("/proc/{pid}"));
+    let made = std::fs::write(process.join("uid_map"), users)
+        .and_then(|()| std::fs::write(process.join("gid_map"), groups))
+        .and_then(|()| std::fs::File::open(process.join("ns/user")));
+    signal(&pidfd, libc::SIGKILL)?;
+    made.map(OwnedFd::from)
+}
+
+/// Gives the files of a mount that is attached nowhere the owners that a user namespace maps theirs to.
+///
+/// # Errors
+/// What mount_setattr(2) returned: EINVAL for a file system that cannot do this.
+pub(crate) fn map_owners_of_mount(mount: impl AsFd, namespace: impl AsFd) -> io::Result<()> {
+    /// `struct mount_attr` of `linux/mount.h`.
+    #[repr(C)]
+    struct Attributes {
+        set: u64,
+        clear: u64,
+        propagation: u64,
+        user_namespace: u64,
+    }
+    let attributes = Attributes {
+        set: MOUNT_ATTR_IDMAP,
+        clear: 0,
+        propagation: 0,
+        user_namespace: u64::try_from(namespace.as_fd().as_raw_fd())
+            .expect("an open descriptor is not negative"),
+    };
+    // SAFETY: the kernel reads an empty path and the plain struct, both of which live across the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<Attributes>(),
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Splits a single-threaded process in two. The child gets `None`, the parent the child's pid.

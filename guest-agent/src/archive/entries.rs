@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::header::{Attribute, BLOCK_BYTES, Device, Entry, Kind, Time};
 use super::links::{FileId, Links};
+use crate::container::ids::IdMaps;
 
 /// Of all extended attributes of one file; `XATTR_SIZE_MAX` of Linux bounds each.
 const MAX_ATTRIBUTES_BYTES: usize = 512 << 10;
@@ -21,17 +22,23 @@ pub(super) struct Entries<'a, W> {
     buffer: Vec<u8>,
     /// Attributes whose names begin so are not the files' own.
     foreign_attributes: Option<&'static [u8]>,
+    ids: IdMaps,
 }
 
 impl<'a, W: Write> Entries<'a, W> {
     pub(super) fn new(target: &'a mut W) -> Self {
         let buffer = vec![0; PIECE_BYTES.max(MAX_ATTRIBUTE_BYTES)];
-        Self { target, links: Links::default(), buffer, foreign_attributes: None }
+        Self { target, links: Links::default(), buffer, foreign_attributes: None, ids: IdMaps::default() }
     }
 
     /// The same, where attributes with such names are the file system's.
     pub(super) fn without_attributes(self, prefix: &'static [u8]) -> Self {
         Self { foreign_attributes: Some(prefix), ..self }
+    }
+
+    /// The same, where files have other owners in the machine than in the container.
+    pub(super) fn owned_as(self, ids: &IdMaps) -> Self {
+        Self { ids: ids.clone(), ..self }
     }
 
     /// Writes one entry by that path, whatever it is. A socket has none, because no archive can hold one.
@@ -119,8 +126,8 @@ impl<'a, W: Write> Entries<'a, W> {
             path,
             kind,
             mode: stat.st_mode & 0o7777,
-            user_id: stat.st_uid,
-            group_id: stat.st_gid,
+            user_id: self.ids.users.inside(stat.st_uid),
+            group_id: self.ids.groups.inside(stat.st_gid),
             size_bytes,
             modified: Time {
                 seconds: stat.st_mtime,

@@ -15,6 +15,7 @@ use tar::{Archive, EntryType};
 
 use super::header::{Attribute, Device, Entry, Kind, Time};
 use super::write_tree;
+use crate::container::ids::IdMaps;
 
 /// An entry as it was read.
 #[derive(Debug)]
@@ -59,7 +60,7 @@ fn read_entry(mut entry: tar::Entry<'_, &[u8]>) -> Found {
 fn write(root: &Path) -> Vec<u8> {
     let root = fs::File::open(root).unwrap();
     let mut archive = Vec::new();
-    write_tree(root.as_fd(), &mut archive).unwrap();
+    write_tree(root.as_fd(), &IdMaps::default(), &mut archive).unwrap();
     archive
 }
 
@@ -163,11 +164,11 @@ fn a_reader_that_goes_ends_the_walk_and_a_missing_root_is_an_error() {
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("file"), "x").unwrap();
     let directory = fs::File::open(root.path()).unwrap();
-    let error = write_tree(directory.as_fd(), &mut Gone).unwrap_err();
+    let error = write_tree(directory.as_fd(), &IdMaps::default(), &mut Gone).unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
     assert!(error.to_string().starts_with("/file: "), "{error}");
     let file = fs::File::open(root.path().join("file")).unwrap();
-    assert!(write_tree(file.as_fd(), &mut Vec::new()).is_err());
+    assert!(write_tree(file.as_fd(), &IdMaps::default(), &mut Vec::new()).is_err());
 }
 
 #[test]

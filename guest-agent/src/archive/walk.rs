@@ -12,14 +12,15 @@ use rustix::io::Errno;
 use super::entries::Entries;
 use super::levels::Levels;
 use super::names::Names;
+use crate::container::ids::IdMaps;
 
 /// Writes everything below `root`, without the root itself; directories on other file systems are written without
-/// what is in them, and sockets not at all.
+/// what is in them, and sockets not at all. Owners are named as `ids` translate them.
 ///
 /// # Errors
 /// The target's own, and whatever cannot be read, named; what was written then is no archive.
-pub(crate) fn write_tree(root: BorrowedFd<'_>, target: &mut impl Write) -> io::Result<()> {
-    let mut walk = Walk { root, device: fstat(root)?.st_dev, entries: Entries::new(target) };
+pub(crate) fn write_tree(root: BorrowedFd<'_>, ids: &IdMaps, target: &mut impl Write) -> io::Result<()> {
+    let mut walk = Walk { root, device: fstat(root)?.st_dev, entries: Entries::new(target).owned_as(ids) };
     let everything = open_below(root, b".", OFlags::RDONLY | OFlags::DIRECTORY)?;
     let mut levels = Levels::default();
     levels.push(b"", Names::read(everything.as_fd())?, ())?;

@@ -71,7 +71,7 @@ fn collect(
                 collect(&entry.path(), &target.join(entry.file_name()), depth - 1, nodes)?;
             }
         }
-    } else if let Some(node) = node(target, &stat) {
+    } else if let Some(node) = node(path, target, &stat) {
         nodes.insert(node.path.clone(), node);
     }
     Ok(())
@@ -89,7 +89,7 @@ fn at_least_one(nodes: &BTreeMap<String, DeviceNode>, device: &Device) -> Result
 }
 
 /// None for what is no device.
-fn node(target: &Path, stat: &Stat) -> Option<DeviceNode> {
+fn node(source: &Path, target: &Path, stat: &Stat) -> Option<DeviceNode> {
     let kind = match FileType::from_raw_mode(stat.st_mode) {
         FileType::BlockDevice => DeviceKind::BlockDevice,
         FileType::CharacterDevice => DeviceKind::CharacterDevice,
@@ -103,6 +103,7 @@ fn node(target: &Path, stat: &Stat) -> Option<DeviceNode> {
         mode: stat.st_mode & 0o7777,
         uid: stat.st_uid,
         gid: stat.st_gid,
+        source: source.to_str()?.to_owned(),
     })
 }
 

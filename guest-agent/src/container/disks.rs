@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use berth_protocol::agent::ErrorCode;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::mount::{
+    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount,
+};
 
+use super::ids::IdMaps;
 use crate::failure::{During, Failure};
 use crate::sys;
 
@@ -34,6 +37,7 @@ pub(crate) struct Disks {
     lower_device: PathBuf,
     scratch_device: PathBuf,
     directory: PathBuf,
+    ids: IdMaps,
 }
 
 impl Disks {
@@ -43,7 +47,13 @@ impl Disks {
             lower_device: Path::new("/dev").join(image_disk),
             scratch_device: Path::new("/dev").join(scratch_disk),
             directory: Path::new(CONTAINERS).join(container_id),
+            ids: IdMaps::default(),
         }
+    }
+
+    /// The same for a container in a user namespace of its own.
+    pub(super) fn owned_as(self, ids: IdMaps) -> Self {
+        Self { ids, ..self }
     }
 
     /// The container's own directory of state.
@@ -70,6 +80,20 @@ impl Disks {
         self.scratch().join("upper")
     }
 
+    /// The same as [`Disks::lower`], owned by those whom the container's users are in the machine.
+    fn mapped_lower(&self) -> PathBuf {
+        self.directory.join("mapped-lower")
+    }
+
+    fn mapped_scratch(&self) -> PathBuf {
+        self.directory.join("mapped-scratch")
+    }
+
+    /// Who the owners of its files are in the machine.
+    pub(crate) fn ids(&self) -> &IdMaps {
+        &self.ids
+    }
+
     /// Mounts both disks and the overlay.
     ///
     /// # Errors
@@ -82,20 +106,38 @@ impl Disks {
         mount_device(&self.lower_device, &self.lower(), "erofs", MountFlags::RDONLY | MountFlags::NODEV)?;
         let scratch_options = MountFlags::NODEV | MountFlags::NOSUID;
         mount_device(&self.scratch_device, &self.scratch(), "ext4", scratch_options)?;
-        self.mount_overlay()
-    }
-
-    fn mount_overlay(&self) -> Result<(), Failure> {
-        let (upper, work) = (self.upper(), self.scratch().join("work"));
-        for directory in [&upper, &work] {
-            fs::create_dir_all(directory)
+        for directory in [self.upper(), self.scratch().join("work")] {
+            fs::create_dir_all(&directory)
                 .during(ErrorCode::MountFailed, || format!("create {}", directory.display()))?;
         }
+        if !self.ids.is_mapped() {
+            return self.mount_overlay(&self.lower(), &self.scratch());
+        }
+        self.map_owners().during(ErrorCode::MountFailed, || "map the owners of files")?;
+        self.mount_overlay(&self.mapped_lower(), &self.mapped_scratch())
+    }
+
+    /// Both disks once more, with other owners: what lies on them stays as the container sees it.
+    fn map_owners(&self) -> io::Result<()> {
+        let ids = &self.ids;
+        let namespace = sys::user_namespace(&ids.users.lines_for_disks(), &ids.groups.lines_for_disks())?;
+        for (disk, mapped) in [(self.lower(), self.mapped_lower()), (self.scratch(), self.mapped_scratch())] {
+            fs::create_dir_all(&mapped)?;
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+            let tree = open_tree(CWD, disk, flags)?;
+            sys::map_owners_of_mount(&tree, &namespace)?;
+            move_mount(&tree, "", CWD, &mapped, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+        }
+        Ok(())
+    }
+
+    fn mount_overlay(&self, lower: &Path, scratch: &Path) -> Result<(), Failure> {
+        let (upper, work) = (scratch.join("upper"), scratch.join("work"));
         // The features that write private marks into the upper layer are off whatever the kernel's defaults are: the
         // host reads that layer when it compares or commits a container.
         let options = format!(
             "lowerdir={},upperdir={},workdir={},index=off,redirect_dir=off,metacopy=off",
-            self.lower().display(),
+            lower.display(),
             upper.display(),
             work.display(),
         );
@@ -110,7 +152,8 @@ impl Disks {
     /// If something still uses one of the file systems, or the scratch disk could not be written.
     pub(crate) fn unmount(&self) -> io::Result<()> {
         let synced = sync_file_system(&self.scratch());
-        for target in [self.root(), self.scratch(), self.lower()] {
+        let mapped = [self.mapped_scratch(), self.mapped_lower()];
+        for target in [self.root()].into_iter().chain(mapped).chain([self.scratch(), self.lower()]) {
             unmount_if_mounted(&target)?;
             // Not with what is in it: were something still mounted there, that would be the container's files.
             absent_is_fine(fs::remove_dir(&target))?;

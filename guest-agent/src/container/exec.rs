@@ -26,9 +26,14 @@ pub(crate) async fn exec(agent: &Rc<Agent>, request: StartExec) -> Result<Proces
     let stage = Launch {
         container_id: &container_id,
         cgroup: &container.cgroup,
+        ids: container.disks.ids(),
         place: Place::With(first.pidfd.as_fd()),
         stage_name: STAGE_NAME,
-        spec: StageSpec { exec: Some(process.clone()), ..StageSpec::default() },
+        spec: StageSpec {
+            exec: Some(process.clone()),
+            joins_user_namespace: container.disks.ids().is_mapped(),
+            ..StageSpec::default()
+        },
         process: &process,
     };
     match launch(agent, stage).await {

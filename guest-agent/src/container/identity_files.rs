@@ -5,9 +5,12 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::chown;
 use std::path::Path;
 
 use berth_protocol::agent::StartContainer;
+
+use super::ids::IdMaps;
 
 /// The directory of these files within a container's directory of state.
 pub(crate) const DIRECTORY: &str = "etc";
@@ -33,6 +36,7 @@ pub(crate) fn write(
     container_directory: &Path,
     request: &StartContainer,
     machine_id: Option<&str>,
+    ids: &IdMaps,
 ) -> io::Result<()> {
     let directory = container_directory.join(DIRECTORY);
     fs::create_dir_all(&directory)?;
@@ -42,7 +46,13 @@ pub(crate) fn write(
         fs::write(directory.join(MACHINE_ID), format!("{machine_id}\n"))?;
     }
     // Without a network there is no name server to ask; a file of the root's own must not suggest one.
-    fs::write(directory.join("resolv.conf"), "")
+    fs::write(directory.join("resolv.conf"), "")?;
+    if ids.is_mapped() {
+        for entry in fs::read_dir(&directory)? {
+            chown(entry?.path(), Some(ids.users.root()), Some(ids.groups.root()))?;
+        }
+    }
+    Ok(())
 }
 
 /// The standard lines, then one per `address name`.
@@ -78,9 +88,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let request = StartContainer { hostname: "web".into(), ..Default::default() };
         let path = |name| directory.path().join(DIRECTORY).join(name);
-        write(directory.path(), &request, None).unwrap();
+        write(directory.path(), &request, None, &IdMaps::default()).unwrap();
         assert!(!path(MACHINE_ID).exists(), "the one of the root stays");
-        write(directory.path(), &request, Some("0123456789abcdef0123456789abcdef")).unwrap();
+        write(directory.path(), &request, Some("0123456789abcdef0123456789abcdef"), &IdMaps::default())
+            .unwrap();
         for name in NAMES {
             assert!(path(name).is_file(), "{name}");
         }

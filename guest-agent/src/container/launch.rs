@@ -10,18 +10,22 @@ use std::rc::Rc;
 use berth_protocol::agent::{ErrorCode, ExitStatus, Namespace, Process as ProcessRequest};
 use nix::sched::{CloneFlags, setns};
 use prost::Message;
-use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::fs::{FileType, Gid, MemfdFlags, Uid, fchown, fstat, memfd_create};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Pid;
 use tokio::io::Interest;
 use tokio::sync::{oneshot, watch};
 use tokio::task::spawn_local;
 
 use super::cgroup::Cgroup;
+use super::ids::IdMaps;
 use crate::agent::Agent;
 use crate::clock;
 use crate::failure::{During, Failure};
 use crate::processes::{Process, ProcessStreams, Role};
-use crate::stage::report::{self, Report};
+use crate::stage::report::Report;
 use crate::stage::spec::StageSpec;
+use crate::stage::{self, report};
 use crate::streams::{Endpoint, Input, Output, ProcessEnds, Stdio};
 use crate::sys::{self, Child, End, Spawn};
 
@@ -46,6 +50,8 @@ pub(super) enum Place<'a> {
 pub(super) struct Launch<'a> {
     pub(super) container_id: &'a str,
     pub(super) cgroup: &'a Cgroup,
+    /// Who its users are in the machine.
+    pub(super) ids: &'a IdMaps,
     pub(super) place: Place<'a>,
     /// How this program calls itself as the stage.
     pub(super) stage_name: &'static CStr,
@@ -91,6 +97,9 @@ fn spawn_stage(launch: &Launch<'_>, ends: &ProcessEnds, report: &OwnedFd) -> io:
     let spec = spec_file(&launch.spec)?;
     let cgroup = launch.cgroup.open()?;
     let streams = [ends.stdin.as_fd(), ends.stdout.as_fd(), ends.stderr.as_fd()];
+    if launch.ids.is_mapped() {
+        give_to_root_of(launch.ids, &streams)?;
+    }
     let mut descriptors = streams.to_vec();
     descriptors.extend([spec.as_fd(), report.as_fd()]);
     let mut spawn = Spawn {
@@ -99,11 +108,12 @@ fn spawn_stage(launch: &Launch<'_>, ends: &ProcessEnds, report: &OwnedFd) -> io:
         namespaces: 0,
         cgroup: cgroup.as_fd(),
         descriptors: &descriptors,
+        held_by: None,
     };
     match &launch.place {
         Place::NewContainer { outer } => {
             spawn.namespaces = new_namespaces(outer);
-            sys::spawn(&spawn)
+            if launch.ids.is_mapped() { spawn_mapped(launch, spawn) } else { sys::spawn(&spawn) }
         }
         Place::With(joined) => {
             let descriptors = [&descriptors[..], &[*joined]].concat();
@@ -111,6 +121,42 @@ fn spawn_stage(launch: &Launch<'_>, ends: &ProcessEnds, report: &OwnedFd) -> io:
             in_pid_namespace_of(*joined, || sys::spawn(&spawn))
         }
     }
+}
+
+/// Into a user namespace of its own, which only somebody outside can fill: what takes the machine's own privileges is
+/// done for the process before it goes on.
+fn spawn_mapped<'a>(launch: &Launch<'_>, mut spawn: Spawn<'a>) -> io::Result<Child> {
+    let (held_by, go_on) = pipe_with(PipeFlags::CLOEXEC)?;
+    spawn.namespaces |=
+        u64::try_from(CloneFlags::CLONE_NEWUSER.bits()).expect("flags of namespaces are positive");
+    let child = sys::spawn(&Spawn { held_by: Some(held_by.as_fd()), ..spawn })?;
+    let prepared = prepare_mapped(launch, child.pid).and_then(|()| Ok(rustix::io::write(&go_on, b"x")?));
+    prepared.inspect_err(|_| kill(&child)).map(|_written| child)
+}
+
+fn prepare_mapped(launch: &Launch<'_>, pid: i32) -> io::Result<()> {
+    let write = |file: &str, text: String| {
+        let path = format!("/proc/{pid}/{file}");
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("write {path}: {error}"));
+        std::fs::write(&path, text).map_err(named)
+    };
+    write("uid_map", launch.ids.users.lines())?;
+    write("gid_map", launch.ids.groups.lines())?;
+    if launch.process.oom_score_adj != 0 {
+        write("oom_score_adj", launch.process.oom_score_adj.to_string())?;
+    }
+    stage::raise_limits(Pid::from_raw(pid), &launch.process.limits)
+}
+
+/// Its own root can then give the streams to whom the process will be. /dev/null is everybody's.
+fn give_to_root_of(ids: &IdMaps, streams: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let (owner, group) = (Uid::from_raw(ids.users.root()), Gid::from_raw(ids.groups.root()));
+    for stream in streams {
+        if FileType::from_raw_mode(fstat(stream)?.st_mode) == FileType::Fifo {
+            fchown(stream, Some(owner), Some(group))?;
+        }
+    }
+    Ok(())
 }
 
 fn new_namespaces(outer: &[Namespace]) -> u64 {

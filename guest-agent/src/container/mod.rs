@@ -28,6 +28,7 @@ pub(crate) mod identity_files;
 
 mod devices;
 mod disks;
+pub(crate) mod ids;
 mod launch;
 pub(crate) mod request;
 mod view;

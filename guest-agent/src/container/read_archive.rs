@@ -39,7 +39,7 @@ pub(crate) async fn open(agent: &Agent, request: &ReadArchive) -> Result<Archive
     }
     Archive::read(agent, &request.container_id, |disks, target| {
         let root = std::fs::File::open(disks.root())?;
-        archive::write_tree(root.as_fd(), target)
+        archive::write_tree(root.as_fd(), disks.ids(), target)
     })
     .await
 }

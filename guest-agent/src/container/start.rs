@@ -8,6 +8,7 @@ use tokio::sync::RwLock;
 
 use super::cgroup::Cgroup;
 use super::disks::Disks;
+use super::ids::IdMaps;
 use super::launch::{Launch, Place, launch};
 use super::{Container, devices, identity_files, remove, request};
 use crate::agent::Agent;
@@ -22,11 +23,12 @@ use crate::stage::{INIT_NAME, STAGE_NAME};
 /// With the code of the step that failed; the container is gone again then.
 pub(crate) async fn start(agent: &Rc<Agent>, request: StartContainer) -> Result<ProcessStarted, Failure> {
     let (request, process) = request::check_start(request)?;
+    let ids = IdMaps::of(&request)?;
     let container = Rc::new(Container {
         id: request.container_id.clone(),
         first_process: Some(process.process_id.clone()),
         cgroup: Cgroup::of(&request.container_id),
-        disks: Disks::new(&request.container_id, &request.image_disk, &request.scratch_disk),
+        disks: Disks::new(&request.container_id, &request.image_disk, &request.scratch_disk).owned_as(ids),
         lifecycle: Arc::new(RwLock::new(())),
     });
     let held = container.lifecycle.try_write().expect("nobody else knows this container yet");
@@ -54,19 +56,26 @@ async fn bring_up(
     let mounted = tokio::task::spawn_blocking(move || disks.mount()).await;
     mounted.during(ErrorCode::Internal, || "mount the disks")??;
     let machine_id = agent.machine_id.borrow().clone();
-    identity_files::write(container.disks.directory(), &request, machine_id.as_deref())
-        .during(ErrorCode::Internal, || "write the files of its identity")?;
+    identity_files::write(
+        container.disks.directory(),
+        &request,
+        machine_id.as_deref(),
+        container.disks.ids(),
+    )
+    .during(ErrorCode::Internal, || "write the files of its identity")?;
     let devices = devices::find(&request)?;
     container.cgroup.create(&request.resources.take().unwrap_or_default(), devices.rules)?;
     let stage = Launch {
         container_id: &container.id,
         cgroup: &container.cgroup,
+        ids: container.disks.ids(),
         place: Place::NewContainer { outer: request.outer_namespaces().collect() },
         stage_name: if request.init { INIT_NAME } else { STAGE_NAME },
         spec: StageSpec {
             directory: container.disks.directory().display().to_string(),
             container: Some(request),
             exec: None,
+            joins_user_namespace: false,
             devices: devices.nodes,
         },
         process,

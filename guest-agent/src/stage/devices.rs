@@ -1,12 +1,15 @@
 //! The nodes and links of a container's /dev.
 
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
 
 use berth_protocol::agent::{DeviceKind, ErrorCode};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Uid, chmodat, chownat, makedev, mknodat, stat};
 use rustix::io::Errno;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 use rustix::process::umask;
 
+use super::mounts;
 use super::spec::DeviceNode;
 use crate::failure::{During, Failure};
 
@@ -30,6 +33,33 @@ const LINKS: [(&str, &str); 6] = [
     ("pts/ptmx", "/dev/ptmx"),
 ];
 
+/// The machine's own nodes, where a user namespace keeps the container from making any: opened before the change of
+/// root, with where each belongs.
+pub(super) fn open(requested: &[DeviceNode]) -> Result<Vec<(String, OwnedFd)>, Failure> {
+    let standard = NODES.iter().map(|(path, ..)| (*path, *path));
+    let requested = requested.iter().map(|node| (node.source.as_str(), node.path.as_str()));
+    let open = |(source, target): (&str, &str)| {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(CWD, source, flags);
+        let tree = tree.during(ErrorCode::MountFailed, || format!("open the device {source}"))?;
+        Ok((target.to_owned(), tree))
+    };
+    standard.chain(requested).map(open).collect()
+}
+
+/// Fills the freshly mounted /dev with them.
+pub(super) fn attach(devices: &[(String, OwnedFd)]) -> Result<(), Failure> {
+    for (target, tree) in devices {
+        mounts::make_file(target.as_ref())
+            .and_then(|()| {
+                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_SYMLINKS;
+                Ok(move_mount(tree, "", CWD, target, flags)?)
+            })
+            .during(ErrorCode::MountFailed, || format!("create the device {target}"))?;
+    }
+    link()
+}
+
 /// Fills the freshly mounted /dev, and makes the nodes that were asked for.
 pub(super) fn create(requested: &[DeviceNode]) -> Result<(), Failure> {
     let mode = Mode::from_raw_mode(0o666);
@@ -39,11 +69,16 @@ pub(super) fn create(requested: &[DeviceNode]) -> Result<(), Failure> {
             .during(ErrorCode::MountFailed, || format!("create {path}"))?;
     }
     umask(previous);
-    for (target, path) in LINKS {
-        symlink(target, path).during(ErrorCode::MountFailed, || format!("link {path}"))?;
-    }
+    link()?;
     for node in requested {
         make(node).during(ErrorCode::MountFailed, || format!("create the device {}", node.path))?;
+    }
+    Ok(())
+}
+
+fn link() -> Result<(), Failure> {
+    for (target, path) in LINKS {
+        symlink(target, path).during(ErrorCode::MountFailed, || format!("link {path}"))?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The limits of a single process, as setrlimit(2) has them, and its place in line when memory runs out.
 
 use berth_protocol::agent::{ErrorCode, Process, ProcessLimit};
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::failure::{During, Failure};
 
@@ -37,6 +37,24 @@ pub(super) fn set(limits: &[ProcessLimit]) -> Result<(), Failure> {
         setrlimit(resource, both).during(ErrorCode::InvalidRequest, || {
             format!("set the limit of {resource:?} to {}:{}", limit.soft, limit.hard)
         })?;
+    }
+    Ok(())
+}
+
+/// Lifts what is to be set later above what this process, or that of `pid`, may reach: that takes the machine's own
+/// privileges, which nobody has in a user namespace. What is no resource is left for [`set`] to refuse.
+///
+/// # Errors
+/// What prlimit(2) returned.
+pub(crate) fn raise(pid: Option<Pid>, limits: &[ProcessLimit]) -> std::io::Result<()> {
+    for limit in limits {
+        let Some(resource) = resource(limit.resource) else { continue };
+        let own = getrlimit(resource);
+        let wanted = (limit.hard != UNLIMITED).then_some(limit.hard);
+        let is_enough = own.maximum.is_none_or(|own| wanted.is_some_and(|wanted| wanted <= own));
+        if !is_enough {
+            prlimit(pid, resource, Rlimit { current: own.current, maximum: wanted })?;
+        }
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ pub(crate) mod report;
 
 pub(crate) use mounts::standard_targets as standard_mount_targets;
 
+pub(crate) use limits::raise as raise_limits;
 pub(crate) use terminal::resize as resize_terminal;
 
 mod command;
@@ -86,13 +87,19 @@ fn run(reporter: &Reporter) -> Result<ExitCode, Failure> {
     match (spec.container, spec.exec) {
         (Some(container), _) => {
             let process = container.process.clone().ok_or_else(malformed)?;
-            limits::set_oom_score(&process)?;
+            // In a user namespace of its own the agent has done it: it takes the machine's privileges.
+            if container.users.is_empty() {
+                limits::set_oom_score(&process)?;
+            }
             set_up_container(&container, &spec.directory, &spec.devices)?;
             run_process(reporter, &process, Some(&container))
         }
         (None, Some(process)) => {
             limits::set_oom_score(&process)?;
-            join_container()?;
+            if spec.joins_user_namespace {
+                limits::raise(None, &process.limits).during(ErrorCode::Internal, || "raise limits")?;
+            }
+            join_container(spec.joins_user_namespace)?;
             run_process(reporter, &process, None)
         }
         (None, None) => Err(malformed()),
@@ -136,15 +143,19 @@ fn set_up_container(
 }
 
 /// The PID namespace was given at birth; the others are joined here, the mount namespace (and with it the root) last.
-fn join_container() -> Result<(), Failure> {
+/// Who joins a user namespace is nobody in it and may become anybody.
+fn join_container(user_namespace: bool) -> Result<(), Failure> {
     let joined = sys::take_inherited(descriptor::JOINED);
     let joined = joined.during(ErrorCode::Internal, || "find the container to join")?;
-    let namespaces = CloneFlags::CLONE_NEWCGROUP
+    let mut namespaces = CloneFlags::CLONE_NEWCGROUP
         | CloneFlags::CLONE_NEWUTS
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWNS;
-    setns(joined.as_fd(), namespaces).during(ErrorCode::NoSuchContainer, || "join the container's namespaces")
+    namespaces.set(CloneFlags::CLONE_NEWUSER, user_namespace);
+    setns(joined.as_fd(), namespaces)
+        .during(ErrorCode::NoSuchContainer, || "join the container's namespaces")?;
+    if user_namespace { privileges::become_root() } else { Ok(()) }
 }
 
 /// From a process in its container to the program that was asked for.

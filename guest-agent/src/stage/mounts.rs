@@ -2,13 +2,18 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use berth_protocol::agent::{ErrorCode, Mount, StartContainer};
-use rustix::fs::{Mode, OFlags};
-use rustix::mount::{MountFlags, mount};
+use berth_protocol::agent::{ErrorCode, Mount, Namespace, StartContainer};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create,
+    fsmount, fsopen, mount, move_mount, open_tree,
+};
 
+use super::paths;
 use crate::failure::{During, Failure};
 
 /// As many links as the kernel follows in one path.
@@ -17,6 +22,8 @@ const MAX_LINKS: u32 = 40;
 const SHM: &str = "/dev/shm";
 /// Docker's size of /dev/shm where nobody asked for another.
 const DEFAULT_SHM_BYTES: u64 = 64 << 20;
+
+const CGROUPS: &str = "/sys/fs/cgroup";
 
 struct StandardMount {
     kind: &'static str,
@@ -42,7 +49,7 @@ const STANDARD_MOUNTS: [StandardMount; 6] = [
         data: "newinstance,ptmxmode=0666,mode=0620,gid=5",
     },
     StandardMount { kind: "sysfs", target: "/sys", flags: RESTRICTED_READ_ONLY, data: "" },
-    StandardMount { kind: "cgroup2", target: "/sys/fs/cgroup", flags: RESTRICTED_READ_ONLY, data: "" },
+    StandardMount { kind: "cgroup2", target: CGROUPS, flags: RESTRICTED_READ_ONLY, data: "" },
     StandardMount { kind: "mqueue", target: "/dev/mqueue", flags: RESTRICTED, data: "" },
 ];
 
@@ -51,12 +58,63 @@ pub(crate) fn standard_targets() -> impl Iterator<Item = &'static str> {
     STANDARD_MOUNTS.iter().map(|standard| standard.target).chain([SHM])
 }
 
-/// Mounts them all.
-pub(super) fn mount_standard(container: &StartContainer) -> Result<(), Failure> {
+/// Those that the kernel lets a user namespace have only while another one of their kind is in sight, opened before the
+/// change of root hides it: where each belongs, and the mount.
+///
+/// # Errors
+/// MOUNT_FAILED
+pub(super) fn open_kernels_own(container: &StartContainer) -> Result<Vec<(&'static str, OwnedFd)>, Failure> {
+    if container.users.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut opened = Vec::new();
+    for standard in STANDARD_MOUNTS.iter().filter(|standard| matches!(standard.kind, "proc" | "sysfs")) {
+        let mount =
+            open_mount(standard).during(ErrorCode::MountFailed, || format!("open {}", standard.kind))?;
+        opened.push((standard.target, mount));
+    }
+    if container.outer_namespaces().any(|outer| outer == Namespace::CgroupNamespace) {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let tree = open_tree(CWD, CGROUPS, flags);
+        opened.push((CGROUPS, tree.during(ErrorCode::MountFailed, || "open the control groups")?));
+    }
+    Ok(opened)
+}
+
+fn open_mount(standard: &StandardMount) -> rustix::io::Result<OwnedFd> {
+    let context = fsopen(standard.kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_create(&context)?;
+    let pairs = [
+        (MountFlags::NOSUID, MountAttrFlags::MOUNT_ATTR_NOSUID),
+        (MountFlags::NODEV, MountAttrFlags::MOUNT_ATTR_NODEV),
+        (MountFlags::NOEXEC, MountAttrFlags::MOUNT_ATTR_NOEXEC),
+        (MountFlags::RDONLY, MountAttrFlags::MOUNT_ATTR_RDONLY),
+    ];
+    let set = pairs.into_iter().filter(|(flag, _)| standard.flags.contains(*flag));
+    let attributes = set.fold(MountAttrFlags::empty(), |all, (_, attribute)| all | attribute);
+    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+fn attach(mount: &OwnedFd, target: &str) -> Result<(), Failure> {
+    let step = || format!("mount {target}");
+    std::fs::create_dir_all(target).during(ErrorCode::MountFailed, step)?;
+    move_mount(mount, "", CWD, target, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        .and_then(|()| if target == CGROUPS { paths::remount_read_only(target) } else { Ok(()) })
+        .during(ErrorCode::MountFailed, step)
+}
+
+/// Mounts them all; of which there is one in `opened`, that one.
+pub(super) fn mount_standard(
+    container: &StartContainer,
+    opened: &[(&'static str, OwnedFd)],
+) -> Result<(), Failure> {
     // The privileged may write what others only read: /sys, and the control groups in it.
     let kept = if container.privileged { MountFlags::RDONLY.complement() } else { MountFlags::all() };
     for standard in &STANDARD_MOUNTS {
-        mount_at(standard.kind, standard.target, standard.flags & kept, standard.data)?;
+        match opened.iter().find(|(target, _)| *target == standard.target) {
+            Some((target, mount)) => attach(mount, target)?,
+            None => mount_at(standard.kind, standard.target, standard.flags & kept, standard.data)?,
+        }
     }
     if container.no_shm {
         return Ok(());

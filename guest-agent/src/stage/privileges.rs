@@ -40,6 +40,12 @@ pub(super) fn drop_to(user: &User, process: &Process) -> Result<(), Failure> {
     hold(capabilities).during(ErrorCode::Internal, || "set capabilities")
 }
 
+/// Of the user namespace that this process has joined.
+pub(super) fn become_root() -> Result<(), Failure> {
+    let root = User { uid: 0, gid: 0, groups: Vec::new(), home: String::new() };
+    become_user(&root).during(ErrorCode::Internal, || "become the container's root")
+}
+
 /// The last step before the program: from here on nothing is gained any more.
 pub(super) fn seal(process: &Process) -> Result<(), Failure> {
     if !process.no_new_privileges {

@@ -10,7 +10,7 @@ use berth_protocol::agent::{ErrorCode, StartContainer};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_change,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount_bind, mount_change,
     mount_remount, move_mount, open_tree, unmount,
 };
 
@@ -28,10 +28,17 @@ pub(super) fn enter(
     let directory = Path::new(directory);
     keep_mounts_private()?;
     let identity_files = open_identity_files(&directory.join(identity_files::DIRECTORY))?;
-    change_root(&directory.join("root")).during(ErrorCode::MountFailed, || "enter the container's root")?;
-    mounts::mount_standard(container)?;
-    devices::create(requested_devices)?;
-    sysctls::set(&container.sysctls)?;
+    let kernels_own = mounts::open_kernels_own(container)?;
+    let is_mapped = !container.users.is_empty();
+    let devices = if is_mapped { Some(devices::open(requested_devices)?) } else { None };
+    change_root(&directory.join("root"), is_mapped)
+        .during(ErrorCode::MountFailed, || "enter the container's root")?;
+    mounts::mount_standard(container, &kernels_own)?;
+    match devices {
+        Some(devices) => devices::attach(&devices)?,
+        None => devices::create(requested_devices)?,
+    }
+    sysctls::set(container)?;
     for requested in &container.mounts {
         mounts::mount_requested(requested)?;
     }
@@ -56,8 +63,12 @@ fn keep_mounts_private() -> Result<(), Failure> {
         .during(ErrorCode::MountFailed, || "make mounts private")
 }
 
-/// pivot_root(2) with both roots in one place: the old one ends up on top of the new one, and goes.
-fn change_root(root: &Path) -> rustix::io::Result<()> {
+/// pivot_root(2) with both roots in one place: the old one ends up on top of the new one, and goes. In a user namespace
+/// what was mounted outside is fixed to its place, and cannot become a root; the same mounted inside can.
+fn change_root(root: &Path, is_mapped: bool) -> rustix::io::Result<()> {
+    if is_mapped {
+        mount_bind(root, root)?;
+    }
     rustix::process::chdir(root)?;
     rustix::process::pivot_root(".", ".")?;
     unmount(".", UnmountFlags::DETACH)?;

@@ -17,6 +17,9 @@ pub(crate) struct StageSpec {
     /// The new container's nodes beyond the standard ones.
     #[prost(message, repeated, tag = "4")]
     pub(crate) devices: Vec<DeviceNode>,
+    /// The process to be joined has a user namespace of its own.
+    #[prost(bool, tag = "5")]
+    pub(crate) joins_user_namespace: bool,
 }
 
 /// A device's node to be made.
@@ -38,4 +41,7 @@ pub(crate) struct DeviceNode {
     pub(crate) uid: u32,
     #[prost(uint32, tag = "7")]
     pub(crate) gid: u32,
+    /// In the machine.
+    #[prost(string, tag = "8")]
+    pub(crate) source: String,
 }

@@ -2,29 +2,30 @@
 //!
 //! That a parameter belongs to a namespace of the container's own is the host's to check.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use berth_protocol::agent::ErrorCode;
+use berth_protocol::agent::{ErrorCode, StartContainer};
 
+use crate::container::ids::IdMap;
 use crate::failure::{During, Failure};
 
 /// Ports below 1024 and ICMP echo for every user: the namespace is the container's own.
-const DEFAULTS: [(&str, &str); 2] = [
-    ("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0"),
-    ("/proc/sys/net/ipv4/ping_group_range", "0 2147483647"),
-];
+const FIRST_PORT: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+const PING_GROUPS: &str = "/proc/sys/net/ipv4/ping_group_range";
+const HIGHEST_GROUP: u32 = i32::MAX.cast_unsigned();
 
 /// Writes the defaults, where the kernel has them, and over them what was asked for, which it must have.
-pub(super) fn set(requested: &BTreeMap<String, String>) -> Result<(), Failure> {
-    for (path, value) in DEFAULTS {
+pub(super) fn set(container: &StartContainer) -> Result<(), Failure> {
+    // Of a namespace's groups, only those that there are.
+    let highest = IdMap::highest_from_root(&container.groups).unwrap_or(HIGHEST_GROUP);
+    for (path, value) in [(FIRST_PORT, "0".to_owned()), (PING_GROUPS, format!("0 {highest}"))] {
         match std::fs::write(path, value) {
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             written => written.during(ErrorCode::Internal, || format!("write {path}"))?,
         }
     }
-    for (name, value) in requested {
+    for (name, value) in &container.sysctls {
         let path = path(name).ok_or_else(|| Failure::invalid(format!("{name:?} is no kernel parameter")))?;
         std::fs::write(path, value)
             .during(ErrorCode::InvalidRequest, || format!("set the kernel parameter {name} to {value:?}"))?;

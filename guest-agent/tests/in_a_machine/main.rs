@@ -29,3 +29,4 @@ mod limits;
 mod privileges;
 mod run;
 mod streams;
+mod user_namespace;
