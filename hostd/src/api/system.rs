@@ -202,13 +202,21 @@ fn machines(daemon: &Daemon) -> Value {
         "Runtimes": runtimes(daemon),
         "DefaultRuntime": "berth",
         "InitBinary": "berth-agent",
-        // Docker's clients print the name and, under it, the rest.
-        "SecurityOptions": [
-            format!("name=jail,profile={jail}"),
-            "name=seccomp,profile=builtin".to_owned(),
-            "name=cgroupns".to_owned(),
-        ],
+        "SecurityOptions": security_options(&engine),
     })
+}
+
+/// Docker's clients print the name and, under it, the rest.
+fn security_options(engine: &EngineInfo) -> Vec<String> {
+    let mut options = vec![
+        format!("name=jail,profile={}", engine.jail.name()),
+        "name=seccomp,profile=builtin".to_owned(),
+        "name=cgroupns".to_owned(),
+    ];
+    if engine.user_namespace {
+        options.push("name=userns".to_owned());
+    }
+    options
 }
 
 /// One, under all its names.

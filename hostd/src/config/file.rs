@@ -38,6 +38,7 @@ pub(super) struct FileSettings {
     pub(super) machine_users: Option<UserRange>,
     pub(super) no_jail: Option<bool>,
     pub(super) scratch_size: Option<String>,
+    pub(super) userns_remap: Option<String>,
 }
 
 /// dockerd keeps these in an object of their own.
@@ -118,6 +119,7 @@ impl FileSettings {
             machine_users: one("machine-users", self.machine_users, flags.machine_users, &mut twice),
             no_jail: one("no-jail", self.no_jail, no_jail, &mut twice),
             scratch_size: one("scratch-size", self.scratch_size, flags.scratch_size, &mut twice),
+            userns_remap: one("userns-remap", self.userns_remap, flags.userns_remap, &mut twice),
         };
         if twice.is_empty() { Ok(merged) } else { Err(ConfigError::Twice(twice)) }
     }

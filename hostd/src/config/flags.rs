@@ -70,6 +70,9 @@ pub struct Flags {
     /// What a container may write outside volumes [default: 16g]
     #[arg(long, value_name = "SIZE")]
     pub scratch_size: Option<String>,
+    /// Whose subordinate ids containers' users are in their machines: default, USER[:GROUP] or UID[:GID] [default: none]
+    #[arg(long, value_name = "USER")]
+    pub userns_remap: Option<String>,
     /// Print the version and exit
     #[arg(short = 'v', long, action = clap::ArgAction::Version)]
     version: Option<bool>,

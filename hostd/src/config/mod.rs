@@ -8,6 +8,7 @@ mod file;
 mod flags;
 mod host;
 mod registries;
+mod remap;
 mod size;
 
 use std::path::{Path, PathBuf};
@@ -19,8 +20,11 @@ use self::file::FileSettings;
 pub use self::flags::{Flags, LogLevel};
 pub use self::host::Host;
 pub use self::registries::without_password;
+use self::remap::Accounts;
 use crate::accelerator::{Choice, Request};
-use crate::engine::{EngineSettings, JailSettings, MachineSettings, Pace, SCRATCH_DISK_BYTES, UserRange};
+use crate::engine::{
+    EngineSettings, JailSettings, MachineSettings, Pace, SCRATCH_DISK_BYTES, UserNamespace, UserRange,
+};
 use crate::registry::RegistrySettings;
 
 /// Enough for the kernel, the agent and an ordinary program; `--memory` asks for more.
@@ -50,6 +54,8 @@ pub struct Settings {
     /// If not asked for, the accelerator decides.
     pub machine_vcpus: Option<u8>,
     pub scratch_disk_bytes: u64,
+    /// `None`: containers' users are their machines'.
+    pub user_namespace: Option<UserNamespace>,
 }
 
 /// A setting that cannot be used. Each message is one sentence that names the setting.
@@ -106,6 +112,7 @@ impl Settings {
             machine_memory_mib: machine_memory_mib(given.machine_memory.as_deref())?,
             machine_vcpus: given.machine_cpus.map(machine_vcpus).transpose()?,
             scratch_disk_bytes: scratch_disk_bytes(given.scratch_size.as_deref())?,
+            user_namespace: user_namespace(given.userns_remap.as_deref())?,
             exec_root,
             data_root,
         })
@@ -129,6 +136,7 @@ impl Settings {
             machine_memory_mib: self.machine_memory_mib,
             machine_vcpus: self.machine_vcpus.unwrap_or_else(|| default_vcpus(choice)),
             scratch_disk_bytes: self.scratch_disk_bytes,
+            user_namespace: self.user_namespace.clone(),
         }
     }
 }
@@ -191,6 +199,11 @@ fn machine_vcpus(given: u8) -> Result<u8, ConfigError> {
         return Ok(given);
     }
     Err(invalid("machine-cpus", format!("{given}; 1 to {MAX_VCPUS} are possible")))
+}
+
+fn user_namespace(given: Option<&str>) -> Result<Option<UserNamespace>, ConfigError> {
+    let Some(given) = given else { return Ok(None) };
+    remap::resolve(given, &Accounts::of_host()).map_err(|problem| invalid("userns-remap", problem))
 }
 
 fn scratch_disk_bytes(given: Option<&str>) -> Result<u64, ConfigError> {

@@ -100,6 +100,15 @@ fn machines_are_jailed_unless_asked_not_to() {
 }
 
 #[test]
+fn users_are_remapped_where_that_is_asked_for() {
+    assert_eq!(with_file("{}", &[]).unwrap().user_namespace, None);
+    let remapped = with_file(r#"{"userns-remap": "default"}"#, &[]).unwrap().user_namespace;
+    assert!(remapped.is_some_and(|namespace| namespace.users[0].count > 0));
+    let error = with_file("{}", &["--userns-remap=no such user"]).unwrap_err().to_string();
+    assert!(error.starts_with("userns-remap: no user no such user"), "{error}");
+}
+
+#[test]
 fn machines_outside_the_monitors_bounds_are_refused() {
     for (flag, named) in [
         ("--machine-memory=8", "machine-memory"),

@@ -12,6 +12,7 @@ use super::identity::{ContainerId, parse_name, random_name};
 use super::record::ContainerRecord;
 use super::spec::ContainerSpec;
 use super::state::ContainerState;
+use super::user_namespace::UserNamespace;
 use super::{Engine, Shared};
 use crate::image::ImageConfig;
 
@@ -36,6 +37,7 @@ impl Engine {
         if spec.args().is_empty() {
             return Err(EngineError::invalid("no command specified"));
         }
+        UserNamespace::of(self.shared.settings.user_namespace.as_ref(), &spec)?;
         self.prepare_scratch_template(spec.scratch_disk_bytes).await?;
         let record = ContainerRecord {
             id: ContainerId::random(),

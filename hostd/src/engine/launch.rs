@@ -9,6 +9,7 @@ use super::exec::ExecSpec;
 use super::security::{Ipc, Namespace};
 use super::spec::{ContainerSpec, TerminalSize};
 use super::state::StartFailure;
+use super::user_namespace::UserNamespace;
 use crate::agent_client::CallError;
 
 /// Disks in guest order, as `run` gives them to the machine.
@@ -39,9 +40,14 @@ pub const READONLY_PATHS: [&str; 5] =
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// # Errors
-/// What of the description cannot be translated: a seccomp profile.
-pub(super) fn launch_request(container: &Container) -> Result<agent::StartContainer, EngineError> {
+/// What of the description cannot be translated, a seccomp profile, or not be had in the daemon's user namespace.
+pub(super) fn launch_request(
+    container: &Container,
+    user_namespace: Option<&UserNamespace>,
+) -> Result<agent::StartContainer, EngineError> {
     let spec = &*container.spec();
+    let user_namespace = UserNamespace::of(user_namespace, spec)?;
+    let [users, groups] = user_namespace.map(UserNamespace::ranges).unwrap_or_default();
     let [masked_paths, readonly_paths] = confinement::protected_paths(&spec.security);
     Ok(agent::StartContainer {
         container_id: container.id.to_string(),
@@ -64,6 +70,8 @@ pub(super) fn launch_request(container: &Container) -> Result<agent::StartContai
         outer_namespaces: confinement::outer_namespaces(spec),
         privileged: spec.security.privileged,
         no_shm: spec.namespaces.ipc == Ipc::WithoutShm,
+        users,
+        groups,
     })
 }
 

@@ -13,6 +13,7 @@ mod signal;
 mod spec;
 mod state;
 mod timeline;
+mod user_namespace;
 // How one lives.
 mod boot;
 mod confinement;
@@ -85,6 +86,7 @@ pub use statistics::{DiskStatistics, InterfaceStatistics, ProcessRow, Statistics
 pub use stop::StopOptions;
 pub use timeline::Timeline;
 pub use usage::{ContainerUsage, Usage};
+pub use user_namespace::{IdRange, UserNamespace};
 pub use view::{ContainerView, EngineInfo};
 pub use wait::{Wait, WaitCondition, WaitResult};
 
@@ -118,6 +120,8 @@ pub struct EngineSettings {
     pub machine_vcpus: u8,
     /// The size of a container's writable disk; it takes space only as it is written.
     pub scratch_disk_bytes: u64,
+    /// Of containers that do not stay out; `None` is their machines'.
+    pub user_namespace: Option<UserNamespace>,
 }
 
 /// A container host. Cheap to clone.

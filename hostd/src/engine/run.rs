@@ -100,7 +100,7 @@ impl ActiveRun {
             shared.boots.acquire().await.map_err(|error| failed("wait for a turn to start", &error))?;
         let prepared = Prepared::new(shared, container).await?;
         let booted = prepared.boot(shared, container).await?;
-        booted.launch(container).await
+        booted.launch(shared, container).await
     }
 
     /// Takes over a run that an earlier daemon started.
@@ -223,8 +223,12 @@ impl Prepared {
 }
 
 impl Booted {
-    async fn launch(self, container: &Container) -> Result<(ActiveRun, Timeline), StartError> {
-        let request = match launch_request(container) {
+    async fn launch(
+        self,
+        shared: &Shared,
+        container: &Container,
+    ) -> Result<(ActiveRun, Timeline), StartError> {
+        let request = match launch_request(container, shared.settings.user_namespace.as_ref()) {
             Ok(request) => request,
             Err(error) => {
                 self.machine.end().await;

@@ -71,7 +71,7 @@ pub struct Namespaces {
     pub ipc: Ipc,
     pub uts: Namespace,
     pub cgroup: Namespace,
-    /// Said aloud; every container's user namespace is its machine's.
+    /// Its own if the daemon's settings say who its users are then.
     pub user: Namespace,
 }
 

@@ -52,6 +52,7 @@ pub struct EngineInfo {
     pub jail: Profile,
     /// What is missing of a whole jail, a sentence each.
     pub jail_warnings: Vec<String>,
+    pub user_namespace: bool,
     pub running: usize,
     pub stopped: usize,
 }
@@ -106,6 +107,7 @@ impl Engine {
             kernel: settings.machine.kernel.clone(),
             jail: self.shared.machines.jails().profile(),
             jail_warnings: self.shared.machines.jails().warnings(),
+            user_namespace: settings.user_namespace.is_some(),
             running,
             stopped: containers.len() - running,
         }

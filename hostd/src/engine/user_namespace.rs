@@ -1,0 +1,104 @@
+//! Containers whose root is nobody in their machine: who their users and groups are there, and what they cannot have.
+//!
+//! Which ranges there are is the daemon's setting; a container can only stay out (`namespaces.user`).
+
+use berth_protocol::agent;
+
+use super::error::EngineError;
+use super::security::{Ipc, Namespace};
+use super::spec::ContainerSpec;
+
+/// A container's users and groups, each from 0 upwards, by what they are in the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserNamespace {
+    pub users: Vec<IdRange>,
+    pub groups: Vec<IdRange>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdRange {
+    pub first: u32,
+    pub count: u32,
+}
+
+impl UserNamespace {
+    /// The one of a container with this description, if it has one.
+    ///
+    /// # Errors
+    /// Docker's texts for what such a container cannot have.
+    pub(super) fn of<'a>(
+        setting: Option<&'a Self>,
+        spec: &ContainerSpec,
+    ) -> Result<Option<&'a Self>, EngineError> {
+        let Some(namespace) = setting.filter(|_| spec.namespaces.user == Namespace::Own) else {
+            return Ok(None);
+        };
+        if spec.security.privileged {
+            return Err(EngineError::invalid(
+                "privileged mode is incompatible with user namespaces.  You must run the container in the host \
+                 namespace when running privileged mode",
+            ));
+        }
+        let shared = match (spec.namespaces.pid, spec.namespaces.ipc) {
+            (Namespace::Machine, _) => "PID",
+            (_, Ipc::Machine) => "IPC",
+            _ => return Ok(Some(namespace)),
+        };
+        let message = format!("cannot share the host {shared} namespace when user namespaces are enabled");
+        Err(EngineError::invalid(message))
+    }
+
+    /// Users and groups in the agent's words.
+    pub(super) fn ranges(&self) -> [Vec<agent::IdRange>; 2] {
+        [&self.users, &self.groups].map(|ranges| {
+            let mut inside = 0;
+            let mut range = |range: &IdRange| {
+                let first = inside;
+                inside += range.count;
+                agent::IdRange { inside: first, outside: range.first, count: range.count }
+            };
+            ranges.iter().map(&mut range).collect()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::{Namespaces, Security};
+
+    fn setting() -> UserNamespace {
+        let ranges = vec![IdRange { first: 100_000, count: 1000 }, IdRange { first: 500_000, count: 10 }];
+        UserNamespace { users: ranges, groups: vec![IdRange { first: 200_000, count: 5 }] }
+    }
+
+    #[test]
+    fn ranges_follow_each_other_inside() {
+        let [users, groups] = setting().ranges();
+        let numbers = |range: &agent::IdRange| (range.inside, range.outside, range.count);
+        assert_eq!(users.iter().map(numbers).collect::<Vec<_>>(), [(0, 100_000, 1000), (1000, 500_000, 10)]);
+        assert_eq!(groups.iter().map(numbers).collect::<Vec<_>>(), [(0, 200_000, 5)]);
+    }
+
+    #[test]
+    fn a_container_can_stay_out_and_what_needs_that_must() {
+        let setting = setting();
+        let of = |spec: &ContainerSpec| {
+            UserNamespace::of(Some(&setting), spec).map(|own| own.is_some()).map_err(|error| error.message)
+        };
+        let privileged = ContainerSpec {
+            security: Security { privileged: true, ..Security::default() },
+            ..ContainerSpec::default()
+        };
+        let namespaces = |namespaces| ContainerSpec { namespaces, ..ContainerSpec::default() };
+        assert_eq!(of(&ContainerSpec::default()), Ok(true));
+        assert!(of(&privileged).unwrap_err().starts_with("privileged mode is incompatible"));
+        let pid = Namespaces { pid: Namespace::Machine, ..Namespaces::default() };
+        assert!(of(&namespaces(pid)).unwrap_err().contains("host PID namespace"));
+        let ipc = Namespaces { ipc: Ipc::Machine, ..Namespaces::default() };
+        assert!(of(&namespaces(ipc)).unwrap_err().contains("host IPC namespace"));
+        let out = Namespaces { user: Namespace::Machine, ..pid };
+        assert_eq!(of(&namespaces(out)), Ok(false));
+        assert_eq!(UserNamespace::of(None, &privileged), Ok(None));
+    }
+}
