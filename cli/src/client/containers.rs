@@ -206,6 +206,15 @@ impl PendingExit {
     }
 }
 
+/// A path of a container's that is not as in its image.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct Change {
+    pub(crate) path: String,
+    /// 0 modified, 1 added, 2 deleted.
+    pub(crate) kind: u8,
+}
+
 impl Client {
     pub(crate) async fn create(
         &self,
@@ -334,6 +343,12 @@ impl Client {
     ) -> Result<(), ClientError> {
         let request = Request::delete(&["containers", id]).with_flag("force", force).with_flag("v", volumes);
         self.send_for_nothing(request).await
+    }
+
+    /// How its file system differs from its image's.
+    pub(crate) async fn changes(&self, id: &str) -> Result<Vec<Change>, ClientError> {
+        let changes: Option<_> = self.send_for_json(Request::get(&["containers", id, "changes"])).await?;
+        Ok(changes.unwrap_or_default())
     }
 
     /// Its file system as an archive.

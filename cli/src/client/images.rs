@@ -61,6 +61,24 @@ pub(crate) struct ImportRequest<'a> {
     pub(crate) platform: Option<&'a str>,
 }
 
+/// What a committed image is to be.
+#[derive(Debug)]
+pub(crate) struct CommitRequest<'a> {
+    pub(crate) container: &'a str,
+    pub(crate) repository: Option<&'a str>,
+    pub(crate) tag: Option<&'a str>,
+    pub(crate) author: Option<&'a str>,
+    pub(crate) message: Option<&'a str>,
+    pub(crate) changes: &'a [String],
+    pub(crate) pause: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Committed {
+    id: String,
+}
+
 impl Client {
     pub(crate) async fn list_images(
         &self,
@@ -103,6 +121,21 @@ impl Client {
         }
         let request = request.with_body(archive, "application/x-tar");
         Ok(JsonLines::new("import", self.send(request).await?))
+    }
+
+    /// The id of the new image.
+    pub(crate) async fn commit(&self, image: &CommitRequest<'_>) -> Result<String, ClientError> {
+        let mut request = Request::post(&["commit"])
+            .with("container", image.container)
+            .with_if_some("repo", image.repository)
+            .with_if_some("tag", image.tag)
+            .with_if_some("author", image.author)
+            .with_if_some("comment", image.message)
+            .with("pause", if image.pause { "1" } else { "0" });
+        for change in image.changes {
+            request = request.with("changes", change);
+        }
+        self.send_for_json(request).await.map(|committed: Committed| committed.id)
     }
 
     pub(crate) async fn save(

@@ -25,8 +25,8 @@ use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
 pub(crate) use containers::{
-    AttachStreams, Container, ContainerSummary, LogsQuery, PendingExit, Port, PublishedPort, StartPhase,
-    WaitFor,
+    AttachStreams, Change, Container, ContainerSummary, LogsQuery, PendingExit, Port, PublishedPort,
+    StartPhase, WaitFor,
 };
 pub(crate) use control::{Stats, UpdateRequest};
 pub(crate) use create_request::{
@@ -36,7 +36,7 @@ pub(crate) use create_request::{
 pub(crate) use download::Download;
 pub(crate) use error::ClientError;
 pub(crate) use exec::ExecRequest;
-pub(crate) use images::{HistoryEntry, ImageSummary, ImportRequest};
+pub(crate) use images::{CommitRequest, HistoryEntry, ImageSummary, ImportRequest};
 pub(crate) use json_lines::JsonLines;
 pub(crate) use registry::{Manifest, PullRequest, SearchResult};
 pub(crate) use request::Body;

@@ -3,10 +3,12 @@
 mod archive;
 mod attach;
 mod attached;
+mod commit;
 mod completions;
 mod consent;
 mod container;
 mod create;
+mod diff;
 mod doctor;
 mod each;
 mod events;
@@ -87,6 +89,8 @@ pub(crate) enum Command {
     Push(push::Arguments),
     Save(save::Arguments),
     Load(load::Arguments),
+    Commit(commit::Arguments),
+    Diff(diff::Arguments),
     Export(export::Arguments),
     Import(import::Arguments),
     Rmi(rmi::Arguments),
@@ -131,6 +135,8 @@ impl Command {
             Self::History(arguments) => history::execute(&arguments, &client?).await,
             Self::Tag(arguments) => tag::execute(&arguments, &client?).await,
             Self::Save(arguments) => save::execute(&arguments, &client?).await,
+            Self::Commit(arguments) => commit::execute(&arguments, &client?).await,
+            Self::Diff(arguments) => diff::execute(&arguments, &client?).await,
             Self::Export(arguments) => export::execute(&arguments, &client?).await,
             Self::Import(arguments) => import::execute(&arguments, &client?).await,
             Self::System(arguments) => system::execute(&arguments, &client?).await,

@@ -3,10 +3,14 @@
 use std::io;
 
 use berth_protocol::agent::archive_piece::Piece;
-use berth_protocol::agent::{ArchivePiece, ErrorCode, ReadArchive, StreamHeader, StreamKind, StreamReply};
+use berth_protocol::agent::{
+    ArchivePiece, Change, ChangeList, ChangesForm, ErrorCode, ReadArchive, ReadChanges, StreamHeader,
+    StreamKind, StreamReply,
+};
 use berth_protocol::frame;
 use berth_protocol::ports::STREAM_PORT;
 use bytes::{Bytes, BytesMut};
+use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
@@ -40,6 +44,28 @@ impl AgentClient {
     pub(crate) async fn read_archive(&self, container_id: &str) -> Result<ArchiveReader, CallError> {
         let request = ReadArchive { container_id: container_id.into(), path: "/".into(), name: None };
         let header = StreamHeader { read_archive: Some(request), ..StreamHeader::default() };
+        let (stream, _reply) = self.open_stream(header).await?;
+        Ok(ArchiveReader { stream })
+    }
+
+    /// Begins to read what a container has changed, as a list.
+    pub(crate) async fn read_changes(&self, container_id: &str) -> Result<ChangesReader, CallError> {
+        let lists = self.read_changes_as(container_id, ChangesForm::List).await?;
+        Ok(ChangesReader { lists })
+    }
+
+    /// Begins to read what a container has changed, as a layer.
+    pub(crate) async fn read_layer(&self, container_id: &str) -> Result<ArchiveReader, CallError> {
+        self.read_changes_as(container_id, ChangesForm::Layer).await
+    }
+
+    async fn read_changes_as(
+        &self,
+        container_id: &str,
+        form: ChangesForm,
+    ) -> Result<ArchiveReader, CallError> {
+        let request = ReadChanges { container_id: container_id.into(), form: form.into() };
+        let header = StreamHeader { read_changes: Some(request), ..StreamHeader::default() };
         let (stream, _reply) = self.open_stream(header).await?;
         Ok(ArchiveReader { stream })
     }
@@ -87,6 +113,21 @@ impl ArchiveReader {
             }
             None => Err(CallError::Nonsense("an empty piece of an archive")),
         }
+    }
+}
+
+/// The host's end of a list of changes.
+#[derive(Debug)]
+pub(crate) struct ChangesReader {
+    lists: ArchiveReader,
+}
+
+impl ChangesReader {
+    /// More changes; `None` once the agent has said that these were all.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Change>>, CallError> {
+        let Some(list) = self.lists.next().await? else { return Ok(None) };
+        let list = ChangeList::decode(list).map_err(|_error| CallError::Nonsense("a list of changes"))?;
+        Ok(Some(list.changes))
     }
 }
 

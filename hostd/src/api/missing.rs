@@ -12,14 +12,12 @@ use super::error::ApiError;
 
 #[rustfmt::skip]
 const MISSING: &[(Method, &str)] = &[
-    (Method::GET, "/containers/{id}/changes"),
     (Method::GET, "/containers/{id}/attach/ws"),
     (Method::GET, "/containers/{id}/archive"),
     (Method::PUT, "/containers/{id}/archive"),
     (Method::POST, "/build"),
     (Method::POST, "/build/prune"),
     (Method::POST, "/build/cancel"),
-    (Method::POST, "/commit"),
     (Method::GET, "/volumes"),
     (Method::POST, "/volumes/create"),
     (Method::GET, "/volumes/{name}"),

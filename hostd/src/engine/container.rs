@@ -109,6 +109,13 @@ pub(super) enum Command {
         paused: bool,
         reply: oneshot::Sender<Result<(), EngineError>>,
     },
+    /// If it runs, it stands still until as many readers have let it go on.
+    StandStill {
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
+    GoOn {
+        reply: oneshot::Sender<()>,
+    },
     /// Limits in place of all that it has. Answers warnings.
     Update {
         limits: Limits,

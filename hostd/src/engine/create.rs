@@ -49,6 +49,7 @@ impl Engine {
             restart_count: 0,
             manually_stopped: false,
             restart_unhealthy: false,
+            is_paused_for_readers: false,
             health: None,
             run_log_start: 0,
             run_log_id: 0,

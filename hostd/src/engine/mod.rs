@@ -33,6 +33,8 @@ mod stdio;
 // What can be asked for.
 mod attach;
 mod change;
+mod changes;
+mod commit;
 mod copy;
 mod create;
 mod exec;
@@ -57,6 +59,8 @@ use tokio_util::task::TaskTracker;
 
 pub use attach::{AttachOptions, Logs};
 pub use capabilities::{CapabilityName, UnknownCapability};
+pub use changes::{Change, ChangeKind};
+pub use commit::CommitRequest;
 pub use container::{Outcome, Started};
 pub use copy::{ContainerPath, PathStat};
 pub use create::Created;

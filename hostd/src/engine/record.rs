@@ -33,6 +33,9 @@ pub(super) struct ContainerRecord {
     /// The run is being ended because it is unhealthy, and another one is to follow.
     #[serde(default)]
     pub(super) restart_unhealthy: bool,
+    /// Whoever reads its files wants it paused, and nobody else.
+    #[serde(default)]
+    pub(super) is_paused_for_readers: bool,
     /// As of its last change of status; nothing without a health check.
     #[serde(default)]
     pub(super) health: Option<Health>,

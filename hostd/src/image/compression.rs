@@ -54,6 +54,13 @@ fn is_skippable_frame(magic: &[u8]) -> bool {
     rest.is_some_and(|(_, rest)| rest.starts_with(&ZSTD_SKIPPABLE_MAGIC))
 }
 
+/// Compresses with gzip, the same bytes always to the same.
+pub(crate) fn gzip(mut plain: impl Read, target: impl io::Write) -> io::Result<()> {
+    let mut encoder = flate2::write::GzEncoder::new(target, flate2::Compression::default());
+    io::copy(&mut plain, &mut encoder)?;
+    encoder.finish()?.flush()
+}
+
 /// The plain bytes of a stream that may be compressed.
 pub(crate) fn decompress<'a>(mut source: impl Read + 'a) -> io::Result<impl Read + 'a> {
     let mut magic = Vec::with_capacity(MAX_MAGIC_BYTES);

@@ -35,7 +35,9 @@ pub use disk::{DiskFileError, ImageDisk};
 pub(crate) use layer::IntakeProgress;
 pub use record::{History, Image, ImageConfig, ImageId};
 pub use reference::{InvalidReference, Reference, Repository, Selector};
-pub(crate) use store::{ArrivalError, ArrivingImage, LayerSource, Presence};
+pub(crate) use store::{
+    ArrivalError, ArrivingImage, CommitError, CommitSpec, LayerSource, LayerSpool, Presence,
+};
 
 pub use store::{
     CheckReport, Damage, DiskError, ImageStore, ImageUsage, ImageUsers, ImportSpec, LoadError, LoadProgress,

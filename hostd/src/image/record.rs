@@ -55,7 +55,9 @@ pub struct Image {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct ImageConfig {
+    #[serde(deserialize_with = "words")]
     pub entrypoint: Option<Vec<String>>,
+    #[serde(deserialize_with = "words")]
     pub cmd: Option<Vec<String>>,
     #[serde(deserialize_with = "null_as_default")]
     pub env: Vec<String>,
@@ -77,6 +79,72 @@ pub struct ImageConfig {
     /// Docker's own addition, as it stands.
     pub healthcheck: Option<serde_json::Value>,
     pub on_build: Option<Vec<String>>,
+}
+
+impl ImageConfig {
+    /// What this does not say is as `below` says it (moby, `daemon.merge`): an entrypoint brings its own command, variables
+    /// and labels are added by name.
+    #[must_use]
+    pub(crate) fn or(mut self, below: Self) -> Self {
+        let text = |own: String, below: String| if own.is_empty() { below } else { own };
+        if self.entrypoint.as_ref().is_none_or(Vec::is_empty) {
+            self.cmd = self.cmd.filter(|words| !words.is_empty()).or(below.cmd);
+            self.entrypoint = self.entrypoint.or(below.entrypoint);
+        }
+        for entry in below.env {
+            let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+            if !self.env.iter().any(|own| name(own) == name(&entry)) {
+                self.env.push(entry);
+            }
+        }
+        for (key, value) in below.labels {
+            self.labels.entry(key).or_insert(value);
+        }
+        self.exposed_ports.extend(below.exposed_ports);
+        self.volumes.extend(below.volumes);
+        Self {
+            working_dir: text(self.working_dir, below.working_dir),
+            user: text(self.user, below.user),
+            stop_signal: self.stop_signal.filter(|signal| !signal.is_empty()).or(below.stop_signal),
+            stop_timeout: self.stop_timeout.or(below.stop_timeout),
+            healthcheck: merged_healthcheck(self.healthcheck, below.healthcheck),
+            ..self
+        }
+    }
+
+    /// As a configuration file has it (moby image spec 1.2), without what is empty.
+    pub(crate) fn document(&self) -> serde_json::Value {
+        use serde_json::Value;
+        let mut document = serde_json::json!(self);
+        if let Some(fields) = document.as_object_mut() {
+            fields.retain(|_name, value| match value {
+                Value::Null => false,
+                Value::String(text) => !text.is_empty(),
+                Value::Array(list) => !list.is_empty(),
+                Value::Object(object) => !object.is_empty(),
+                Value::Bool(_) | Value::Number(_) => true,
+            });
+        }
+        document
+    }
+}
+
+/// Field by field, of which 0 and an empty list say nothing.
+fn merged_healthcheck(
+    own: Option<serde_json::Value>,
+    below: Option<serde_json::Value>,
+) -> Option<serde_json::Value> {
+    let (Some(mut own), Some(below)) = (own.clone(), below.clone()) else { return own.or(below) };
+    let (Some(fields), Some(below)) = (own.as_object_mut(), below.as_object()) else { return Some(own) };
+    for (name, value) in below {
+        let says_nothing = |value: &serde_json::Value| {
+            value.is_null() || value.as_i64() == Some(0) || value.as_array().is_some_and(Vec::is_empty)
+        };
+        if fields.get(name).is_none_or(says_nothing) {
+            fields.insert(name.clone(), value.clone());
+        }
+    }
+    Some(own)
 }
 
 /// One step of how the image was built.
@@ -184,6 +252,20 @@ fn null_as_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
     Ok(Option::deserialize(source)?.unwrap_or_default())
 }
 
+/// Docker takes one string for a list of one.
+fn words<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Vec<String>>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a string or a list of strings")]
+    enum Words {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(Option::deserialize(source)?.map(|words| match words {
+        Words::One(word) => vec![word],
+        Words::Several(words) => words,
+    }))
+}
+
 /// A date that nobody can read does no harm: it is shown, not acted on.
 fn time_or_none<'de, D: Deserializer<'de>>(source: D) -> Result<Option<Timestamp>, D::Error> {
     let text = Option::<String>::deserialize(source)?;
@@ -209,7 +291,7 @@ mod tests {
         let text = r#"{
             "created": "2024-05-06T07:08:09.123456789Z", "architecture": "amd64", "os": "linux", "variant": "",
             "config": {"Cmd": null, "Env": null, "Labels": null, "ExposedPorts": {"80/tcp": {}}, "Volumes": null,
-                       "Entrypoint": ["/x"], "User": "nobody", "Healthcheck": {"Test": ["NONE"]}, "Unknown": 1},
+                       "Entrypoint": "/x", "User": "nobody", "Healthcheck": {"Test": ["NONE"]}, "Unknown": 1},
             "rootfs": {"type": "layers", "diff_ids": null},
             "history": [{"created": "not a date", "created_by": "RUN x", "empty_layer": true}]
         }"#;

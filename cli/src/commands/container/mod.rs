@@ -6,8 +6,8 @@ pub(super) mod prune;
 use clap::{Args, Subcommand};
 
 use super::{
-    attach, create, exec, export, kill, logs, pause, port, ps, rename, restart, rm, run, start, stats, stop,
-    top, unpause, update, wait,
+    attach, commit, create, diff, exec, export, kill, logs, pause, port, ps, rename, restart, rm, run, start,
+    stats, stop, top, unpause, update, wait,
 };
 use crate::client::Client;
 use crate::outcome::Outcome;
@@ -22,7 +22,9 @@ pub(crate) struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Verb {
     Attach(attach::Arguments),
+    Commit(commit::Arguments),
     Create(Box<create::Arguments>),
+    Diff(diff::Arguments),
     Exec(exec::Arguments),
     Export(export::Arguments),
     Inspect(inspect::Arguments),
@@ -50,7 +52,9 @@ enum Verb {
 pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
     match &arguments.verb {
         Verb::Attach(arguments) => attach::execute(arguments, client).await,
+        Verb::Commit(arguments) => commit::execute(arguments, client).await,
         Verb::Create(arguments) => create::execute(arguments, client).await,
+        Verb::Diff(arguments) => diff::execute(arguments, client).await,
         Verb::Exec(arguments) => exec::execute(arguments, client).await,
         Verb::Export(arguments) => export::execute(arguments, client).await,
         Verb::Inspect(arguments) => inspect::execute(arguments, client).await,

@@ -2,6 +2,7 @@
 
 mod archive;
 mod attach;
+mod changes;
 mod create;
 mod duration;
 mod export;
@@ -21,6 +22,7 @@ use super::State;
 
 pub(super) use self::archive::head as head_archive;
 pub(super) use self::attach::{attach, resize, terminal_size};
+pub(super) use self::changes::changes;
 #[cfg(test)]
 pub(super) use self::create::coverage;
 pub(super) use self::create::{RUNTIMES, check_variable, create};

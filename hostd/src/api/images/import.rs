@@ -3,6 +3,7 @@
 use axum::extract::Request;
 use axum::response::Response;
 
+use super::name::repository_and_tag;
 use super::platform;
 use crate::api::Daemon;
 use crate::api::body::archive_of;
@@ -10,7 +11,7 @@ use crate::api::error::{ApiError, ApiResult};
 use crate::api::params::Params;
 use crate::api::stream::progress::{self, Report};
 use crate::image::manifest::Platform;
-use crate::image::{ImageConfig, ImportSpec, InvalidReference, Reference, Selector};
+use crate::image::{ImageConfig, ImportSpec};
 
 pub(super) async fn import(daemon: &Daemon, params: &Params, request: Request) -> ApiResult<Response> {
     if params.text("fromSrc") != Some("-") {
@@ -35,22 +36,11 @@ pub(super) async fn import(daemon: &Daemon, params: &Params, request: Request) -
 
 fn spec(params: &Params) -> ApiResult<ImportSpec> {
     let mut config = ImageConfig::default();
-    let invalid = |error: &dyn std::error::Error| ApiError::invalid(error.to_string());
-    config.change(params.all("changes")).map_err(|error| invalid(&error))?;
+    config.change(params.all("changes")).map_err(|error| ApiError::invalid(error.to_string()))?;
     let platform = platform::parse(params)?.unwrap_or_else(Platform::host).normalized();
     if platform.os != "linux" {
         return Err(ApiError::invalid(format!("operating system is not supported: {}", platform.os)));
     }
     let message = params.text("message").unwrap_or("Imported from -").to_owned();
-    let name = name(params).map_err(|error| invalid(&error))?;
-    if name.as_ref().is_some_and(|name| matches!(name.selector, Selector::Manifest(_))) {
-        return Err(ApiError::invalid("cannot import digest reference"));
-    }
-    Ok(ImportSpec { name, config, platform, message })
-}
-
-fn name(params: &Params) -> Result<Option<Reference>, InvalidReference> {
-    let Some(repository) = params.text("repo") else { return Ok(None) };
-    let text = params.text("tag").map_or_else(|| repository.to_owned(), |tag| format!("{repository}:{tag}"));
-    Reference::parse(&text).map(Some)
+    Ok(ImportSpec { name: repository_and_tag(params)?, config, platform, message })
 }

@@ -1,10 +1,12 @@
 //! Image endpoints. The store's calls block, so each runs on a thread of its own.
 
+mod commit;
 mod create;
 mod import;
 mod inspect;
 mod list;
 mod load;
+mod name;
 mod pattern;
 mod platform;
 mod prune;
@@ -15,6 +17,7 @@ mod save;
 mod search;
 mod tag;
 
+pub(super) use self::commit::commit;
 pub(super) use self::create::create;
 pub(super) use self::inspect::{history, inspect};
 pub(super) use self::list::{ImageSummary, list};

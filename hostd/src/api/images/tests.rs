@@ -198,6 +198,39 @@ async fn an_imported_archive_is_an_image_with_its_changes() {
 }
 
 #[tokio::test]
+async fn a_commit_that_cannot_be_is_refused_in_dockers_words() {
+    let daemon = with_images(&[("a", 2001, b"1")]).await;
+    let (status, reply) =
+        daemon.ask(Method::POST, "/containers/create?name=source", Some(json!({ "Image": "a" }))).await;
+    assert_eq!(status, StatusCode::CREATED, "{reply}");
+    for (query, body, expected, message) in [
+        ("", Value::Null, 400, "invalid name or ID supplied: \"\""),
+        ("container=nosuch", Value::Null, 404, "No such container: nosuch"),
+        ("container=source&repo=UPPER", Value::Null, 400, "repository name (UPPER) must be lowercase"),
+        ("container=source&repo=a&tag=b%20d", Value::Null, 400, "invalid"),
+        ("container=source&repo=a%40sha256%3A", Value::Null, 400, "invalid"),
+        ("container=source&changes=RUN%20x", Value::Null, 400, "RUN is not a valid change command"),
+        (
+            "container=source&changes=USER%20x&changes=HEALTHCHECK%20x",
+            json!({}),
+            400,
+            "Unknown type \"X\" in HEALTHCHECK",
+        ),
+        ("container=source", json!({ "Env": "A=b" }), 400, "invalid JSON: "),
+        ("container=source", json!([]), 400, "invalid JSON: "),
+    ] {
+        let path = format!("/commit?{query}");
+        let (status, reply) = daemon.ask(Method::POST, &path, Some(body)).await;
+        let said = reply["message"].as_str().unwrap_or_default();
+        assert_eq!((status.as_u16(), said.contains(message)), (expected, true), "{query}: {reply}");
+    }
+    let (_, images) = daemon.get("/images/json?all=1").await;
+    assert_eq!(images.as_array().unwrap().len(), 1);
+    let (status, reply) = daemon.get("/containers/nosuch/changes").await;
+    assert_eq!((status, &reply["message"]), (StatusCode::NOT_FOUND, &json!("No such container: nosuch")));
+}
+
+#[tokio::test]
 async fn a_check_tells_what_it_looked_at_and_what_it_found() {
     let daemon = with_images(&[("a", 2001, b"1")]).await;
     let (status, progress) = send(&daemon, "/berth/check", Vec::new()).await;

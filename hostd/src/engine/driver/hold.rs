@@ -9,6 +9,13 @@ use crate::engine::state::{ContainerState, Step};
 use crate::engine::{pause, update};
 
 impl Driver {
+    /// As somebody asks for it by itself.
+    pub(super) async fn pause_or_go_on(&mut self, paused: bool) -> Result<(), EngineError> {
+        self.set_paused(paused).await?;
+        self.record.is_paused_for_readers = false;
+        Ok(())
+    }
+
     pub(super) async fn set_paused(&mut self, paused: bool) -> Result<(), EngineError> {
         let id = &self.container.id;
         let refused = match (&self.record.state, paused) {

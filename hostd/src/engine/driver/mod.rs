@@ -5,6 +5,7 @@ mod change;
 mod files;
 mod health;
 mod hold;
+mod still;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,8 @@ pub(super) struct Driver {
     backoff: Backoff,
     /// Of a container that runs, if it has a health check.
     monitor: Option<Monitor>,
+    /// For whom it stands still.
+    still_readers: usize,
     /// When a container that is restarting is to start.
     restart_at: Option<Instant>,
     /// The end of the last run's machine, which nobody had to wait for.
@@ -85,6 +88,7 @@ impl Driver {
             active: None,
             backoff: Backoff::default(),
             monitor: None,
+            still_readers: 0,
             restart_at: None,
             teardown: None,
         };
@@ -97,6 +101,8 @@ impl Driver {
             active.connect_streams(&self.container);
             self.go_on_monitoring(&active);
             self.active = Some(active);
+            // The daemon before this one ended while it was read.
+            self.go_on().await;
         }
         if self.record.state.is_restarting() {
             // The daemon before this one ended while it waited, or this one found it to be restarted.
@@ -133,7 +139,18 @@ impl Driver {
                 let _nobody_listens = reply.send(self.set_restart_policy(policy).await);
             }
             Command::SetPaused { paused, reply } => {
-                let _nobody_listens = reply.send(self.set_paused(paused).await);
+                let _nobody_listens = reply.send(self.pause_or_go_on(paused).await);
+            }
+            Command::StandStill { reply } => {
+                let standing = self.stand_still().await;
+                // Who no longer listens does not say either that it may go on.
+                if let Err(Ok(())) = reply.send(standing) {
+                    self.go_on().await;
+                }
+            }
+            Command::GoOn { reply } => {
+                self.go_on().await;
+                let _nobody_listens = reply.send(());
             }
             Command::Update { limits, reply } => {
                 let _nobody_listens = reply.send(self.update(limits).await);

@@ -60,6 +60,26 @@ impl Healthcheck {
         }
     }
 
+    /// In Docker's form: what was not said is not shown.
+    #[must_use]
+    pub fn document(&self) -> serde_json::Value {
+        use serde_json::json;
+        let numbers = [
+            ("Interval", self.interval_ns),
+            ("Timeout", self.timeout_ns),
+            ("StartPeriod", self.start_period_ns),
+            ("StartInterval", self.start_interval_ns),
+            ("Retries", self.retries.into()),
+        ];
+        let mut document = serde_json::Map::new();
+        if !self.test.is_empty() {
+            document.insert("Test".to_owned(), json!(self.test));
+        }
+        let said = numbers.into_iter().filter(|(_name, number)| *number != 0);
+        document.extend(said.map(|(name, number)| (name.to_owned(), json!(number))));
+        document.into()
+    }
+
     /// The command of a probe; nothing if none is asked for.
     pub(super) fn command(&self) -> Option<Vec<String>> {
         let (kind, rest) = self.test.split_first()?;

@@ -23,6 +23,7 @@ pub(crate) use entry::FilePlace;
 pub(crate) use entry::{Attributes, Entry, EntryKind};
 pub(crate) use index::LayerIndex;
 pub(crate) use intake::{Blob, Intake, IntakeProgress, LayerError};
+pub(crate) use space::SpaceWatch;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use unpack::unpack;
 pub(crate) use verify::verify;

@@ -15,7 +15,7 @@ const RESERVE_FRACTION: u64 = 20;
 
 /// Watches the file system that a file lies on.
 #[derive(Debug)]
-pub(super) struct SpaceWatch {
+pub(crate) struct SpaceWatch {
     path: PathBuf,
     reserve_bytes: Option<u64>,
     unchecked_bytes: u64,
@@ -23,7 +23,7 @@ pub(super) struct SpaceWatch {
 
 impl SpaceWatch {
     /// For a file at `path`; the first write is checked.
-    pub(super) fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         Self { path: path.to_owned(), reserve_bytes: None, unchecked_bytes: INTERVAL_BYTES }
     }
 
@@ -36,7 +36,7 @@ impl SpaceWatch {
     ///
     /// # Errors
     /// They would use up what is reserved.
-    pub(super) fn take(&mut self, file: &File, bytes: u64) -> Result<(), LayerError> {
+    pub(crate) fn take(&mut self, file: &File, bytes: u64) -> Result<(), LayerError> {
         self.unchecked_bytes = self.unchecked_bytes.saturating_add(bytes);
         if self.unchecked_bytes < INTERVAL_BYTES {
             return Ok(());

@@ -103,6 +103,11 @@ impl ArrivingImage {
         Ok(Self { id: ImageId(manifest.config.digest), config, layers: layers.collect(), platform })
     }
 
+    /// One that was made here.
+    pub(super) fn made(config: Vec<u8>, layers: Vec<LayerSource>, platform: Platform) -> Self {
+        Self { id: ImageId(Digest::of(&config)), config: config.into(), layers, platform }
+    }
+
     /// Everything that must not be swept while the image arrives.
     pub(crate) fn digests(&self) -> impl Iterator<Item = Digest> {
         self.layers.iter().flat_map(|layer| [layer.blob, layer.diff_id])
@@ -168,13 +173,13 @@ impl ImageStore {
         self.place_layer(layer, staging.path(), content_bytes)
     }
 
-    fn staging(&self) -> Result<tempfile::TempDir, StoreError> {
+    pub(super) fn staging(&self) -> Result<tempfile::TempDir, StoreError> {
         let files = &self.shared.files;
         let failed = |source| StoreError::File { step: "using", path: files.root().to_owned(), source };
         files.staging_directory().map_err(failed)
     }
 
-    fn place_layer(
+    pub(super) fn place_layer(
         &self,
         layer: &LayerSource,
         staging: &Path,
@@ -267,8 +272,8 @@ impl ImageStore {
 }
 
 /// Where in a staging directory the layer's own directory and its blob are.
-const LAYER: &str = "layer";
-const BLOB: &str = "blob";
+pub(super) const LAYER: &str = "layer";
+pub(super) const BLOB: &str = "blob";
 
 fn intake(
     layer: &LayerSource,

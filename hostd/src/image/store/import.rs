@@ -91,22 +91,11 @@ fn plain_digest(blob: &SpooledFile) -> Result<Digest, ArchiveError> {
     Ok(digest)
 }
 
-/// Docker's shape (moby image spec 1.2), without what is empty.
 fn configuration(spec: &ImportSpec, diff_id: &Digest, now: Timestamp) -> Value {
-    let mut config = json!(spec.config);
-    if let Some(fields) = config.as_object_mut() {
-        fields.retain(|_name, value| match value {
-            Value::Null => false,
-            Value::String(text) => !text.is_empty(),
-            Value::Array(list) => !list.is_empty(),
-            Value::Object(object) => !object.is_empty(),
-            Value::Bool(_) | Value::Number(_) => true,
-        });
-    }
     let mut configuration = json!({
         "architecture": spec.platform.architecture,
         "os": spec.platform.os,
-        "config": config,
+        "config": spec.config.document(),
         "created": now.to_string(),
         "history": [{ "created": now.to_string(), "comment": spec.message }],
         "rootfs": { "type": "layers", "diff_ids": [diff_id] },

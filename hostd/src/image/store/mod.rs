@@ -13,6 +13,7 @@
 mod arrive;
 mod catalog;
 mod check;
+mod commit;
 mod documents;
 mod files;
 mod import;
@@ -44,6 +45,7 @@ use files::Files;
 
 pub(crate) use arrive::{ArrivalError, ArrivingImage, LayerSource, Presence};
 pub use check::{CheckReport, Damage, Part};
+pub(crate) use commit::{CommitError, CommitSpec, LayerSpool};
 pub use documents::StoredBlob;
 pub use import::ImportSpec;
 pub use load::{LoadError, LoadProgress, LoadedImage};

@@ -61,25 +61,7 @@ impl From<&ContainerView> for Config {
             labels: spec.labels.clone(),
             stop_signal: spec.stop_signal.map(|signal| signal.to_string()),
             stop_timeout: spec.stop_timeout_s,
-            healthcheck: spec.healthcheck.as_ref().map(healthcheck),
+            healthcheck: spec.healthcheck.as_ref().map(Healthcheck::document),
         }
     }
-}
-
-/// As Docker: what was not said is not shown.
-fn healthcheck(check: &Healthcheck) -> Value {
-    let numbers = [
-        ("Interval", check.interval_ns),
-        ("Timeout", check.timeout_ns),
-        ("StartPeriod", check.start_period_ns),
-        ("StartInterval", check.start_interval_ns),
-        ("Retries", check.retries.into()),
-    ];
-    let mut shown = serde_json::Map::new();
-    if !check.test.is_empty() {
-        shown.insert("Test".to_owned(), json!(check.test));
-    }
-    let said = numbers.into_iter().filter(|(_name, number)| *number != 0);
-    shown.extend(said.map(|(name, number)| (name.to_owned(), json!(number))));
-    Value::Object(shown)
 }

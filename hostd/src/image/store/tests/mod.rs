@@ -3,6 +3,7 @@
 mod archives;
 mod arriving;
 mod checking;
+mod committing;
 mod crash;
 mod documents;
 mod hostile;
