@@ -204,7 +204,6 @@ async fn containers_that_are_not_here_are_named_by_every_verb() {
         (Method::POST, "/containers/nope/start"),
         (Method::POST, "/containers/nope/stop"),
         (Method::POST, "/containers/nope/restart"),
-        (Method::POST, "/containers/nope/kill?signal=TERM"),
         (Method::POST, "/containers/nope/wait"),
         (Method::GET, "/containers/nope/logs?stdout=1"),
         (Method::POST, "/containers/nope/attach"),
@@ -214,6 +213,11 @@ async fn containers_that_are_not_here_are_named_by_every_verb() {
         let answer = daemon.ask(method, path, None).await;
         assert_eq!(answer, (StatusCode::NOT_FOUND, message("No such container: nope")), "{path}");
     }
+    let killed = |reason: &str| message(&format!("cannot kill container: nope: {reason}"));
+    let answer = daemon.ask(Method::POST, "/containers/nope/kill?signal=TERM", None).await;
+    assert_eq!(answer, (StatusCode::NOT_FOUND, killed("No such container: nope")));
+    let answer = daemon.ask(Method::POST, "/containers/nope/kill?signal=NOSUCH", None).await;
+    assert_eq!(answer, (StatusCode::BAD_REQUEST, killed("invalid signal: NOSUCH")));
 }
 
 #[tokio::test]

@@ -29,10 +29,11 @@ impl Engine {
     /// # Errors
     /// No such image, a bad name or one that is taken, no command to run.
     pub async fn create(&self, name: Option<String>, spec: ContainerSpec) -> Result<Created, EngineError> {
-        let name = name.filter(|name| !name.is_empty()).map(|name| parse_name(&name)).transpose()?;
         // Until the container is there to be seen, its image cannot be removed.
         let image_kept = Arc::clone(&self.shared.image_removal).read_owned().await;
         let image = self.resolve_image(&spec.image).await?;
+        // After the image: a client that hears of a missing one pulls it and asks again.
+        let name = name.filter(|name| !name.is_empty()).map(|name| parse_name(&name)).transpose()?;
         let spec = spec.with_image_defaults(&image.config);
         if spec.args().is_empty() {
             return Err(EngineError::invalid("no command specified"));

@@ -86,7 +86,7 @@ impl Engine {
     pub async fn exec_create(&self, name: &str, spec: ExecSpec) -> Result<String, EngineError> {
         let container = self.find(name)?;
         container.live().await?;
-        check_not_paused(&container)?;
+        check_not_paused(&container, name)?;
         if spec.args.is_empty() {
             return Err(EngineError::invalid("No exec command specified"));
         }
@@ -130,9 +130,12 @@ impl Engine {
 }
 
 /// A process that is started among others that stand still would stand still too.
-fn check_not_paused(container: &Container) -> Result<(), EngineError> {
+///
+/// # Errors
+/// That, about the container as the client calls it.
+fn check_not_paused(container: &Container, name: &str) -> Result<(), EngineError> {
     if container.current().state.is_paused() {
-        let message = format!("Container {} is paused, unpause the container before exec", container.id);
+        let message = format!("Container {name} is paused, unpause the container before exec");
         return Err(EngineError::conflict(message));
     }
     Ok(())
@@ -158,7 +161,7 @@ impl Exec {
     /// Starts the process and, unless detached, connects the caller to it.
     pub(super) async fn start(self: &Arc<Self>, how: ExecStart) -> Result<Option<Attachment>, EngineError> {
         let live = self.container.live().await?;
-        check_not_paused(&self.container)?;
+        check_not_paused(&self.container, self.container.id.as_str())?;
         self.claim()?;
         let wanted = Wanted {
             stdin: self.spec.attach_stdin,

@@ -151,16 +151,20 @@ pub(super) fn exec_process(
     Ok(confined(process, confinement))
 }
 
-/// Docker's own variables first, then those of image and request on top.
+/// Docker's own variables, those of image and request in the places of their namesakes, and the others after them.
 fn environment(hostname: &str, terminal: bool, env: &[String]) -> Vec<String> {
-    let mut defaults = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
+    let mut merged = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if terminal {
-        defaults.push("TERM=xterm".into());
+        merged.push("TERM=xterm".into());
     }
-    let named = |entry: &String| entry.split_once('=').map(|(name, _)| name.to_owned());
-    defaults.retain(|default| !env.iter().any(|entry| named(entry) == named(default)));
-    defaults.extend(env.iter().cloned());
-    defaults
+    for entry in env {
+        let name = |entry: &str| entry.split_once('=').map(|(name, _)| name.to_owned());
+        match merged.iter_mut().find(|default| name(default) == name(entry)) {
+            Some(default) => default.clone_from(entry),
+            None => merged.push(entry.clone()),
+        }
+    }
+    merged
 }
 
 fn tmpfs_mounts(spec: &ContainerSpec) -> Vec<agent::Mount> {
@@ -237,7 +241,7 @@ mod tests {
     #[test]
     fn what_the_image_or_client_sets_replaces_dockers_own_variables() {
         let env = environment("box", true, &strings(&["PATH=/mine", "A=1"]));
-        assert_eq!(env, ["HOSTNAME=box", "TERM=xterm", "PATH=/mine", "A=1"]);
+        assert_eq!(env, ["PATH=/mine", "HOSTNAME=box", "TERM=xterm", "A=1"]);
     }
 
     #[test]

@@ -67,8 +67,7 @@ impl Engine {
     /// No such container, or one that does not run.
     pub async fn kill(&self, name: &str, signal: Signal) -> Result<(), EngineError> {
         let container = self.find(name)?;
-        let name = name.to_owned();
-        in_own_task(async move { kill(&container, &name, signal).await }).await
+        in_own_task(async move { kill(&container, signal).await }).await
     }
 }
 
@@ -83,7 +82,7 @@ async fn start(container: &Container) -> Result<Started, EngineError> {
     Ok(container.command(|reply| Command::Start { reply }).await??)
 }
 
-async fn kill(container: &Container, name: &str, signal: Signal) -> Result<(), EngineError> {
+async fn kill(container: &Container, signal: Signal) -> Result<(), EngineError> {
     let restarting = matches!(container.settled().await.state, ContainerState::Restarting(_));
     if restarting || signal == Signal::KILL || signal == stop_signal(container) {
         // What is killed on purpose is not to come back by itself.
@@ -93,17 +92,16 @@ async fn kill(container: &Container, name: &str, signal: Signal) -> Result<(), E
         }
     }
     let status = container.settled().await;
-    let live = container.live_in(&status).map_err(|error| cannot_kill(name, &error.message))?;
+    let live = container.live_in(&status)?;
     if signal == Signal::KILL {
         // Docker answers when it is dead.
         return end_by_force(container, &live, status.runs_ended).await;
     }
     match pass_on_signal(container, &live, signal).await {
-        Err(error @ CallError::Deadline { .. }) => Err(EngineError::internal(
-            &format!("cannot kill container: {name}: its machine hangs, and only SIGKILL ends it"),
-            &error,
-        )),
-        outcome => outcome.map_err(|error| cannot_kill(name, &chain(&error))),
+        Err(error @ CallError::Deadline { .. }) => {
+            Err(EngineError::internal("its machine hangs, and only SIGKILL ends it", &error))
+        }
+        outcome => outcome.map_err(|error| not_reached(container, signal, &error)),
     }
 }
 
@@ -194,7 +192,7 @@ async fn end_by_signal(container: &Container, live: &Live, signal: Signal) -> Re
             live.killer.kill();
             Ok(())
         }
-        outcome => outcome.map_err(|error| cannot_kill(&container.name(), &chain(&error))),
+        outcome => outcome.map_err(|error| not_reached(container, signal, &error)),
     }
 }
 
@@ -224,8 +222,9 @@ async fn unpause_for(container: &Container, signal: Signal) {
     }
 }
 
-fn cannot_kill(name: &str, reason: &str) -> EngineError {
-    EngineError::conflict(format!("cannot kill container: {name}: {reason}"))
+fn not_reached(container: &Container, signal: Signal, error: &CallError) -> EngineError {
+    let (number, id) = (signal.number(), &container.id);
+    EngineError::conflict(format!("signal {number} does not reach container {id}: {}", chain(error)))
 }
 
 /// Waits for the end of the run after `runs_ended` others; without patience, for ever.

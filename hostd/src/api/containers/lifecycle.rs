@@ -48,9 +48,16 @@ pub(in crate::api) async fn kill(
     Path(id): Path<String>,
     params: Params,
 ) -> ApiResult<StatusCode> {
-    let signal = signal(&params)?.unwrap_or(Signal::KILL);
-    daemon.engine.kill(&id, signal).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let killed = async {
+        let signal = signal(&params)?.unwrap_or(Signal::KILL);
+        Ok::<_, ApiError>(daemon.engine.kill(&id, signal).await?)
+    };
+    match killed.await {
+        Ok(()) => Ok(StatusCode::NO_CONTENT),
+        Err(ApiError { status, message }) => {
+            Err(ApiError { status, message: format!("cannot kill container: {id}: {message}") })
+        }
+    }
 }
 
 pub(in crate::api) async fn rename(

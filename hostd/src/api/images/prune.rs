@@ -16,7 +16,8 @@ use crate::image::Image;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(in crate::api) struct Pruned {
-    images_deleted: Vec<Deletion>,
+    /// Null if there was nothing to remove.
+    images_deleted: Option<Vec<Deletion>>,
     /// Bytes of the host's disk.
     space_reclaimed: u64,
 }
@@ -33,8 +34,9 @@ pub(in crate::api) async fn prune(Extracted(daemon): State, params: Params) -> A
             && !filters.any_label("label!", labels)
     };
     let pruned = daemon.engine.prune_images(with_tags, fits).await?;
+    let deleted: Vec<Deletion> = pruned.steps.into_iter().map(Deletion::from).collect();
     Ok(Json(Pruned {
-        images_deleted: pruned.steps.into_iter().map(Deletion::from).collect(),
+        images_deleted: (!deleted.is_empty()).then_some(deleted),
         space_reclaimed: pruned.reclaimed_bytes,
     }))
 }

@@ -116,6 +116,8 @@ async fn prune_takes_what_has_no_name_and_with_dangling_false_the_rest() {
     let (_, reply) = daemon.ask(Method::POST, keep_2021, None).await;
     assert_eq!(reply["ImagesDeleted"][0], json!({"Untagged": "a:latest"}));
     assert_eq!(listed(&daemon, &json!({})).await, ["b:latest"]);
+    let nothing = json!({"ImagesDeleted": null, "SpaceReclaimed": 0});
+    assert_eq!(daemon.ask(Method::POST, "/images/prune", None).await, (StatusCode::OK, nothing));
     let (_, reply) = daemon
         .get(
             "/events?until=0s&filters=%7B%22type%22%3A%5B%22image%22%5D%2C%22event%22%3A%5B%22untag%22%5D%7D",
