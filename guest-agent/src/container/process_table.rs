@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use berth_protocol::agent::{ProcessRow, ProcessTable};
 
+use super::cgroup::statistics;
 use super::no_such_container;
 use crate::agent::Agent;
 use crate::clock;
@@ -27,7 +28,7 @@ pub(crate) fn read(agent: &Agent, container_id: &str) -> Result<ProcessTable, Fa
         clock::unix_time_ns() / 1_000_000 - i64::try_from(clock::since_boot_us() / 1000).unwrap_or(i64::MAX);
     let mut rows: Vec<ProcessRow> = pids.filter_map(|pid| row(pid, booted_unix_ms)).collect();
     rows.sort_by_key(|row| row.pid);
-    Ok(ProcessTable { rows })
+    Ok(ProcessTable { rows, machine_bytes: statistics::machine_bytes() })
 }
 
 /// None once the process has ended.

@@ -97,6 +97,7 @@ fn a_container_is_counted_and_its_processes_listed() {
         let table = Operation::ReadProcessTable(ReadProcessTable { container_id: "c1".into() });
         let Ok(reply::Result::ProcessTable(table)) = client.ask(table) else { panic!("no table") };
         if table.rows.len() == 2 && table.rows.iter().all(|row| row.name == "sleep") {
+            assert!(table.machine_bytes > 100 << 20, "{table:?}");
             break table.rows;
         }
         std::thread::sleep(Duration::from_millis(20));

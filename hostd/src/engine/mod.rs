@@ -86,7 +86,7 @@ pub use security::{
 pub use signal::{InvalidSignal, Signal};
 pub use spec::{AutoRemove, ContainerSpec, Stdio, TerminalSize, TmpfsMount};
 pub use state::{ContainerState, Exit, Run, StartFailure};
-pub use statistics::{DiskStatistics, InterfaceStatistics, ProcessRow, Statistics};
+pub use statistics::{DiskStatistics, InterfaceStatistics, ProcessRow, ProcessTable, Statistics};
 pub use stop::StopOptions;
 pub use timeline::Timeline;
 pub use usage::{ContainerUsage, Usage};

@@ -7,7 +7,7 @@ use super::error::{EngineError, ErrorKind};
 use crate::agent_client::within;
 use berth_protocol::agent;
 
-pub use agent::{DiskStatistics, InterfaceStatistics, ProcessRow, Statistics};
+pub use agent::{DiskStatistics, InterfaceStatistics, ProcessRow, ProcessTable, Statistics};
 
 /// Reading a few files, on a host that many others load.
 const READ_DEADLINE: Duration = Duration::from_secs(20);
@@ -34,7 +34,7 @@ impl Engine {
     ///
     /// # Errors
     /// No such container, one that does not run, or a machine that does not answer.
-    pub async fn processes(&self, name: &str) -> Result<Vec<ProcessRow>, EngineError> {
+    pub async fn processes(&self, name: &str) -> Result<ProcessTable, EngineError> {
         let container = self.find(name)?;
         if container.current().state.is_restarting() {
             let message =
@@ -45,8 +45,6 @@ impl Engine {
         let id = container.id.as_str();
         let reading = live.agent.process_table(id);
         let table = within(live.pace.deadline(READ_DEADLINE), "its list of processes", reading).await;
-        let table =
-            table.map_err(|error| EngineError::internal("cannot list a container's processes", &error))?;
-        Ok(table.rows)
+        table.map_err(|error| EngineError::internal("cannot list a container's processes", &error))
     }
 }

@@ -4,7 +4,7 @@
 
 mod device_rules;
 mod limits;
-mod statistics;
+pub(crate) mod statistics;
 
 use std::io;
 use std::os::fd::OwnedFd;

@@ -25,7 +25,7 @@ pub(super) fn read(directory: &Path, pid: Option<u32>) -> Statistics {
         memory: Some(MemoryStatistics {
             usage_bytes: number(&file("memory.current")),
             limit_bytes: number(&file("memory.max")),
-            machine_bytes: machine_bytes(&proc("meminfo")),
+            machine_bytes: machine_bytes(),
             counts: counts(&file("memory.stat")),
             oom_kills: count(&file("memory.events"), "oom_kill"),
         }),
@@ -73,7 +73,12 @@ fn cpu(own: &str, of_machine: &str) -> CpuStatistics {
     }
 }
 
-fn machine_bytes(meminfo: &str) -> u64 {
+/// The memory of the whole machine; 0 if the kernel does not say.
+pub(crate) fn machine_bytes() -> u64 {
+    total_bytes(&std::fs::read_to_string("/proc/meminfo").unwrap_or_default())
+}
+
+fn total_bytes(meminfo: &str) -> u64 {
     let kib = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
     kib.map_or(0, |kib| number(kib.trim().trim_end_matches(" kB")).saturating_mul(1024))
 }
@@ -162,6 +167,6 @@ mod tests {
 
     #[test]
     fn memory_is_counted_in_bytes() {
-        assert_eq!(machine_bytes("MemTotal:         262144 kB\nMemFree: 1 kB\n"), 256 << 20);
+        assert_eq!(total_bytes("MemTotal:         262144 kB\nMemFree: 1 kB\n"), 256 << 20);
     }
 }

@@ -24,13 +24,21 @@ pub(in crate::api) async fn top(
     params: Params,
 ) -> ApiResult<Json<Top>> {
     let columns = columns(params.text("ps_args").unwrap_or("-ef"))?;
-    let rows = daemon.engine.processes(&id).await?;
-    let now = Timestamp::now();
-    let print = |row: &ProcessRow| columns.iter().map(|column| column.print(row, now)).collect();
+    let table = daemon.engine.processes(&id).await?;
+    let whole = Whole { now: Timestamp::now(), machine_bytes: table.machine_bytes };
+    let print = |row: &ProcessRow| columns.iter().map(|column| (column.print)(row, whole)).collect();
     Ok(Json(Top {
         titles: columns.iter().map(|column| column.title).collect(),
-        processes: rows.iter().map(print).collect(),
+        processes: table.rows.iter().map(print).collect(),
     }))
+}
+
+/// What a process is measured against.
+#[derive(Clone, Copy, Debug)]
+struct Whole {
+    now: Timestamp,
+    /// 0 if the agent does not say.
+    machine_bytes: u64,
 }
 
 /// A column: what `-o` calls it, what stands above it, and what of a process stands in it.
@@ -38,33 +46,29 @@ pub(in crate::api) async fn top(
 struct Column {
     names: &'static [&'static str],
     title: &'static str,
-    print: fn(&ProcessRow, Timestamp) -> String,
-}
-
-impl Column {
-    fn print(&self, row: &ProcessRow, now: Timestamp) -> String {
-        (self.print)(row, now)
-    }
+    print: fn(&ProcessRow, Whole) -> String,
 }
 
 #[rustfmt::skip]
-const COLUMNS: [Column; 20] = [
+const COLUMNS: [Column; 22] = [
     Column { names: &["uid_name"], title: "UID", print: |row, _| user(row) },
     Column { names: &["user", "euser", "uname"], title: "USER", print: |row, _| user(row) },
     Column { names: &["uid", "euid"], title: "UID", print: |row, _| row.user_id.to_string() },
     Column { names: &["pid", "tgid"], title: "PID", print: |row, _| row.pid.to_string() },
     Column { names: &["ppid"], title: "PPID", print: |row, _| row.parent_pid.to_string() },
-    Column { names: &["c"], title: "C", print: |row, now| tenths_of_cpu(row, now).div_euclid(10).min(99).to_string() },
-    Column { names: &["%cpu", "pcpu"], title: "%CPU", print: |row, now| tenths(tenths_of_cpu(row, now)) },
+    Column { names: &["c"], title: "C", print: |row, all| tenths_of_cpu(row, all.now).div_euclid(10).min(99).to_string() },
+    Column { names: &["%cpu", "pcpu"], title: "%CPU", print: |row, all| tenths(tenths_of_cpu(row, all.now)) },
+    Column { names: &["%mem", "pmem"], title: "%MEM", print: |row, all| tenths(tenths_of_memory(row, all.machine_bytes)) },
     Column { names: &["vsz", "vsize"], title: "VSZ", print: |row, _| (row.virtual_bytes >> 10).to_string() },
     Column { names: &["rss", "rssize"], title: "RSS", print: |row, _| (row.resident_bytes >> 10).to_string() },
-    Column { names: &["stime", "start_time"], title: "STIME", print: |row, now| started(row, now) },
-    Column { names: &["start"], title: "START", print: |row, now| started(row, now) },
+    Column { names: &["stime", "start_time"], title: "STIME", print: |row, all| started(row, all.now) },
+    Column { names: &["start", "bsdstart"], title: "START", print: |row, all| started(row, all.now) },
     Column { names: &["tty", "tt", "tname"], title: "TTY", print: |row, _| terminal(row) },
     Column { names: &["stat"], title: "STAT", print: |row, _| state(row) },
     Column { names: &["s", "state"], title: "S", print: |row, _| row.state.clone() },
     Column { names: &["time", "cputime"], title: "TIME", print: |row, _| clock(row.cpu_time_ms / 1000) },
-    Column { names: &["etime"], title: "ELAPSED", print: |row, now| clock(age_s(row, now)) },
+    Column { names: &["bsdtime"], title: "TIME", print: |row, _| minutes(row.cpu_time_ms / 1000) },
+    Column { names: &["etime"], title: "ELAPSED", print: |row, all| clock(age_s(row, all.now)) },
     Column { names: &["ni", "nice"], title: "NI", print: |row, _| row.nice.to_string() },
     Column { names: &["nlwp", "thcount"], title: "NLWP", print: |row, _| row.threads.to_string() },
     Column { names: &["comm", "ucmd", "ucomm"], title: "COMMAND", print: |row, _| row.name.clone() },
@@ -80,7 +84,7 @@ fn columns(arguments: &str) -> ApiResult<Vec<Column>> {
     match arguments.trim().trim_start_matches('-') {
         "ef" | "fe" | "eF" | "f" => named("uid_name pid ppid c stime tty time cmd"),
         "e" | "A" | "" => named("pid tty time cmd"),
-        flags if is_bsd(flags) => named("user pid %cpu vsz rss tty stat start time command"),
+        flags if is_bsd(flags) => named("user pid %cpu %mem vsz rss tty stat start bsdtime command"),
         other => match list(other) {
             Some(list) => {
                 let columns = named(list)?;
@@ -148,6 +152,11 @@ fn tenths_of_cpu(row: &ProcessRow, now: Timestamp) -> u64 {
     row.cpu_time_ms.checked_div(age_s(row, now)).unwrap_or(0)
 }
 
+/// Resident memory against the machine's.
+fn tenths_of_memory(row: &ProcessRow, machine_bytes: u64) -> u64 {
+    row.resident_bytes.saturating_mul(1000).checked_div(machine_bytes).unwrap_or(0)
+}
+
 fn tenths(tenths: u64) -> String {
     format!("{}.{}", tenths / 10, tenths % 10)
 }
@@ -167,6 +176,10 @@ fn clock(seconds: u64) -> String {
     format!("{days}{:02}:{minutes:02}:{:02}", hours % 24, seconds % 60)
 }
 
+fn minutes(seconds: u64) -> String {
+    format!("{}:{:02}", seconds / 60, seconds % 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,7 +192,7 @@ mod tests {
     #[test]
     fn the_usual_arguments_have_the_usual_columns() {
         assert_eq!(titles("-ef").unwrap(), ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
-        assert_eq!(titles("aux").unwrap()[..3], ["USER", "PID", "%CPU"]);
+        assert_eq!(titles("aux").unwrap()[..4], ["USER", "PID", "%CPU", "%MEM"]);
         for list in ["-o pid,cmd", "-eo pid,cmd", "o pid,cmd", "-opid,cmd", "axo pid,cmd"] {
             assert_eq!(titles(list).unwrap(), ["PID", "CMD"], "{list}");
         }
@@ -194,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_row_is_printed_as_ps_would() {
-        let now = Timestamp::from_second(100_000).unwrap();
+        let all = Whole { now: Timestamp::from_second(100_000).unwrap(), machine_bytes: 512 << 20 };
         let row = ProcessRow {
             pid: 7,
             session: 7,
@@ -205,14 +218,16 @@ mod tests {
             nice: 5,
             threads: 2,
             cpu_time_ms: 3_723_000,
+            resident_bytes: 64 << 20,
             started_unix_s: 90_000,
             command: "sleep 9".into(),
             ..ProcessRow::default()
         };
-        let printed = |name: &str| column(name).unwrap().print(&row, now);
+        let printed = |name: &str| (column(name).unwrap().print)(&row, all);
         assert_eq!([printed("user"), printed("tty"), printed("stat")], ["root", "pts/0", "SNsl+"]);
         assert_eq!([printed("time"), printed("etime"), printed("cmd")], ["01:02:03", "02:46:40", "sleep 9"]);
         assert_eq!([printed("c"), printed("%cpu")], ["37", "37.2"]);
+        assert_eq!([printed("%mem"), printed("bsdtime")], ["12.5", "62:03"]);
         assert_eq!(clock(90_061), "1-01:01:01");
     }
 }
