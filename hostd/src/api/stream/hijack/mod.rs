@@ -6,10 +6,11 @@
 mod connection;
 
 use std::io;
+use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::{Buf, Bytes};
 use futures_util::{Stream, StreamExt, TryStreamExt, stream};
@@ -26,6 +27,9 @@ use crate::engine::{Attachment, Input, Output};
 
 /// What is read from a client at once.
 const INPUT_BYTES: usize = 32 * 1024;
+
+/// Longer than a busy host takes to let a client read what has arrived.
+const DOCKER_PY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Connects the client behind `request` with `attachment`, and says so in the response.
 pub(in crate::api) fn connect(
@@ -50,10 +54,14 @@ fn upgrade(
     keys: Option<DetachKeys>,
 ) -> Response {
     let upgraded = hyper::upgrade::on(&mut request);
+    let pause = pause_after_head(request.headers());
     tokio::spawn(async move {
         match upgraded.await {
             Ok(upgraded) => match Connection::of(upgraded) {
-                Ok(connection) => run(connection, attachment, keys).await,
+                Ok(connection) => {
+                    tokio::time::sleep(pause).await;
+                    run(connection, attachment, keys).await;
+                }
                 Err(error) => tracing::warn!(%error, "cannot take over a client's connection"),
             },
             Err(error) => tracing::debug!(%error, "the client went before its connection was its own"),
@@ -67,6 +75,15 @@ fn upgrade(
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("tcp"));
     response
+}
+
+/// How long the head of the answer travels alone. docker-py takes the head through a buffer and what follows from the
+/// connection below it: what comes together with the head it never sees.
+fn pause_after_head(headers: &HeaderMap) -> Duration {
+    let is_docker_py = headers
+        .get(header::USER_AGENT)
+        .is_some_and(|agent| agent.as_bytes().starts_with(b"docker-sdk-python/"));
+    if is_docker_py { DOCKER_PY_PAUSE } else { Duration::ZERO }
 }
 
 fn exchange_bodies(body: Body, attachment: Attachment, keys: Option<DetachKeys>) -> Response {

@@ -51,6 +51,18 @@ async fn both_streams_arrive_framed_and_the_connection_ends_with_the_output() {
     attached.pump.await.unwrap();
 }
 
+#[test]
+fn only_docker_py_needs_time_for_the_head() {
+    let pause = |agent: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::USER_AGENT, agent.parse().unwrap());
+        pause_after_head(&headers)
+    };
+    assert_eq!(pause("docker-sdk-python/7.2.0"), DOCKER_PY_PAUSE);
+    assert_eq!(pause("Docker-Client/28.2.2 (linux)"), Duration::ZERO);
+    assert_eq!(pause_after_head(&HeaderMap::new()), Duration::ZERO);
+}
+
 #[tokio::test]
 async fn the_end_of_the_input_leaves_the_output_open() {
     let mut attached = attach(false);
