@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -27,12 +27,18 @@ impl Client {
         command
     }
 
-    fn point_at_host(&self, command: &mut Command) {
+    pub(crate) fn point_at_host(&self, command: &mut Command) {
         command
             .env("DOCKER_HOST", &self.host)
             .env("HOME", &self.home)
             .env("DOCKER_CONFIG", self.home.join(".docker"));
         command.env_remove("BERTH_HOST").env_remove("DOCKER_CONTEXT");
+    }
+
+    /// The same client at another daemon's.
+    #[must_use]
+    pub fn of(&self, address: &str) -> Self {
+        Self { host: address.to_owned(), ..self.clone() }
     }
 
     /// Types a command and waits for its end.
@@ -60,6 +66,24 @@ impl Client {
         let outcome = running.ends();
         writer.join().expect("writing does not panic");
         outcome
+    }
+
+    /// Types a line into a shell in whose PATH this client comes first, in the client's home.
+    ///
+    /// # Panics
+    /// As [`Client::run`].
+    #[track_caller]
+    pub fn run_in_shell(&self, line: &str) -> Outcome {
+        let ours = self.program.parent().map(Path::to_path_buf);
+        let others = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::env::join_paths(ours.into_iter().chain(std::env::split_paths(&others)));
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", line])
+            .current_dir(&self.home)
+            .env("PATH", path.expect("no colon in a directory"));
+        self.point_at_host(&mut command);
+        Running::start(line.to_owned(), command).ends()
     }
 
     /// Types a command on a terminal, which `script` provides.
@@ -101,7 +125,7 @@ pub struct Running {
 }
 
 impl Running {
-    fn start(name: String, mut command: Command) -> Self {
+    pub(crate) fn start(name: String, mut command: Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{name}: {error}"));
         let stdin = child.stdin.take();

@@ -14,7 +14,9 @@ pub mod made_image;
 mod namespace;
 mod outcome;
 mod patience;
+mod python;
 pub mod registry;
+mod session;
 mod skopeo;
 
 pub use api::{Api, Opened, Reply};
@@ -23,4 +25,6 @@ pub use host::Host;
 pub use namespace::Namespace;
 pub use outcome::Outcome;
 pub use patience::eventually;
+pub use python::Python;
+pub use session::Session;
 pub use skopeo::Skopeo;

@@ -12,6 +12,8 @@ mod agent;
 
 mod images;
 
+mod python;
+
 mod build;
 
 mod demo;
@@ -56,6 +58,8 @@ enum Verb {
     Agent,
     /// Build the demo images as archives, and print their directory
     Images,
+    /// Install the Python clients that the tests drive, and print their interpreter
+    Python,
     /// Build all products in release mode and print where they are
     Build,
     /// Build everything, run containers in machines of their own, and leave nothing behind
@@ -90,6 +94,7 @@ fn perform(verb: &Verb) -> anyhow::Result<()> {
         Verb::Virtiofsd => virtiofsd::run(&workspace),
         Verb::Agent => agent::run(&workspace),
         Verb::Images => images::run(&workspace),
+        Verb::Python => python::run(&workspace),
         Verb::Build => build::run(&workspace),
         Verb::Demo => demo::run(&workspace),
         Verb::Test => test::run(&workspace),

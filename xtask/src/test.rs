@@ -13,6 +13,7 @@ use anyhow::bail;
 use crate::build::{self, Products};
 use crate::program;
 use crate::progress;
+use crate::python::{self, Interpreter};
 use crate::transcript::Transcript;
 use crate::workspace::Workspace;
 use crate::{images, packages, tidy};
@@ -36,7 +37,8 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     })?;
     let products = suite.step("build", || build::ensure(workspace))?;
     let images = suite.step("images", || images::ensure_all(workspace))?;
-    let environment = Environment { products: &products, images: &images };
+    let python = suite.step("python clients", || python::ensure(workspace))?;
+    let environment = Environment { products: &products, images: &images, python: &python };
     let heard = suite.step("unit and integration tests", || {
         let packages = ["--workspace", "--exclude", END_TO_END, "--exclude", FUZZ_TARGETS];
         run_tests(workspace, &environment, &packages, "unit")
@@ -60,6 +62,7 @@ fn clippy(workspace: &Workspace) -> anyhow::Result<()> {
 struct Environment<'a> {
     products: &'a Products,
     images: &'a Path,
+    python: &'a Interpreter,
 }
 
 impl Environment<'_> {
@@ -68,6 +71,10 @@ impl Environment<'_> {
         command.env("BERTH_TEST_KERNEL", &self.products.kernel);
         command.env("BERTH_TEST_INITRAMFS", &self.products.initramfs);
         command.env("BERTH_TEST_IMAGES", self.images);
+        match self.python {
+            Ok(interpreter) => command.env("BERTH_TEST_PYTHON", interpreter),
+            Err(reason) => command.env("BERTH_TEST_PYTHON_MISSING", reason),
+        };
     }
 }
 

@@ -3,6 +3,7 @@
 mod archives;
 mod commit;
 mod daemon;
+mod docker_cli;
 mod exec;
 mod export;
 mod failures;
@@ -15,6 +16,7 @@ mod lifecycle;
 mod lives;
 mod load;
 mod logs;
+mod python;
 mod recovery;
 mod registry;
 mod run;

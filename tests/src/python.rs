@@ -1,0 +1,44 @@
+//! Clients in Python: stories of `tests/python/`, run by the interpreter that `cargo xtask test` gave the packages to.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::client::Running;
+use crate::environment::skip;
+use crate::host::Host;
+
+/// The interpreter.
+#[derive(Debug)]
+pub struct Python {
+    program: PathBuf,
+}
+
+impl Python {
+    /// `None`, said aloud, where the clients could not be installed.
+    #[must_use]
+    pub fn find() -> Option<Self> {
+        if let Some(program) = env::var_os("BERTH_TEST_PYTHON") {
+            return Some(Self { program: program.into() });
+        }
+        let reason = env::var("BERTH_TEST_PYTHON_MISSING");
+        skip(&reason.unwrap_or_else(|_| "BERTH_TEST_PYTHON is not set; run `cargo xtask test`".to_owned()));
+        None
+    }
+
+    /// Tells a story at this host, with these variables beside those that every client has.
+    ///
+    /// # Panics
+    /// If the story fails, or has no test.
+    #[track_caller]
+    pub fn tells(&self, story: &str, host: &Host, variables: &[(&str, &str)]) {
+        let mut command = Command::new(&self.program);
+        command.args(["-B", "-m", "unittest", "--verbose", story]);
+        command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("python"));
+        host.berth().point_at_host(&mut command);
+        command.envs(variables.iter().copied());
+        let outcome = Running::start(format!("the story {story}"), command).ends();
+        assert_eq!(outcome.code, 0, "{story}:\n{}{}", outcome.stdout, outcome.stderr);
+        assert!(!outcome.stderr.contains("Ran 0 tests"), "{story} has no test: {}", outcome.stderr);
+    }
+}

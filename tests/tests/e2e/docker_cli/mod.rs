@@ -1,0 +1,79 @@
+//! The docker CLI's verbs against sessions that say what each prints: stdout, stderr and exit code, word for word.
+//!
+//! What is expected was observed at a dockerd, with the wording of Docker 28 where that one was older, and is ours where
+//! Berth differs by design: networks and volumes are not there yet, images keep the digests of their manifests.
+//! `BERTH_TEST_PEER=unix:///… cargo test -p berth-tests --test e2e docker_cli -- --ignored` shows where another engine
+//! prints something else.
+
+use berth_tests::{Host, Session};
+
+/// Every session of this directory, and what it is about.
+const SESSIONS: [(&str, &str); 6] = [
+    ("images", include_str!("images.session")),
+    ("lifecycle", include_str!("lifecycle.session")),
+    ("ps", include_str!("ps.session")),
+    ("run", include_str!("run.session")),
+    ("running", include_str!("running.session")),
+    ("system", include_str!("system.session")),
+];
+
+fn holds(name: &str) {
+    let Some(host) = Host::start() else { return };
+    let Some(docker) = host.docker() else { return };
+    let (_, text) = SESSIONS.iter().find(|(known, _)| *known == name).expect("a session of that name");
+    Session::parse(text).holds(&docker);
+}
+
+#[test]
+fn containers_are_created_started_stopped_and_removed() {
+    holds("lifecycle");
+}
+
+#[test]
+fn run_prints_what_the_program_prints_and_says_what_it_cannot_do() {
+    holds("run");
+}
+
+#[test]
+fn a_container_that_runs_is_looked_into() {
+    holds("running");
+}
+
+#[test]
+fn containers_are_listed_and_filtered() {
+    holds("ps");
+}
+
+#[test]
+fn images_are_listed_named_saved_and_removed() {
+    holds("images");
+}
+
+#[test]
+fn the_daemon_tells_about_itself_and_what_happened() {
+    holds("system");
+}
+
+#[test]
+fn no_session_is_forgotten() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/docker_cli");
+    let mut files: Vec<String> = std::fs::read_dir(directory)
+        .unwrap()
+        .filter_map(|entry| {
+            entry.unwrap().file_name().into_string().unwrap().strip_suffix(".session").map(str::to_owned)
+        })
+        .collect();
+    files.sort();
+    assert_eq!(files, SESSIONS.map(|(name, _)| name));
+}
+
+#[test]
+#[ignore = "for whoever changes a session: needs a dockerd, named by BERTH_TEST_PEER"]
+fn a_peer_prints_the_same() {
+    let Some(host) = Host::start() else { return };
+    let peer = std::env::var("BERTH_TEST_PEER").expect("BERTH_TEST_PEER is the address of a dockerd");
+    let docker = host.docker().expect("the docker CLI is installed").of(&peer);
+    let differences: Vec<String> =
+        SESSIONS.iter().flat_map(|(_, text)| Session::parse(text).differences(&docker)).collect();
+    assert!(differences.is_empty(), "{}", differences.join("\n"));
+}

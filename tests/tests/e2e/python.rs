@@ -1,0 +1,45 @@
+//! docker-py and testcontainers: the stories of `tests/python/`, each at a host of its own.
+
+use berth_tests::registry::Registry;
+use berth_tests::{Host, Python};
+
+fn tells(story: &str, variables: &[(&str, &str)]) {
+    let Some(python) = Python::find() else { return };
+    let Some(host) = Host::start() else { return };
+    python.tells(story, &host, variables);
+}
+
+#[test]
+fn docker_py_takes_containers_from_creation_to_removal() {
+    tells("docker_py_containers", &[]);
+}
+
+#[test]
+fn docker_py_reads_and_writes_the_streams_of_a_container() {
+    tells("docker_py_streams", &[]);
+}
+
+#[test]
+fn docker_py_moves_images_by_file_and_by_registry() {
+    let Some(registry) = Registry::plain() else { return };
+    let images = std::env::var("BERTH_TEST_IMAGES").unwrap_or_default();
+    tells(
+        "docker_py_images",
+        &[("BERTH_TEST_IMAGES", &images), ("BERTH_TEST_REGISTRY", &registry.address())],
+    );
+}
+
+#[test]
+fn testcontainers_starts_waits_looks_and_cleans_up() {
+    tells("testcontainers_py", &[("TESTCONTAINERS_RYUK_DISABLED", "true")]);
+}
+
+#[test]
+fn no_story_is_forgotten() {
+    let told = include_str!("python.rs");
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/python")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let story = name.strip_suffix(".py").filter(|story| *story != "engine");
+        assert!(story.is_none_or(|story| told.contains(&format!("\"{story}\""))), "nobody tells {name}");
+    }
+}
