@@ -59,18 +59,17 @@ impl OutputBuffer {
         wanted.max(self.acknowledged)
     }
 
-    /// Up to `limit` bytes from an offset of the stream; none if they are not there yet, or not any more.
-    pub(super) fn copy(&self, offset: u64, limit: usize) -> Vec<u8> {
+    /// Up to `limit` bytes from an offset of the stream, or fewer: what follows comes with the next call. None if they
+    /// are not there yet, or not any more.
+    pub(super) fn from(&self, offset: u64, limit: usize) -> &[u8] {
         let skipped = offset.checked_sub(self.acknowledged).and_then(|skipped| usize::try_from(skipped).ok());
         let Some(start) = skipped.filter(|start| *start < self.kept.len()) else {
-            return Vec::new();
+            return &[];
         };
-        let end = start.saturating_add(limit).min(self.kept.len());
         let (front, back) = self.kept.as_slices();
-        let mut bytes = Vec::with_capacity(end - start);
-        bytes.extend_from_slice(&front[start.min(front.len())..end.min(front.len())]);
-        bytes.extend_from_slice(&back[start.saturating_sub(front.len())..end.saturating_sub(front.len())]);
-        bytes
+        let piece = front.get(start..).filter(|piece| !piece.is_empty());
+        let piece = piece.unwrap_or_else(|| &back[start - front.len()..]);
+        &piece[..limit.min(piece.len())]
     }
 
     /// The host has the first `count` bytes of the stream for good. An older acknowledgement changes nothing.
@@ -103,10 +102,10 @@ mod tests {
     fn bytes_are_kept_until_they_are_acknowledged() {
         let mut buffer = OutputBuffer::default();
         buffer.append(b"hello");
-        assert_eq!(buffer.copy(0, 100), b"hello");
+        assert_eq!(buffer.from(0, 100), b"hello");
         buffer.acknowledge(2).unwrap();
-        assert_eq!(buffer.copy(2, 2), b"ll");
-        assert_eq!(buffer.copy(0, 100), b"", "gone");
+        assert_eq!(buffer.from(2, 2), b"ll");
+        assert_eq!(buffer.from(0, 100), b"", "gone");
         assert_eq!(buffer.start_for(0), 2);
         assert_eq!(buffer.end_offset(), 5);
     }
@@ -116,7 +115,7 @@ mod tests {
         let mut buffer = OutputBuffer::default();
         buffer.append(b"abc");
         assert_eq!(buffer.acknowledge(4), Err(BeyondTheEnd { acknowledged: 4, end: 3 }));
-        assert_eq!(buffer.copy(0, 3), b"abc");
+        assert_eq!(buffer.from(0, 3), b"abc");
         assert!(buffer.acknowledge(u64::MAX).is_err());
     }
 
@@ -162,12 +161,16 @@ mod tests {
                 let piece: Vec<u8> = bytes.by_ref().take(length.min(buffer.room())).collect();
                 buffer.append(&piece);
                 written.extend(piece);
-                seen.extend(buffer.copy(seen.len() as u64, limit));
+                seen.extend(buffer.from(seen.len() as u64, limit));
                 buffer.acknowledge((seen.len() as u64).saturating_sub(behind)).unwrap();
                 prop_assert!(written.starts_with(&seen));
                 prop_assert_eq!(buffer.end_offset(), written.len() as u64);
             }
-            seen.extend(buffer.copy(seen.len() as u64, usize::MAX));
+            while seen.len() < written.len() {
+                let piece = buffer.from(seen.len() as u64, usize::MAX);
+                prop_assert!(!piece.is_empty());
+                seen.extend(piece);
+            }
             prop_assert_eq!(seen, written);
         }
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use berth_protocol::agent::Process;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::ioctl_fionbio;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -34,12 +35,16 @@ impl Endpoint {
         self.descriptor.readable().await.map(|mut guard| guard.retain_ready())
     }
 
-    /// Zero bytes are the end.
-    pub(super) async fn read(&self, bytes: &mut [u8]) -> io::Result<usize> {
+    /// At most `limit` bytes; none are the end.
+    pub(super) async fn read(&self, limit: usize) -> io::Result<Vec<u8>> {
         loop {
             let mut guard = self.descriptor.readable().await?;
-            if let Ok(result) = guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), &mut *bytes)?)) {
-                return result;
+            // Not zeroed before: most reads are short.
+            let mut bytes = Vec::with_capacity(limit);
+            if let Ok(result) =
+                guard.try_io(|fd| Ok(rustix::io::read(fd.get_ref(), spare_capacity(&mut bytes))?))
+            {
+                return result.map(|_length| bytes);
             }
         }
     }
