@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_protocol::agent::StreamKind;
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -103,11 +103,13 @@ impl OutputPump {
     /// Logs first, then tells the agent that it may forget, then shows it to clients: a crash in between repeats
     /// nothing in the log and loses nothing.
     async fn pump(&self, mut reader: OutputReader) -> std::io::Result<()> {
-        let mut pending = BytesMut::new();
+        // Of a line that has not ended.
+        let mut pending = Bytes::new();
         while let Some(bytes) = reader.read().await? {
             if self.log.is_some() {
-                pending.extend_from_slice(&bytes);
-                pending = self.append(pending, Rest::Keep).await?;
+                let whole =
+                    if pending.is_empty() { bytes.clone() } else { [pending, bytes.clone()].concat().into() };
+                pending = self.append(whole, Rest::Keep).await?;
             }
             // The machine may be gone while its last bytes are still read.
             let _gone = reader.acknowledge(reader.offset() - pending.len() as u64).await;
@@ -119,7 +121,7 @@ impl OutputPump {
     }
 
     /// Moves what makes whole records into the log; gives back the rest.
-    async fn append(&self, mut pending: BytesMut, rest: Rest) -> std::io::Result<BytesMut> {
+    async fn append(&self, mut pending: Bytes, rest: Rest) -> std::io::Result<Bytes> {
         let Some(log) = self.log.clone() else { return Ok(pending) };
         let stream = self.stream;
         let appended = tokio::task::spawn_blocking(move || {

@@ -6,6 +6,7 @@
 //! short is cut off.
 
 mod files;
+mod line;
 mod read;
 mod record;
 mod settings;

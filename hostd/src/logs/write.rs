@@ -1,16 +1,17 @@
 //! Appending to a container's log, and finding out how far it got before a crash.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use memchr::memchr;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::record::{Place, RecordLine, parse};
+use super::line::LineForm;
+use super::record::{Place, parse};
 use super::{LogFiles, OutputStream};
 
 /// A line longer than this is split into several records, as Docker does.
@@ -97,16 +98,16 @@ impl LogWriter {
     /// Appends the complete lines of `pending`, which starts at the stream's offset; with `Rest::Flush` also what is
     /// left without a newline. Returns how many bytes were taken: they are on the host for good.
     pub(crate) fn append(&mut self, stream: OutputStream, pending: &[u8], rest: Rest) -> io::Result<usize> {
-        let time = Timestamp::now();
-        let mut lines = Vec::with_capacity(pending.len() + 128);
+        let form = LineForm::new(stream, Timestamp::now(), self.run.id, &self.attributes);
+        let mut lines = Vec::with_capacity(pending.len() * 2);
         let mut offset = self.offsets.of(stream);
         let mut taken = 0;
         while let Some(length) = next_record(&pending[taken..], rest) {
-            let log = String::from_utf8_lossy(&pending[taken..taken + length]);
+            let text = &pending[taken..taken + length];
             taken += length;
             offset += length as u64;
             let before = lines.len();
-            self.write_line(&mut lines, log, stream, time, offset);
+            form.write(text, offset, &mut lines);
             if self.is_full_with(lines.len()) && self.length + before as u64 > 0 {
                 self.file.write_all(&lines[..before])?;
                 lines.drain(..before);
@@ -124,21 +125,6 @@ impl LogWriter {
     fn is_full_with(&self, more: usize) -> bool {
         self.files.rotation().is_some_and(|rotation| self.length + more as u64 > rotation.max_bytes)
     }
-
-    fn write_line(
-        &self,
-        lines: &mut Vec<u8>,
-        log: Cow<'_, str>,
-        stream: OutputStream,
-        time: Timestamp,
-        offset: u64,
-    ) {
-        let attributes = Cow::Borrowed(&self.attributes);
-        let line = RecordLine { log, stream, time, offset, run: self.run.id, attributes };
-        serde_json::to_writer(&mut *lines, &line)
-            .expect("plain data is always JSON, and a Vec grows as needed");
-        lines.push(b'\n');
-    }
 }
 
 /// What to do with output that does not end a line.
@@ -151,7 +137,7 @@ pub(crate) enum Rest {
 /// How many bytes the next record takes of what is pending.
 fn next_record(pending: &[u8], rest: Rest) -> Option<usize> {
     let window = &pending[..pending.len().min(MAX_RECORD_BYTES)];
-    match window.iter().position(|byte| *byte == b'\n') {
+    match memchr(b'\n', window) {
         Some(newline) => Some(newline + 1),
         None if window.len() == MAX_RECORD_BYTES => Some(whole_characters(window)),
         None if rest == Rest::Flush && !window.is_empty() => Some(window.len()),
