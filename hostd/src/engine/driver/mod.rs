@@ -317,8 +317,8 @@ impl Driver {
         let id = self.container.id.clone();
         if self.record.state != ContainerState::Removing {
             let removing = self.record.state.after(Step::Remove);
-            let removing = removing.map_err(|illegal| EngineError::conflict(illegal.to_string()))?;
-            self.commit(removing).await;
+            // Not made durable: a daemon that dies before the record is gone has removed nothing, and told nobody so.
+            self.record.state = removing.map_err(|illegal| EngineError::conflict(illegal.to_string()))?;
         }
         self.publish(ContainerState::Removing);
         self.shared.records.delete(&id).await?;
