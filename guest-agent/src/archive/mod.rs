@@ -19,7 +19,7 @@ mod names;
 mod walk;
 
 pub(crate) use changes::{Change, ChangeKind, Furnishing, Overlay, Scope, Visit};
-pub(crate) use walk::write_tree;
+pub(crate) use walk::{write_named, write_tree};
 
 #[cfg(test)]
 mod tests;

@@ -10,11 +10,11 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use proptest::prelude::*;
-use rustix::fs::{CWD, Mode, Timespec, Timestamps, XattrFlags, utimensat};
+use rustix::fs::{CWD, Mode, OFlags, Stat, Timespec, Timestamps, XattrFlags, utimensat};
 use tar::{Archive, EntryType};
 
 use super::header::{Attribute, Device, Entry, Kind, Time};
-use super::write_tree;
+use super::{write_named, write_tree};
 use crate::container::ids::IdMaps;
 
 /// An entry as it was read.
@@ -98,6 +98,32 @@ fn every_kind_of_file_arrives() {
     assert_eq!(entries[4].target.as_deref(), Some(&b"directory/file"[..]));
     assert_eq!((entries[4].content.len(), entries[5].target.as_deref()), (0, Some(&b"/etc/passwd"[..])));
     assert_eq!(archive, write(root.path()), "the same files make the same archive");
+}
+
+#[test]
+fn a_named_file_is_the_archives_first_and_its_names_begin_with_its_own() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir_all(root.path().join("d/left")).unwrap();
+    fs::write(root.path().join("d/f"), "x").unwrap();
+    fs::hard_link(root.path().join("d/f"), root.path().join("d/left/h")).unwrap();
+    symlink("d", root.path().join("s")).unwrap();
+    let named = |path: &str, name: &str, enters: &dyn Fn(&Stat) -> bool| {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW;
+        let file = rustix::fs::open(root.path().join(path), flags, Mode::empty()).unwrap();
+        let mut archive = Vec::new();
+        write_named(&file, name.as_bytes(), &IdMaps::default(), |_, stat| enters(stat), &mut archive)
+            .unwrap();
+        read(&archive)
+    };
+    let entries = named("d", "new", &|_| true);
+    assert_eq!(names(&entries), ["new/", "new/f", "new/left/", "new/left/h"]);
+    assert_eq!(entries[3].target.as_deref(), Some(&b"new/f"[..]));
+    assert_eq!(names(&named("d", ".", &|_| true)), ["./", "./f", "./left/", "./left/h"]);
+    assert_eq!(names(&named("d", "/", &|_| true)), ["/", "/f", "/left/", "/left/h"]);
+    assert_eq!(names(&named("d", "d", &|_| false)), ["d/"]);
+    assert_eq!(names(&named("d/f", "g", &|_| true)), ["g"]);
+    let link = named("s", "s", &|_| true).pop().unwrap();
+    assert_eq!((link.kind, link.target.as_deref()), (EntryType::Symlink, Some(&b"d"[..])));
 }
 
 #[test]

@@ -6,7 +6,7 @@
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat2};
 use rustix::io::Errno;
 
 use super::entries::Entries;
@@ -20,17 +20,35 @@ use crate::container::ids::IdMaps;
 /// # Errors
 /// The target's own, and whatever cannot be read, named; what was written then is no archive.
 pub(crate) fn write_tree(root: BorrowedFd<'_>, ids: &IdMaps, target: &mut impl Write) -> io::Result<()> {
-    let mut walk = Walk { root, device: fstat(root)?.st_dev, entries: Entries::new(target).owned_as(ids) };
-    let everything = open_below(root, b".", OFlags::RDONLY | OFlags::DIRECTORY)?;
-    let mut levels = Levels::default();
-    levels.push(b"", Names::read(everything.as_fd())?, ())?;
-    while let Some(path) = levels.next() {
-        match walk.entry(&path) {
-            Ok(Some(names)) => levels.push(&path, names, ()).map_err(|error| named(&path, &error))?,
-            Ok(None) | Err(WalkError::Vanished) => {}
-            Err(WalkError::Failed(error)) => return Err(named(&path, &error)),
-        }
+    let device = fstat(root)?.st_dev;
+    let enters = |_directory: &OwnedFd, stat: &Stat| stat.st_dev == device;
+    let mut walk = Walk { root, prefix: Vec::new(), enters, entries: Entries::new(target).owned_as(ids) };
+    walk.everything()?;
+    walk.entries.finish()
+}
+
+/// Writes an open file, whatever it is, by that name, and everything below it; directories that `enters` denies are
+/// written without what is in them. The name "/" is the names' root.
+///
+/// # Errors
+/// As [`write_tree`].
+pub(crate) fn write_named(
+    file: &OwnedFd,
+    name: &[u8],
+    ids: &IdMaps,
+    enters: impl Fn(&OwnedFd, &Stat) -> bool,
+    target: &mut impl Write,
+) -> io::Result<()> {
+    let name = if name == b"/" { b"" } else { name };
+    let mut entries = Entries::new(target).owned_as(ids);
+    let stat = fstat(file)?;
+    entries.write(name, file, &stat).map_err(|error| named(name, &error))?;
+    let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    if !is_directory || !enters(file, &stat) {
+        return entries.finish();
     }
+    let mut walk = Walk { root: file.as_fd(), prefix: [name, b"/"].concat(), enters, entries };
+    walk.everything()?;
     walk.entries.finish()
 }
 
@@ -58,21 +76,36 @@ impl From<Errno> for WalkError {
     }
 }
 
-struct Walk<'a, W> {
+struct Walk<'a, W, E> {
     root: BorrowedFd<'a>,
-    /// The root's file system.
-    device: u64,
+    /// What stands before the names in the archive.
+    prefix: Vec<u8>,
+    enters: E,
     entries: Entries<'a, W>,
 }
 
-impl<W: Write> Walk<'_, W> {
+impl<W: Write, E: Fn(&OwnedFd, &Stat) -> bool> Walk<'_, W, E> {
+    fn everything(&mut self) -> io::Result<()> {
+        let directory = open_below(self.root, b".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let mut levels = Levels::default();
+        levels.push(b"", Names::read(directory.as_fd())?, ())?;
+        while let Some(path) = levels.next() {
+            match self.entry(&path) {
+                Ok(Some(names)) => levels.push(&path, names, ()).map_err(|error| named(&path, &error))?,
+                Ok(None) | Err(WalkError::Vanished) => {}
+                Err(WalkError::Failed(error)) => return Err(named(&path, &error)),
+            }
+        }
+        Ok(())
+    }
+
     /// Writes one entry; of a directory, gives the names in it.
     fn entry(&mut self, path: &[u8]) -> Result<Option<Names>, WalkError> {
         let file = open_entry(self.root, path)?.ok_or(WalkError::Vanished)?;
         let stat = fstat(&file)?;
-        self.entries.write(path, &file, &stat)?;
+        self.entries.write(&[self.prefix.as_slice(), path].concat(), &file, &stat)?;
         let is_directory = FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
-        if !is_directory || stat.st_dev != self.device {
+        if !is_directory || !(self.enters)(&file, &stat) {
             return Ok(None);
         }
         Ok(Some(names_in(&file)?))

@@ -14,6 +14,8 @@ pub(crate) mod read_changes;
 
 pub(crate) mod stat_path;
 
+pub(crate) mod write_files;
+
 pub(crate) mod remove;
 
 pub(crate) mod control;

@@ -23,7 +23,8 @@ const MAX_PATH_BYTES: usize = 4095;
 /// INTERNAL.
 pub(super) fn view(agent: &Agent, container: &Container) -> Result<View, Failure> {
     let root = open_root(agent, container).and_then(View::new);
-    root.during(ErrorCode::Internal, || format!("open the root of container {}", container.id))
+    let view = root.during(ErrorCode::Internal, || format!("open the root of container {}", container.id))?;
+    Ok(view.owned_as(container.disks.ids()))
 }
 
 fn open_root(agent: &Agent, container: &Container) -> io::Result<OwnedFd> {

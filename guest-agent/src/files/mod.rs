@@ -4,9 +4,14 @@
 //! path is resolved by the kernel inside the root and through no link of procfs, and nothing is opened that could block.
 //! The tar format is [`crate::archive`]'s; the host speaks of files in messages.
 
-mod view;
+pub(crate) mod view;
 
 mod stat;
 
+mod owner;
+
+mod write;
+
 pub(crate) use stat::stat;
 pub(crate) use view::View;
+pub(crate) use write::Writer;

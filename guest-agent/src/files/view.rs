@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, fstatfs, openat2, readlinkat};
 use rustix::io::Errno;
 
+use crate::container::ids::IdMaps;
+
 /// As many links as Docker follows in one path.
 const MAX_LINKS: u32 = 255;
 /// Components that one path may have, those of the links in it included.
@@ -28,17 +30,43 @@ const KEEPERS: [i64; 6] = [
 #[derive(Debug)]
 pub(crate) struct View {
     root: OwnedFd,
+    device: u64,
+    /// The file system of the standard devices, if it is one of its own.
+    standard_devices: Option<u64>,
+    ids: IdMaps,
 }
 
 impl View {
     /// # Errors
     /// If it is no directory any more.
     pub(crate) fn new(root: OwnedFd) -> io::Result<Self> {
-        let kind = FileType::from_raw_mode(fstat(&root)?.st_mode);
-        if kind != FileType::Directory {
-            return Err(Errno::NOTDIR.into());
-        }
-        Ok(Self { root })
+        let device = fstat(&root)?.st_dev;
+        let mut view = Self { root, device, standard_devices: None, ids: IdMaps::default() };
+        let devices = view.open(b"/dev", OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW);
+        let devices = devices.and_then(|directory| fstat(&directory)).map(|stat| stat.st_dev);
+        view.standard_devices = devices.ok().filter(|devices| *devices != device);
+        Ok(view)
+    }
+
+    /// The same, of a container whose users are others outside.
+    pub(crate) fn owned_as(self, ids: &IdMaps) -> Self {
+        Self { ids: ids.clone(), ..self }
+    }
+
+    pub(super) fn ids(&self) -> &IdMaps {
+        &self.ids
+    }
+
+    /// The file system of the root itself.
+    pub(super) fn root_device(&self) -> u64 {
+        self.device
+    }
+
+    /// Whether what is in a directory belongs to a copy that began on the file system `began_on`: not what the kernel
+    /// shows, and not the devices that every container has.
+    pub(crate) fn copies_what_is_in(&self, directory: &OwnedFd, device: u64, began_on: u64) -> bool {
+        let is_entered = device == began_on || Some(device) != self.standard_devices;
+        is_entered && keeps_files(directory.as_fd()).unwrap_or(false)
     }
 
     /// What has that path, which may be absolute or not: it begins at the root.
@@ -107,8 +135,18 @@ pub(super) fn components(path: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> 
 }
 
 /// Whether files can be copied from and to the file system that this lies on.
-fn keeps_files(file: BorrowedFd<'_>) -> rustix::io::Result<bool> {
+pub(super) fn keeps_files(file: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     Ok(KEEPERS.contains(&fstatfs(file)?.f_type))
+}
+
+/// Opens below a directory, and nothing that leads out of it; no link is followed.
+pub(super) fn open_below(
+    directory: BorrowedFd<'_>,
+    path: &[u8],
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    open_by(directory, path, flags, resolve)
 }
 
 fn open_by(

@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use berth_protocol::agent::archive_piece::Piece;
-use berth_protocol::agent::{ArchivePiece, Done, StreamHeader, StreamKind, StreamReply};
+use berth_protocol::agent::{ArchivePiece, Done, StreamHeader, StreamKind, StreamReply, WritePiece};
 use tokio_vsock::VsockStream;
 
 use super::frames;
 use crate::agent::Agent;
 use crate::container::read_archive::{self, Archive};
 use crate::container::read_changes;
+use crate::container::write_files::{self, Writing};
 use crate::failure::Failure;
 use crate::processes::Process;
 
@@ -38,6 +39,13 @@ pub(super) async fn serve(agent: Rc<Agent>, mut connection: VsockStream) {
         }
         return;
     }
+    if let Some(request) = header.write_files {
+        let writing = write_files::open(&agent, request).await;
+        if let Err(error) = serve_writing(writing, connection).await {
+            eprintln!("berth-agent: files for a container broke off: {error}");
+        }
+        return;
+    }
     let served = match agent.processes.get(&header.process_id) {
         Ok(process) => serve_process(&agent, &process, &header, connection).await,
         Err(failure) => refuse(connection, failure).await,
@@ -53,7 +61,8 @@ async fn serve_pieces(opened: Result<Archive, Failure>, mut connection: VsockStr
         Ok(archive) => archive,
         Err(failure) => return refuse(connection, failure).await,
     };
-    frames::write(&mut connection, &StreamReply::default()).await?;
+    let reply = StreamReply { path_stat: archive.stat.take(), ..StreamReply::default() };
+    frames::write(&mut connection, &reply).await?;
     loop {
         let piece = match archive.next().await {
             Ok(Some(content)) => Piece::Content(content),
@@ -66,6 +75,28 @@ async fn serve_pieces(opened: Result<Archive, Failure>, mut connection: VsockStr
             return Ok(());
         }
     }
+}
+
+/// A failure is told at once, and what still comes is thrown away: the host may be in the middle of sending.
+async fn serve_writing(opened: Result<Writing, Failure>, mut connection: VsockStream) -> io::Result<()> {
+    let writing = match opened {
+        Ok(writing) => writing,
+        Err(failure) => return refuse(connection, failure).await,
+    };
+    frames::write(&mut connection, &StreamReply::default()).await?;
+    loop {
+        let piece = frames::read::<WritePiece>(&mut connection).await?;
+        let piece = piece.and_then(|piece| piece.piece).ok_or(io::ErrorKind::UnexpectedEof)?;
+        if !writing.push(piece).await {
+            break;
+        }
+    }
+    let error = writing.outcome().await.err().map(Into::into);
+    frames::write(&mut connection, &StreamReply { error, ..StreamReply::default() }).await?;
+    let rest = async { while let Ok(Some(_)) = frames::read::<WritePiece>(&mut connection).await {} };
+    // The host closes once it has read the answer.
+    let _elapsed = tokio::time::timeout(HEADER_DEADLINE, rest).await;
+    Ok(())
 }
 
 async fn serve_process(

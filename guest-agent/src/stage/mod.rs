@@ -14,6 +14,8 @@ pub(crate) use mounts::standard_targets as standard_mount_targets;
 pub(crate) use limits::raise as raise_limits;
 pub(crate) use terminal::resize as resize_terminal;
 
+pub(crate) use users::ids;
+
 mod command;
 mod devices;
 mod environment;

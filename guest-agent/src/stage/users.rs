@@ -35,6 +35,11 @@ pub(super) fn resolve(user: &str, additional_groups: &[String]) -> Result<User, 
     resolve_in(&read(PASSWD), &read(GROUP), user, additional_groups)
 }
 
+/// User and group of Docker's form of a user, by the text of a passwd and a group file.
+pub(crate) fn ids(passwd: &str, group: &str, user: &str) -> Result<(u32, u32), Failure> {
+    resolve_in(passwd, group, user, &[]).map(|user| (user.uid, user.gid))
+}
+
 /// A file that is absent or unreadable has no entries. One that is no file (a pipe without a writer) is not waited for.
 fn read(path: impl AsRef<Path>) -> String {
     let mut bytes = Vec::new();
