@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::{RwLock, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::EngineError;
 use super::events::Events;
@@ -14,6 +14,7 @@ use super::health::Health;
 use super::hub::Hub;
 use super::identity::ContainerId;
 use super::limits::Limits;
+use super::readers::Readers;
 use super::restart::RestartPolicy;
 use super::spec::ContainerSpec;
 use super::state::{ContainerState, StartFailure};
@@ -82,8 +83,8 @@ pub(super) struct Live {
     pub(super) pace: Pace,
     /// The log's length; its sender goes when the run has ended and its log is complete.
     pub(super) log_grown: watch::Receiver<u64>,
-    /// Read by whoever reads files in the machine, which is not ended meanwhile.
-    pub(super) in_use: Arc<RwLock<()>>,
+    /// Of files in the machine, which is not ended meanwhile.
+    pub(super) readers: Arc<Readers>,
 }
 
 /// What only the driver may do. Each is answered once; who no longer listens is not waited for.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_protocol::agent;
-use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use tokio::time::timeout;
 
 use super::Shared;
@@ -16,9 +15,12 @@ use super::boot::{boot_machine, prepare_disks};
 use super::container::{Container, Live};
 use super::error::EngineError;
 use super::launch::{IMAGE_DISK, SCRATCH_DISK};
+use super::readers::{Readers, Reading};
 use crate::agent_client::{AgentClient, CallError, within};
 use crate::machine::{Machine, Pace};
 
+/// A copy asks first what is there, and then for it: one machine serves both.
+const LINGER: Duration = Duration::from_secs(2);
 /// How long the agent may take to write a container's file system back when its machine ends.
 const SYNC_DEADLINE: Duration = Duration::from_secs(60);
 /// Mounting two disks, of which one may have a journal to replay, on a host that many others load.
@@ -30,13 +32,34 @@ pub(super) struct Files {
     pub(super) agent: Arc<AgentClient>,
     /// For deadlines of what the guest does.
     pub(super) pace: Pace,
-    _in_use: OwnedRwLockReadGuard<()>,
+    _reading: Reading,
+}
+
+/// Where further readers of a machine come from; it does not keep the machine.
+#[derive(Clone, Debug)]
+pub(super) struct FilesOfMachine {
+    agent: Arc<AgentClient>,
+    pace: Pace,
+    readers: Arc<Readers>,
+}
+
+impl FilesOfMachine {
+    /// Nothing if the machine ends already.
+    pub(super) fn open(&self) -> Option<Files> {
+        let reading = self.readers.begin()?;
+        Some(Files { agent: Arc::clone(&self.agent), pace: self.pace, _reading: reading })
+    }
+
+    /// Somebody waits for the machine's end.
+    pub(super) fn hurry(&self) {
+        self.readers.hurry();
+    }
 }
 
 impl Live {
-    pub(super) async fn files(&self) -> Files {
-        let in_use = Arc::clone(&self.in_use).read_owned().await;
-        Files { agent: Arc::clone(&self.agent), pace: self.pace, _in_use: in_use }
+    pub(super) fn files(&self) -> FilesOfMachine {
+        let (agent, readers) = (Arc::clone(&self.agent), Arc::clone(&self.readers));
+        FilesOfMachine { agent, pace: self.pace, readers }
     }
 }
 
@@ -44,7 +67,9 @@ impl Live {
 pub(super) struct IdleMachine {
     machine: Machine,
     agent: Arc<AgentClient>,
-    in_use: Arc<RwLock<()>>,
+    readers: Arc<Readers>,
+    /// How long it stays for further readers.
+    linger: Duration,
 }
 
 /// What becomes of writes that the guest has not passed on yet.
@@ -58,7 +83,8 @@ pub(super) enum Unwritten {
 impl IdleMachine {
     /// What is left of a run that has ended.
     pub(super) fn after_run(machine: Machine, live: &Live) -> Self {
-        Self { machine, agent: Arc::clone(&live.agent), in_use: Arc::clone(&live.in_use) }
+        let (agent, readers) = (Arc::clone(&live.agent), Arc::clone(&live.readers));
+        Self { machine, agent, readers, linger: Duration::ZERO }
     }
 
     /// Boots one with the container's disks mounted.
@@ -74,7 +100,9 @@ impl IdleMachine {
             boot_machine(shared, container, disks).await.map_err(|error| failed(&error))?;
         let deadline = machine.pace().deadline(MOUNT_DEADLINE);
         match within(deadline, "its disks to be mounted", mount(&machine, container)).await {
-            Ok(agent) => Ok(Self { machine, agent: Arc::new(agent), in_use: Arc::default() }),
+            Ok(agent) => {
+                Ok(Self { machine, agent: Arc::new(agent), readers: Readers::new(), linger: LINGER })
+            }
             Err(error) => {
                 let failure = failed(&error);
                 machine.end().await;
@@ -83,14 +111,14 @@ impl IdleMachine {
         }
     }
 
-    pub(super) async fn files(&self) -> Files {
-        let in_use = Arc::clone(&self.in_use).read_owned().await;
-        Files { agent: Arc::clone(&self.agent), pace: self.machine.pace(), _in_use: in_use }
+    pub(super) fn files(&self) -> FilesOfMachine {
+        let (agent, readers) = (Arc::clone(&self.agent), Arc::clone(&self.readers));
+        FilesOfMachine { agent, pace: self.machine.pace(), readers }
     }
 
     /// Ends it once nobody reads its files any more.
     pub(super) async fn end(self, unwritten: Unwritten) {
-        let _nobody_reads = self.in_use.write().await;
+        self.readers.close(self.linger).await;
         if unwritten == Unwritten::Keep && timeout(SYNC_DEADLINE, self.agent.shut_down()).await.is_err() {
             tracing::warn!("a machine's agent did not write its file systems back in time");
         }

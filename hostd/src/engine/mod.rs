@@ -25,6 +25,7 @@ mod health;
 mod hub;
 mod launch;
 mod log;
+mod readers;
 mod record;
 mod restart;
 mod run;

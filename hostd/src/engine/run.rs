@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use berth_protocol::agent::{ExitStatus, Ready};
 use jiff::Timestamp;
-use tokio::sync::{RwLock, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -22,6 +22,7 @@ use super::container::{Container, Live, StartError};
 use super::error::{EngineError, chain};
 use super::files::IdleMachine;
 use super::launch::{launch_request, start_error};
+use super::readers::Readers;
 use super::state::{Exit, Run};
 use super::stdio::{EndOfInput, Plumbing, Pumps, SharedLog};
 use super::timeline::{StartClock, Timeline};
@@ -129,7 +130,7 @@ impl ActiveRun {
             killer: machine.killer(),
             pace: machine.pace(),
             log_grown: log.grown,
-            in_use: Arc::new(RwLock::new(())),
+            readers: Readers::new(),
         });
         let run_in_log = log.writer.as_ref().map(LogWriter::run).unwrap_or_default();
         let shared_log = log.writer.map(|writer| Arc::new(Mutex::new(writer)));

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::Shared;
 use super::container::{Command, Container, StartError, Started, Status};
 use super::error::{EngineError, ErrorKind};
-use super::files::Unwritten;
+use super::files::{FilesOfMachine, Unwritten};
 use super::health::{Checked, Monitor};
 use super::log::log_files;
 use super::record::ContainerRecord;
@@ -50,6 +50,8 @@ pub(super) struct Driver {
     restart_at: Option<Instant>,
     /// The end of the last run's machine, which nobody had to wait for.
     teardown: Option<JoinHandle<()>>,
+    /// The files in the machine that ends there, if it was booted for them.
+    idle: Option<FilesOfMachine>,
 }
 
 impl Driver {
@@ -91,6 +93,7 @@ impl Driver {
             still_readers: 0,
             restart_at: None,
             teardown: None,
+            idle: None,
         };
         tokio::spawn(driver.drive(adopt));
         container
@@ -274,8 +277,16 @@ impl Driver {
         });
     }
 
+    /// Nobody else is to read files in it.
+    fn hurry_teardown(&mut self) {
+        if let Some(idle) = self.idle.take() {
+            idle.hurry();
+        }
+    }
+
     /// Waits for the end of the last machine.
     async fn finish_teardown(&mut self) -> Result<(), EngineError> {
+        self.hurry_teardown();
         let Some(teardown) = &mut self.teardown else { return Ok(()) };
         if timeout(TEARDOWN_DEADLINE, teardown).await.is_err() {
             return Err(EngineError::conflict(format!(
@@ -324,6 +335,7 @@ impl Driver {
         self.shared.records.delete(&id).await?;
         self.shared.forget(&id);
         self.container.hub.finish();
+        self.hurry_teardown();
         self.shared.delete_remains_later(id, self.teardown.take());
         self.status.send_modify(|status| status.removed = true);
         self.container.publish("destroy", []);
