@@ -22,7 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
-pub(crate) use streams::{ArchiveReader, ChangesReader, OutputReader};
+pub(crate) use streams::{ArchiveReader, ChangesReader, FileWriter, OutputReader};
 
 use crate::machine;
 

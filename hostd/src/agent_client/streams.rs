@@ -4,8 +4,8 @@ use std::io;
 
 use berth_protocol::agent::archive_piece::Piece;
 use berth_protocol::agent::{
-    ArchivePiece, Change, ChangeList, ChangesForm, ErrorCode, ReadArchive, ReadChanges, StreamHeader,
-    StreamKind, StreamReply,
+    ArchivePiece, Change, ChangeList, ChangesForm, Done, ErrorCode, PathStat, ReadArchive, ReadChanges,
+    StreamHeader, StreamKind, StreamReply, WriteFiles, WritePiece, write_piece,
 };
 use berth_protocol::frame;
 use berth_protocol::ports::STREAM_PORT;
@@ -14,6 +14,7 @@ use prost::Message;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{AgentClient, CallError, read_frame};
 use crate::machine;
@@ -68,6 +69,30 @@ impl AgentClient {
         let header = StreamHeader { read_changes: Some(request), ..StreamHeader::default() };
         let (stream, _reply) = self.open_stream(header).await?;
         Ok(ArchiveReader { stream })
+    }
+
+    /// Begins to read a path of a container, and all below it, by that name.
+    pub(crate) async fn read_path(
+        &self,
+        container_id: &str,
+        path: &[u8],
+        name: &[u8],
+    ) -> Result<(PathStat, ArchiveReader), CallError> {
+        let request =
+            ReadArchive { container_id: container_id.into(), path: path.into(), name: Some(name.into()) };
+        let header = StreamHeader { read_archive: Some(request), ..StreamHeader::default() };
+        let (stream, reply) = self.open_stream(header).await?;
+        let stat = reply.path_stat.ok_or(CallError::Nonsense("an archive of nothing"))?;
+        Ok((stat, ArchiveReader { stream }))
+    }
+
+    /// Begins to write files into a container.
+    pub(crate) async fn write_files(&self, request: WriteFiles) -> Result<FileWriter, CallError> {
+        let header = StreamHeader { write_files: Some(request), ..StreamHeader::default() };
+        let (stream, _reply) = self.open_stream(header).await?;
+        let (mut reader, writer) = stream.into_split();
+        let outcome = tokio::spawn(async move { read_frame::<StreamReply>(&mut reader).await });
+        Ok(FileWriter { writer, outcome: AbortOnDropHandle::new(outcome) })
     }
 
     async fn open_stream(&self, header: StreamHeader) -> Result<(UnixStream, StreamReply), CallError> {
@@ -128,6 +153,45 @@ impl ChangesReader {
         let Some(list) = self.lists.next().await? else { return Ok(None) };
         let list = ChangeList::decode(list).map_err(|_error| CallError::Nonsense("a list of changes"))?;
         Ok(Some(list.changes))
+    }
+}
+
+/// The host's end of files that are written. Dropped before it is finished, it leaves what was written.
+#[derive(Debug)]
+pub(crate) struct FileWriter {
+    writer: OwnedWriteHalf,
+    /// The agent's answer, which comes early if something fails.
+    outcome: AbortOnDropHandle<io::Result<StreamReply>>,
+}
+
+impl FileWriter {
+    /// Sends a piece. Not to be called again after an error.
+    pub(crate) async fn send(&mut self, piece: write_piece::Piece) -> Result<(), CallError> {
+        let frame = frame::encode(&WritePiece { piece: Some(piece) })?;
+        tokio::select! {
+            outcome = &mut self.outcome => match written(outcome) {
+                Ok(()) => Err(CallError::Nonsense("an end before the end")),
+                Err(error) => Err(error),
+            },
+            // When it cannot be sent, the agent has gone, or has said why.
+            Ok(()) = self.writer.write_all(&frame) => Ok(()),
+        }
+    }
+
+    /// Everything was sent: waits until it is written.
+    pub(crate) async fn finish(mut self) -> Result<(), CallError> {
+        let frame = frame::encode(&WritePiece { piece: Some(write_piece::Piece::End(Done {})) })?;
+        // If it cannot be sent, the outcome says why.
+        let _told = self.writer.write_all(&frame).await;
+        written((&mut self.outcome).await)
+    }
+}
+
+fn written(outcome: Result<io::Result<StreamReply>, tokio::task::JoinError>) -> Result<(), CallError> {
+    let reply = outcome.map_err(|_panicked| CallError::Lost)?.map_err(|_gone| CallError::Lost)?;
+    match reply.error {
+        Some(error) => Err(CallError::Agent { code: error.code(), message: error.message }),
+        None => Ok(()),
     }
 }
 

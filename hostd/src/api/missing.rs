@@ -13,8 +13,6 @@ use super::error::ApiError;
 #[rustfmt::skip]
 const MISSING: &[(Method, &str)] = &[
     (Method::GET, "/containers/{id}/attach/ws"),
-    (Method::GET, "/containers/{id}/archive"),
-    (Method::PUT, "/containers/{id}/archive"),
     (Method::POST, "/build"),
     (Method::POST, "/build/prune"),
     (Method::POST, "/build/cancel"),

@@ -100,7 +100,7 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/containers/{id}/top", get(containers::top))
         .route("/containers/{id}/stats", get(containers::stats))
         .route("/containers/{id}/export", get(containers::export))
-        .route("/containers/{id}/archive", head(containers::head_archive))
+        .route("/containers/{id}/archive", head(containers::head_archive).get(containers::get_archive).put(containers::put_archive))
         .route("/containers/{id}/changes", get(containers::changes))
         .route("/containers/{id}/wait", post(containers::wait))
         .route("/containers/{id}/logs", get(containers::logs))

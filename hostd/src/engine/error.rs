@@ -8,6 +8,8 @@ pub enum ErrorKind {
     NotFound,
     Conflict,
     InvalidParameter,
+    /// What is asked for would write what is read-only.
+    Forbidden,
     /// The process could not be executed: the request was understood, the program was not there, or not executable.
     StartFailed,
     /// A registry does not know the client, or not as what it says it is.

@@ -19,14 +19,14 @@ mod store;
 
 mod archive;
 mod changes;
-mod compression;
+pub(crate) mod compression;
 mod erofs;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
 mod layer;
 mod merge;
-mod tar_stream;
+pub(crate) mod tar_stream;
 mod tree;
 
 pub use changes::InvalidChange;

@@ -1,6 +1,7 @@
 //! The byte streams of attach, exec and logs: framing, the raw connection, the keys that detach from it; the progress of
 //! what takes long; and archives.
 
+mod archive_body;
 pub(super) mod detach_keys;
 mod download;
 pub(super) mod hijack;
@@ -12,6 +13,7 @@ pub(super) const RAW_STREAM: &str = "application/vnd.docker.raw-stream";
 /// Bytes in [`stdcopy`] frames.
 pub(super) const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-stream";
 
+pub(super) use self::archive_body::archive_body;
 pub(super) use self::download::download;
 use super::version::ApiVersion;
 

@@ -6,5 +6,12 @@ mod path;
 
 mod stat;
 
+mod read;
+
+mod members;
+
+mod write;
+
 pub use path::ContainerPath;
 pub use stat::PathStat;
+pub use write::CopyInto;

@@ -9,7 +9,7 @@ use super::ContainerPath;
 use crate::agent_client::{CallError, within};
 use crate::engine::Engine;
 use crate::engine::container::{Command, Container};
-use crate::engine::error::EngineError;
+use crate::engine::error::{EngineError, ErrorKind};
 
 /// Looking at one path, in a machine on a host that many others load.
 const STAT_DEADLINE: Duration = Duration::from_secs(60);
@@ -66,8 +66,12 @@ pub(super) fn failed(
         CallError::Agent { code: ErrorCode::NoSuchFile, .. } => {
             EngineError::not_found(format!("Could not find the file {path} in container {name}"))
         }
-        CallError::Agent { code: ErrorCode::NotADirectory | ErrorCode::InvalidRequest, message } => {
-            EngineError::invalid(message.clone())
+        CallError::Agent {
+            code: ErrorCode::NotADirectory | ErrorCode::InvalidRequest | ErrorCode::NoSuchUser,
+            message,
+        } => EngineError::invalid(message.clone()),
+        CallError::Agent { code: ErrorCode::ReadOnly, message } => {
+            EngineError::new(ErrorKind::Forbidden, message.clone())
         }
         error => EngineError::internal(&format!("cannot reach {path} in container {}", container.id), error),
     }

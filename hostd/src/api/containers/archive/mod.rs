@@ -4,11 +4,17 @@ mod path_stat;
 
 mod head;
 
+mod get;
+
+mod put;
+
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::params::Params;
 use crate::engine::ContainerPath;
 
+pub(in crate::api) use self::get::get;
 pub(in crate::api) use self::head::head;
+pub(in crate::api) use self::put::put;
 
 /// The path that all of them need.
 fn path(params: &Params) -> ApiResult<ContainerPath> {
