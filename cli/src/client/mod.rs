@@ -1,6 +1,7 @@
 //! The Engine API from the client's side: connect, negotiate the version, send, and read the answer.
 //! What each endpoint means is in one file per family of endpoints; none of it knows about terminals or flags.
 
+mod archive;
 mod connection;
 mod containers;
 mod control;
@@ -24,6 +25,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
+pub(crate) use archive::PutRequest;
 pub(crate) use containers::{
     AttachStreams, Change, Container, ContainerSummary, LogsQuery, PendingExit, Port, PublishedPort,
     StartPhase, WaitFor,

@@ -31,6 +31,14 @@ impl Request {
         Self::new(Method::POST, segments)
     }
 
+    pub(crate) fn put(segments: &[&str]) -> Self {
+        Self::new(Method::PUT, segments)
+    }
+
+    pub(crate) fn head(segments: &[&str]) -> Self {
+        Self::new(Method::HEAD, segments)
+    }
+
     pub(crate) fn delete(segments: &[&str]) -> Self {
         Self::new(Method::DELETE, segments)
     }

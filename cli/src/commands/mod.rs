@@ -7,6 +7,7 @@ mod commit;
 mod completions;
 mod consent;
 mod container;
+mod cp;
 mod create;
 mod diff;
 mod doctor;
@@ -92,6 +93,7 @@ pub(crate) enum Command {
     Commit(commit::Arguments),
     Diff(diff::Arguments),
     Export(export::Arguments),
+    Cp(cp::Arguments),
     Import(import::Arguments),
     Rmi(rmi::Arguments),
     Search(search::Arguments),
@@ -137,6 +139,7 @@ impl Command {
             Self::Save(arguments) => save::execute(&arguments, &client?).await,
             Self::Commit(arguments) => commit::execute(&arguments, &client?).await,
             Self::Diff(arguments) => diff::execute(&arguments, &client?).await,
+            Self::Cp(arguments) => cp::execute(&arguments, &client?).await,
             Self::Export(arguments) => export::execute(&arguments, &client?).await,
             Self::Import(arguments) => import::execute(&arguments, &client?).await,
             Self::System(arguments) => system::execute(&arguments, &client?).await,

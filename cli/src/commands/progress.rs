@@ -79,6 +79,15 @@ impl Progress {
         self.bars.add(bar)
     }
 
+    /// A count of bytes of which nobody knows how many there will be, hidden where bars have no place.
+    pub(super) fn counter(&self, name: &str) -> ProgressBar {
+        if !self.drawn {
+            return ProgressBar::hidden();
+        }
+        let bar = ProgressBar::new(0).with_style(counting()).with_message(name.to_owned());
+        self.bars.add(bar)
+    }
+
     /// Shows the stream until it ends.
     ///
     /// # Errors

@@ -6,8 +6,8 @@ pub(super) mod prune;
 use clap::{Args, Subcommand};
 
 use super::{
-    attach, commit, create, diff, exec, export, kill, logs, pause, port, ps, rename, restart, rm, run, start,
-    stats, stop, top, unpause, update, wait,
+    attach, commit, cp, create, diff, exec, export, kill, logs, pause, port, ps, rename, restart, rm, run,
+    start, stats, stop, top, unpause, update, wait,
 };
 use crate::client::Client;
 use crate::outcome::Outcome;
@@ -23,6 +23,7 @@ pub(crate) struct Arguments {
 enum Verb {
     Attach(attach::Arguments),
     Commit(commit::Arguments),
+    Cp(cp::Arguments),
     Create(Box<create::Arguments>),
     Diff(diff::Arguments),
     Exec(exec::Arguments),
@@ -53,6 +54,7 @@ pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
     match &arguments.verb {
         Verb::Attach(arguments) => attach::execute(arguments, client).await,
         Verb::Commit(arguments) => commit::execute(arguments, client).await,
+        Verb::Cp(arguments) => cp::execute(arguments, client).await,
         Verb::Create(arguments) => create::execute(arguments, client).await,
         Verb::Diff(arguments) => diff::execute(arguments, client).await,
         Verb::Exec(arguments) => exec::execute(arguments, client).await,
