@@ -2,6 +2,7 @@
 
 mod archives;
 mod commit;
+mod copies;
 mod daemon;
 mod docker_cli;
 mod exec;
