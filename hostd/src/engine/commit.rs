@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use super::Engine;
 use super::container::{Command, Container};
 use super::error::EngineError;
+use super::signal::Signal;
 use super::spec::ContainerSpec;
 use super::state::ContainerState;
 use crate::agent_client::{CallError, within};
@@ -150,10 +151,14 @@ fn own_config(spec: &ContainerSpec, image: &ImageConfig) -> ImageConfig {
     }
 }
 
-fn committed_config(own: ImageConfig, request: &CommitRequest) -> Result<ImageConfig, InvalidChange> {
+fn committed_config(own: ImageConfig, request: &CommitRequest) -> Result<ImageConfig, EngineError> {
     let mut config = request.config.clone().unwrap_or_else(|| own.clone());
     config.change(request.changes.iter().map(String::as_str))?;
-    Ok(config.or(own))
+    let config = config.or(own);
+    if let Some(signal) = &config.stop_signal {
+        signal.parse::<Signal>().map_err(|invalid| EngineError::invalid(invalid.to_string()))?;
+    }
+    Ok(config)
 }
 
 impl From<InvalidChange> for EngineError {
@@ -177,7 +182,7 @@ impl From<CommitError> for EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Healthcheck;
+    use crate::engine::{ErrorKind, Healthcheck};
 
     fn spec() -> ContainerSpec {
         let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -235,5 +240,11 @@ mod tests {
         let request = CommitRequest { changes: vec!["RUN x".into()], ..CommitRequest::default() };
         let error = committed_config(own_config(&spec(), &image()), &request).unwrap_err();
         assert_eq!(error.to_string(), "RUN is not a valid change command");
+        let request = CommitRequest { changes: vec!["STOPSIGNAL BAD".into()], ..CommitRequest::default() };
+        let error = committed_config(own_config(&spec(), &image()), &request).unwrap_err();
+        assert_eq!(
+            (error.kind, error.message.as_str()),
+            (ErrorKind::InvalidParameter, "invalid signal: BAD")
+        );
     }
 }

@@ -10,6 +10,7 @@ use crate::api::body::archive_of;
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::params::Params;
 use crate::api::stream::progress::{self, Report};
+use crate::engine::Signal;
 use crate::image::manifest::Platform;
 use crate::image::{ImageConfig, ImportSpec};
 
@@ -37,6 +38,9 @@ pub(super) async fn import(daemon: &Daemon, params: &Params, request: Request) -
 fn spec(params: &Params) -> ApiResult<ImportSpec> {
     let mut config = ImageConfig::default();
     config.change(params.all("changes")).map_err(|error| ApiError::invalid(error.to_string()))?;
+    if let Some(signal) = &config.stop_signal {
+        signal.parse::<Signal>()?;
+    }
     let platform = platform::parse(params)?.unwrap_or_else(Platform::host).normalized();
     if platform.os != "linux" {
         return Err(ApiError::invalid(format!("operating system is not supported: {}", platform.os)));

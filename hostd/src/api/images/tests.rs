@@ -190,6 +190,7 @@ async fn an_imported_archive_is_an_image_with_its_changes() {
     for (path, body, expected) in [
         ("/images/create?fromSrc=-", b"no archive at all".to_vec(), StatusCode::BAD_REQUEST),
         ("/images/create?fromSrc=-&changes=RUN%20x", Vec::new(), StatusCode::BAD_REQUEST),
+        ("/images/create?fromSrc=-&changes=STOPSIGNAL%20x", Vec::new(), StatusCode::BAD_REQUEST),
         ("/images/create?fromSrc=-&repo=UPPER", Vec::new(), StatusCode::BAD_REQUEST),
         ("/images/create?fromSrc=http%3A%2F%2Fx%2Fy.tar", Vec::new(), StatusCode::NOT_IMPLEMENTED),
     ] {

@@ -20,6 +20,10 @@ pub enum InvalidChange {
     Healthcheck(String),
     #[error("{0}")]
     Trigger(&'static str),
+    #[error("{instruction} {problem}")]
+    Count { instruction: String, problem: &'static str },
+    #[error("Invalid containerPort: {0}")]
+    Port(String),
     #[error("{instruction} {arguments:?}: {problem}")]
     Arguments { instruction: String, arguments: String, problem: &'static str },
     #[error("more than {MAX_CHANGES} changes")]
@@ -71,7 +75,7 @@ impl ImageConfig {
             "LABEL" => self.labels.extend(arguments.pairs()?),
             "EXPOSE" => {
                 for word in arguments.some_words()? {
-                    self.exposed_ports.extend(arguments.ports(&word)?);
+                    self.exposed_ports.extend(Arguments::ports(&word)?);
                 }
             }
             "VOLUME" => self.volumes.extend(arguments.list()?),
@@ -131,7 +135,7 @@ impl Arguments<'_> {
         let first = self.text.split(char::is_whitespace).next().unwrap_or_default();
         if !first.contains('=') && !words[0].contains('=') {
             let pair = self.text.split_once(char::is_whitespace);
-            let (name, value) = pair.ok_or_else(|| self.refused("it must have two arguments"))?;
+            let (name, value) = pair.ok_or_else(|| self.miscounted("must have two arguments"))?;
             let read = |text: &str| self.words.whole(text.trim()).map_err(|problem| self.refused(problem));
             return Ok(vec![(read(name)?, read(value)?)]);
         }
@@ -146,12 +150,8 @@ impl Arguments<'_> {
     }
 
     /// `80`, `53/udp`, `8000-8002/tcp`: one by one, with protocol.
-    fn ports(&self, word: &str) -> Result<Vec<String>, InvalidChange> {
-        let invalid = || InvalidChange::Arguments {
-            instruction: self.instruction.to_owned(),
-            arguments: word.chars().take(256).collect(),
-            problem: "expected PORT[-PORT][/tcp|/udp|/sctp]",
-        };
+    fn ports(word: &str) -> Result<Vec<String>, InvalidChange> {
+        let invalid = || InvalidChange::Port(word.chars().take(256).collect());
         let (range, protocol) = word.split_once('/').unwrap_or((word, "tcp"));
         let (first, last) = range.split_once('-').unwrap_or((range, range));
         let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0).ok_or_else(invalid);
@@ -184,21 +184,26 @@ impl Arguments<'_> {
     }
 
     fn some(&self) -> Result<&str, InvalidChange> {
-        let missing = || self.refused("it requires an argument");
+        let missing = || self.miscounted("requires at least one argument");
         Some(self.text).filter(|text| !text.is_empty()).ok_or_else(missing)
     }
 
     fn some_words(&self) -> Result<Vec<String>, InvalidChange> {
         let words = self.words.split(self.some()?).map_err(|problem| self.refused(problem))?;
-        if words.is_empty() { Err(self.refused("it requires an argument")) } else { Ok(words) }
+        if words.is_empty() { Err(self.miscounted("requires at least one argument")) } else { Ok(words) }
     }
 
     fn one_word(&self) -> Result<String, InvalidChange> {
-        let mut words = self.some_words()?;
+        let words = self.words.split(self.text);
+        let mut words = words.map_err(|problem| self.refused(problem))?;
         match words.pop() {
             Some(word) if words.is_empty() && !word.is_empty() => Ok(word),
-            _ => Err(self.refused("it requires exactly one argument")),
+            _ => Err(self.miscounted("requires exactly one argument")),
         }
+    }
+
+    fn miscounted(&self, problem: &'static str) -> InvalidChange {
+        InvalidChange::Count { instruction: self.instruction.to_owned(), problem }
     }
 
     fn refused(&self, problem: &'static str) -> InvalidChange {
@@ -270,13 +275,14 @@ mod tests {
         for (change, message) in [
             ("RUN make", "RUN is not a valid change command"),
             ("", " is not a valid change command"),
-            ("ENV", "ENV \"\": it requires an argument"),
-            ("ENV A", "ENV \"A\": it must have two arguments"),
+            ("ENV", "ENV requires at least one argument"),
+            ("ENV A", "ENV must have two arguments"),
             ("LABEL a=\"b", "LABEL \"a=\\\"b\": a quote is not closed"),
-            ("EXPOSE 0", "EXPOSE \"0\": expected PORT[-PORT][/tcp|/udp|/sctp]"),
-            ("EXPOSE 9-8", "EXPOSE \"9-8\": expected PORT[-PORT][/tcp|/udp|/sctp]"),
-            ("USER a b", "USER \"a b\": it requires exactly one argument"),
+            ("EXPOSE 0", "Invalid containerPort: 0"),
+            ("EXPOSE 9-8", "Invalid containerPort: 9-8"),
+            ("USER a b", "USER requires exactly one argument"),
             ("HEALTHCHECK CMD", "Missing command after HEALTHCHECK CMD"),
+            ("USER", "USER requires exactly one argument"),
             ("ONBUILD from x", "FROM isn't allowed as an ONBUILD trigger"),
             ("ONBUILD onbuild RUN x", "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
         ] {

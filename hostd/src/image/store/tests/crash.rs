@@ -1,4 +1,4 @@
-//! A process that loads, pulls and removes without end is killed at any moment: the store always opens, and whatever it then
+//! A process that loads, pulls, commits and removes without end is killed at any moment: the store always opens, and whatever it then
 //! lists is whole.
 
 use std::process::{Command, Stdio};
@@ -38,6 +38,19 @@ fn victim() {
             });
             Remote::new(&travelling).pull(&store, &name);
         }
+        if round % 4 == 1 {
+            let mut spool = store.spool_layer().unwrap();
+            spool.write(&layer("committed", &content(8))).unwrap();
+            let spec = CommitSpec {
+                parent: store.resolve(&name).unwrap().id,
+                name: Some(Reference::parse(&format!("c:{number}")).unwrap()),
+                config: crate::image::ImageConfig::default(),
+                author: String::new(),
+                comment: String::new(),
+                created_by: String::new(),
+            };
+            store.commit(spool, &spec).unwrap();
+        }
         if round % 3 == 2 {
             store.remove(&format!("i:{number}"), false, |_| ImageUsers::default()).unwrap();
         }
@@ -61,7 +74,14 @@ fn a_store_that_was_killed_at_any_moment_opens_and_is_whole() {
         victim.wait().unwrap();
         host.restart();
         for image in host.store().list().unwrap() {
-            let number = image.names[0].strip_prefix("i:").unwrap().parse::<u8>().unwrap();
+            // One that was committed and is committed again loses its name.
+            let shown = image.names.first().cloned().unwrap_or_else(|| image.id.to_string());
+            if image.layers.len() == 3 {
+                assert!(host.disk_contains(&shown, &content(8)));
+                assert!(host.disk_contains(&shown, &content(9)));
+                continue;
+            }
+            let number = shown.strip_prefix("i:").unwrap().parse::<u8>().unwrap();
             assert!(host.disk_contains(&image.names[0], &content(number)));
             assert!(host.disk_contains(&image.names[0], &content(9)));
         }
