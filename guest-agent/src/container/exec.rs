@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::time::Duration;
 
 use berth_protocol::agent::{ErrorCode, ProcessStarted, StartExec};
 
@@ -11,6 +12,9 @@ use crate::agent::Agent;
 use crate::failure::Failure;
 use crate::stage::STAGE_NAME;
 use crate::stage::spec::StageSpec;
+
+/// Generous: a container's end takes as long as its other processes take to die.
+const END_IS_HEARD_WITHIN: Duration = Duration::from_secs(2);
 
 /// Answers when the program has been executed.
 ///
@@ -38,6 +42,11 @@ pub(crate) async fn exec(agent: &Rc<Agent>, request: StartExec) -> Result<Proces
     };
     match launch(agent, stage).await {
         Ok(started) => Ok(ProcessStarted { pid: started.pid }),
+        // Who joins a container that ends is killed with it, or does not get in; the end is heard of a moment later.
+        Err(failure) if failure.code == ErrorCode::Internal => {
+            let ended = tokio::time::timeout(END_IS_HEARD_WITHIN, first.ended()).await;
+            Err(if ended.is_ok() { not_running() } else { failure })
+        }
         Err(_) if first.has_ended() => Err(not_running()),
         Err(failure) => Err(failure),
     }

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use berth_protocol::agent::ErrorCode;
 use tokio::sync::mpsc;
 
 use super::Engine;
 use super::container::Live;
 use super::error::EngineError;
 use super::hub::{Attachment, Output, Wanted};
+use super::identity::ContainerId;
 use super::log::not_kept;
 use super::spec::TerminalSize;
-use crate::agent_client::within;
+use crate::agent_client::{CallError, within};
 use crate::logs::{LogQuery, LogRecord, read_logs};
 
 /// One system call of the agent's, on a host that many others load.
@@ -89,7 +91,10 @@ impl Engine {
     pub async fn resize(&self, name: &str, size: TerminalSize) -> Result<(), EngineError> {
         let container = self.find(name)?;
         let live = container.live().await?;
-        resize_terminal(&live, container.id.as_str(), size).await?;
+        // As with Docker, what has no terminal has the size that is asked for.
+        if container.spec().stdio.terminal {
+            resize_terminal(&container.id, &live, container.id.as_str(), size).await?;
+        }
         let (height, width) = (size.rows.to_string(), size.columns.to_string());
         container.publish("resize", [("height", height), ("width", width)]);
         Ok(())
@@ -98,13 +103,19 @@ impl Engine {
 
 /// Tells a process's terminal how large its window is.
 pub(super) async fn resize_terminal(
+    container_id: &ContainerId,
     live: &Live,
     process_id: &str,
     size: TerminalSize,
 ) -> Result<(), EngineError> {
     let resizing = live.agent.resize(process_id, size.rows, size.columns);
     let resized = within(live.pace.deadline(RESIZE_DEADLINE), "the terminal's new size", resizing).await;
-    resized.map_err(|error| EngineError::internal("cannot resize the terminal", &error))
+    resized.map_err(|error| match error {
+        CallError::Lost | CallError::Agent { code: ErrorCode::NoSuchProcess, .. } => {
+            EngineError::conflict(format!("container {container_id} is not running"))
+        }
+        error => EngineError::internal("cannot resize the terminal", &error),
+    })
 }
 
 /// What was printed before, then what comes.

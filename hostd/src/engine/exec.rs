@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_protocol::agent::StartExec;
+use berth_protocol::agent::{ErrorCode, StartExec};
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -15,15 +15,17 @@ use super::container::{Container, Live};
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Attachment, Hub, Wanted};
 use super::identity::ContainerId;
-use super::launch::{exec_error, exec_process};
+use super::launch::{exec_failure, exec_process};
 use super::spec::TerminalSize;
 use super::stdio::{EndOfInput, Plumbing};
-use crate::agent_client::within;
+use crate::agent_client::{CallError, within};
 
 /// A process that ended may have left its output to a child that lives on; who waits is told after this.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(3);
 /// Starting a process in a running machine, on a host that many others load.
 const START_DEADLINE: Duration = Duration::from_secs(60);
+/// As a shell's of what is there and cannot be executed.
+const NOT_STARTED_CODE: i64 = 126;
 /// How long an exec that has ended can still be asked for its exit code.
 const KEEP_ENDED: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
 
@@ -210,12 +212,30 @@ impl Exec {
                 Ok(())
             }
             Err(error) => {
-                let failure = exec_error(&error);
-                self.state.send_replace(ExecState::Ended { code: failure.code, at: Timestamp::now() });
+                let (code, refusal) = match exec_failure(&error) {
+                    Some(failure) => {
+                        (failure.code, EngineError::new(ErrorKind::StartFailed, failure.message))
+                    }
+                    None => (NOT_STARTED_CODE, self.not_started(&error)),
+                };
+                self.state.send_replace(ExecState::Ended { code, at: Timestamp::now() });
                 self.hub.finish();
-                Err(EngineError::new(ErrorKind::StartFailed, failure.message))
+                Err(refusal)
             }
         }
+    }
+
+    /// What came in between is not the request's fault: most often the container's end.
+    fn not_started(&self, error: &CallError) -> EngineError {
+        let id = &self.container.id;
+        let has_ended = match error {
+            CallError::Lost | CallError::Agent { code: ErrorCode::NoSuchContainer, .. } => true,
+            _ => self.container.current().live.is_none(),
+        };
+        if has_ended {
+            return EngineError::conflict(format!("container {id} is not running"));
+        }
+        EngineError::internal(&format!("cannot start a process in container {id}"), error)
     }
 
     /// Moves the process's streams until it ends.
@@ -259,6 +279,9 @@ impl Exec {
         if timeout(live.pace.deadline(START_DEADLINE), started).await.is_err() {
             return Err(EngineError::conflict(format!("exec {} has not started", self.id)));
         }
-        resize_terminal(&live, &self.id, size).await
+        if !self.spec.terminal {
+            return Ok(());
+        }
+        resize_terminal(&self.container.id, &live, &self.id, size).await
     }
 }

@@ -202,9 +202,9 @@ pub(super) fn start_error(error: &CallError) -> StartError {
     }
 }
 
-/// Why an exec did not start, with the code that it then has.
-pub(super) fn exec_error(error: &CallError) -> StartFailure {
-    program_failure(error, EXEC_PREFIX).unwrap_or_else(|| StartFailure { code: 126, message: chain(error) })
+/// Why an exec did not start, with the code that it then has, if that is the request's fault.
+pub(super) fn exec_failure(error: &CallError) -> Option<StartFailure> {
+    program_failure(error, EXEC_PREFIX)
 }
 
 /// A refusal that is the request's fault, in Docker's words.
