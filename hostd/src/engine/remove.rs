@@ -19,6 +19,9 @@ use super::{Engine, Shared};
 /// How long a daemon that stops waits for what it is still deleting; the next one deletes the rest.
 const LAST_REMOVALS_DEADLINE: Duration = Duration::from_secs(20);
 
+/// How often a container that somebody starts again and again is ended before force is given up.
+const FORCED_ATTEMPTS: u32 = 5;
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RemoveOptions {
     /// Kill it first if it runs.
@@ -83,6 +86,22 @@ impl Engine {
 }
 
 async fn remove(container: &Arc<Container>, how: RemoveOptions) -> Result<(), EngineError> {
+    for _ in 1..FORCED_ATTEMPTS {
+        match try_remove(container, how).await {
+            // Somebody has started it between its end and its removal.
+            Err(error) if how.force && error.kind == ErrorKind::Conflict && is_up(container) => {}
+            outcome => return outcome,
+        }
+    }
+    try_remove(container, how).await
+}
+
+fn is_up(container: &Container) -> bool {
+    let state = container.current().state;
+    matches!(state, ContainerState::Starting { .. }) || state.is_up()
+}
+
+async fn try_remove(container: &Arc<Container>, how: RemoveOptions) -> Result<(), EngineError> {
     let status = container.settled().await;
     match (&status.state, &status.live) {
         (ContainerState::Removing, _) => {
