@@ -157,7 +157,9 @@ impl Machines {
         let ways_out = Cell::ways_out(&config, &directory, cell.as_ref());
         let user = cell.as_ref().and_then(Cell::user);
         let ready = ReadyListener::bind(&ways_out, user).map_err(io_error(id, "listen for the agent"))?;
-        let mut process = self.spawn(&config, &directory, cell.as_ref()).await?;
+        let spawning = timeout(LISTEN_DEADLINE, self.spawn(&config, &directory, cell.as_ref())).await;
+        let taken = |_elapsed| deadline(id, "berth-vmm to take its files", LISTEN_DEADLINE, &directory);
+        let mut process = spawning.map_err(taken)??;
         let listening = timeout(LISTEN_DEADLINE, process.listening()).await;
         match listening {
             Ok(Ok(true)) => {}
