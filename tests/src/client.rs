@@ -151,6 +151,17 @@ impl Running {
         line.trim_end().to_owned()
     }
 
+    /// The next line of its stdout, without its end; `None` at the end of all.
+    ///
+    /// # Panics
+    /// If it prints what is no text.
+    pub fn next_line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let stdout = self.stdout.as_mut().expect("a running command has its stdout");
+        stdout.read_line(&mut line).expect("stdout is text");
+        line.ends_with('\n').then(|| line.trim_end().to_owned())
+    }
+
     /// Types a line.
     ///
     /// # Panics

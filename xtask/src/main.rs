@@ -20,6 +20,8 @@ mod demo;
 
 mod test;
 
+mod soak;
+
 mod bench;
 
 mod tidy;
@@ -66,6 +68,12 @@ enum Verb {
     Demo,
     /// Run every check: format, clippy, tidy, unit, integration and end-to-end tests
     Test,
+    /// Let clients and containers come and go for minutes, and look for what they leave
+    Soak {
+        /// How long each of the tests runs
+        #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+        seconds: u32,
+    },
     /// Measure a promise beside a peer, and write docs/benchmarks.md
     Bench {
         #[command(subcommand)]
@@ -98,6 +106,7 @@ fn perform(verb: &Verb) -> anyhow::Result<()> {
         Verb::Build => build::run(&workspace),
         Verb::Demo => demo::run(&workspace),
         Verb::Test => test::run(&workspace),
+        Verb::Soak { seconds } => soak::run(&workspace, *seconds),
         Verb::Bench { subject } => bench::run(&workspace, subject),
         Verb::Tidy => tidy::run(&workspace),
     }

@@ -19,7 +19,7 @@ use crate::workspace::Workspace;
 use crate::{images, packages, tidy};
 
 /// The crate of the end-to-end tests, which start real machines.
-const END_TO_END: &str = "berth-tests";
+pub(crate) const END_TO_END: &str = "berth-tests";
 /// The crate of the fuzz targets: they are built here, for nothing else would notice when they no longer can be. The
 /// tests of what they call replay their corpus.
 const FUZZ_TARGETS: &str = "berth-fuzz";
@@ -59,14 +59,14 @@ fn clippy(workspace: &Workspace) -> anyhow::Result<()> {
 }
 
 /// What tests that need real programs find in their environment.
-struct Environment<'a> {
-    products: &'a Products,
-    images: &'a Path,
-    python: &'a Interpreter,
+pub(crate) struct Environment<'a> {
+    pub(crate) products: &'a Products,
+    pub(crate) images: &'a Path,
+    pub(crate) python: &'a Interpreter,
 }
 
 impl Environment<'_> {
-    fn give_to(&self, command: &mut Command) {
+    pub(crate) fn give_to(&self, command: &mut Command) {
         command.env("BERTH_TEST_BIN_DIR", &self.products.programs);
         command.env("BERTH_TEST_KERNEL", &self.products.kernel);
         command.env("BERTH_TEST_INITRAMFS", &self.products.initramfs);

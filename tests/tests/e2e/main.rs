@@ -23,3 +23,4 @@ mod registry;
 mod run;
 mod runtime;
 mod store;
+mod truth;
