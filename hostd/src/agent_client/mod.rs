@@ -18,7 +18,7 @@ use berth_protocol::agent::request::Operation;
 use berth_protocol::agent::{self, ErrorCode, ExitStatus, ProcessStarted, Ready, Reply, Request};
 use berth_protocol::frame;
 use berth_protocol::ports::REQUEST_PORT;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
@@ -46,6 +46,8 @@ pub(crate) enum CallError {
 /// `None` once the connection is gone.
 type Waiting = Arc<Mutex<Option<HashMap<u64, oneshot::Sender<ReplyResult>>>>>;
 
+/// There is one for each container that runs.
+const REPLY_BUFFER_BYTES: usize = 512;
 /// Requests that wait for a guest that does not read; more callers wait for their turn to ask.
 const REQUEST_QUEUE: usize = 16;
 
@@ -247,8 +249,10 @@ async fn write_requests(mut writer: OwnedWriteHalf, mut queued: mpsc::Receiver<V
 }
 
 /// Hands replies to those who wait for them until the connection ends or the agent talks nonsense.
-async fn read_replies(mut reader: OwnedReadHalf, waiting: Waiting) {
-    while let Ok(reply) = read_reply(&mut reader).await {
+async fn read_replies(reader: OwnedReadHalf, waiting: Waiting) {
+    // Most replies come with their lengths in one piece.
+    let mut reader = BufReader::with_capacity(REPLY_BUFFER_BYTES, reader);
+    while let Ok(reply) = read_frame::<Reply>(&mut reader).await {
         let sender = lock(&waiting).as_mut().and_then(|waiting| waiting.remove(&reply.id));
         if let (Some(sender), Some(result)) = (sender, reply.result) {
             // Whoever asked may have stopped waiting.
@@ -256,10 +260,6 @@ async fn read_replies(mut reader: OwnedReadHalf, waiting: Waiting) {
         }
     }
     lock(&waiting).take();
-}
-
-async fn read_reply(reader: &mut OwnedReadHalf) -> io::Result<Reply> {
-    read_frame(reader).await
 }
 
 async fn read_frame<M: prost::Message + Default>(reader: &mut (impl AsyncReadExt + Unpin)) -> io::Result<M> {

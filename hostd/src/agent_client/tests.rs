@@ -2,7 +2,7 @@
 
 use berth_protocol::agent::archive_piece::Piece;
 use berth_protocol::agent::{AgentError, ArchivePiece, Done, StreamHeader, StreamKind, StreamReply};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::AsyncBufReadExt;
 use tokio::net::{UnixListener, UnixStream};
 
 use super::*;

@@ -5,6 +5,7 @@
 //! agent's business ([`crate::agent_client`]).
 
 mod control;
+mod dial;
 mod jail;
 mod pace;
 mod process;
@@ -21,11 +22,10 @@ use berth_vmm::config::{
     Accelerator, BalloonConfig, CpuidLeaf, DiskAccess, DiskConfig, Extent, MachineConfig, files,
 };
 use berth_vmm::control::{MachineExit, Reply, Request};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use control::ControlClient;
+pub(crate) use dial::connect;
 use jail::{Cell, Jails};
 pub use jail::{JailSettings, Profile, UserRange};
 pub use pace::Pace;
@@ -43,8 +43,6 @@ const LISTEN_DEADLINE: Duration = Duration::from_secs(60);
 const CONTROL_DEADLINE: Duration = Duration::from_secs(30);
 /// How long `berth-vmm` may take to end in good order before it is killed.
 const END_DEADLINE: Duration = Duration::from_secs(10);
-/// A connection to a port that nobody listens on is refused at once; this bounds a guest that does not answer.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
 const CONSOLE_LIMIT_BYTES: u64 = 1 << 20;
 /// A machine's free memory is the host's again, without anybody asking for it.
 const BALLOON: BalloonConfig = BalloonConfig { target_mib: 0, deflate_on_oom: true, report_free_pages: true };
@@ -396,30 +394,6 @@ impl Machine {
         });
         let _panicked = removing.await;
     }
-}
-
-/// Connects to a port of the guest behind `vsock_path`: the host says `CONNECT <port>`, the device answers `OK <port>`
-/// or closes.
-///
-/// # Errors
-/// Nobody listens on the port, or the machine is gone or silent.
-pub(crate) async fn connect(vsock_path: &Path, port: u32) -> io::Result<UnixStream> {
-    let handshake = async {
-        let mut stream = UnixStream::connect(vsock_path).await?;
-        stream.write_all(format!("CONNECT {port}\n").as_bytes()).await?;
-        // Unbuffered beyond the line: the bytes after it are the guest's.
-        let mut answer = String::new();
-        let mut byte_reader = BufReader::with_capacity(1, &mut stream);
-        byte_reader.read_line(&mut answer).await?;
-        if answer.starts_with("OK ") {
-            return Ok(stream);
-        }
-        Err(io::Error::new(
-            io::ErrorKind::ConnectionRefused,
-            format!("nobody in the guest listens on port {port}"),
-        ))
-    };
-    timeout(CONNECT_DEADLINE, handshake).await.map_err(|_elapsed| io::ErrorKind::TimedOut)?
 }
 
 fn io_error(id: &str, step: &'static str) -> impl FnOnce(io::Error) -> MachineError {
