@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::api::body::member;
 use crate::api::error::{ApiError, ApiResult};
 
 /// Where in the request a field stands.
@@ -157,7 +158,7 @@ pub(super) fn check(objects: &Objects<'_>) -> ApiResult<Vec<String>> {
         };
         let (prefix, name) = (field.object.prefix(), field.name);
         let asks_for_nothing = |value: &Value| value.is_null() || (field.asks_for_nothing)(value);
-        if object.get(name).is_none_or(asks_for_nothing) {
+        if member(object, name).is_none_or(asks_for_nothing) {
             continue;
         }
         match field.otherwise {

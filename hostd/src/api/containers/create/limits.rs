@@ -223,6 +223,7 @@ mod tests {
         let default = HostConfig::default;
         for (host, text) in [
             (HostConfig { memory: mib, ..default() }, "Minimum memory limit"),
+            (HostConfig { memory: -1, ..default() }, "Minimum memory limit"),
             (HostConfig { memory: 8 * mib, memory_swap: 7 * mib, ..default() }, "Minimum memoryswap"),
             (HostConfig { memory_swap: mib, ..default() }, "You should always set the Memory limit"),
             (HostConfig { nano_cpus: 1, cpu_quota: 1000, ..default() }, "Conflicting options"),

@@ -43,10 +43,12 @@ pub(in crate::api) async fn create(
     request: Request,
 ) -> ApiResult<(StatusCode, Json<Created>)> {
     check_platform(params.text("platform"))?;
-    let name = params.text("name").map(|name| name.strip_prefix('/').unwrap_or(name).to_owned());
+    let name = params.text("name").map(str::to_owned);
     let (head, body) = request.into_parts();
-    let body: Option<Map<String, Value>> = read_json(&head.headers, body).await?;
-    let (spec, mut warnings) = decode(&body.unwrap_or_default(), system::cpu_count())?;
+    // Null is an object that nobody filled.
+    let body: Option<Option<Map<String, Value>>> = read_json(&head.headers, body).await?;
+    let body = body.ok_or_else(|| ApiError::invalid(json::NO_JSON))?.unwrap_or_default();
+    let (spec, mut warnings) = decode(&body, system::cpu_count())?;
     let created = daemon.engine.create(name, spec).await?;
     warnings.extend(created.warnings);
     Ok((StatusCode::CREATED, Json(Created { id: created.id.to_string(), warnings })))
@@ -68,7 +70,7 @@ fn check_platform(platform: Option<&str>) -> ApiResult<()> {
 
 /// The container asked for, and warnings for what has no effect.
 fn decode(body: &Map<String, Value>, cpu_count: usize) -> ApiResult<(ContainerSpec, Vec<String>)> {
-    if body.is_empty() {
+    if !body.keys().any(|name| is_of_the_container(name)) {
         return Err(ApiError::invalid("config cannot be empty in order to create a container"));
     }
     let none = Map::new();
@@ -76,7 +78,7 @@ fn decode(body: &Map<String, Value>, cpu_count: usize) -> ApiResult<(ContainerSp
     let networking_config = object(body, "NetworkingConfig", &none)?;
     let objects = fields::Objects { config: body, host_config, networking_config };
     let config: body::Config = json::decode(body)?;
-    let host: body::HostConfig = json::decode(host_config)?;
+    let host: body::HostConfig = json::decode_part("HostConfig", host_config)?;
     let mounts = mounts::mounts(&host)?;
     let mut warnings = fields::check(&objects)?;
     let limits = limits::limits(&host, cpu_count, &mut warnings)?;
@@ -84,12 +86,17 @@ fn decode(body: &Map<String, Value>, cpu_count: usize) -> ApiResult<(ContainerSp
     Ok((spec::spec(config, host, spec::Parts { limits, security, mounts })?, warnings))
 }
 
+/// Whether a member of a request is the container's own, and not its host's or its networks'.
+fn is_of_the_container(name: &str) -> bool {
+    !["HostConfig", "NetworkingConfig"].iter().any(|other| name.eq_ignore_ascii_case(other))
+}
+
 fn object<'a>(
     body: &'a Map<String, Value>,
     name: &str,
     none: &'a Map<String, Value>,
 ) -> ApiResult<&'a Map<String, Value>> {
-    match body.get(name) {
+    match json::member(body, name) {
         None | Some(Value::Null) => Ok(none),
         Some(Value::Object(object)) => Ok(object),
         Some(_) => Err(ApiError::invalid(format!("invalid JSON: {name} is no object"))),

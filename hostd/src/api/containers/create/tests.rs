@@ -95,7 +95,8 @@ fn what_docker_discards_is_discarded_with_a_warning() {
 
 #[test]
 fn endpoints_beyond_the_default_are_refused() {
-    let request = |endpoints| decoded(&json!({ "NetworkingConfig": { "EndpointsConfig": endpoints } }));
+    let request =
+        |endpoints| decoded(&json!({ "Image": "x", "NetworkingConfig": { "EndpointsConfig": endpoints } }));
     assert!(request(json!({ "default": { "Aliases": null, "MacAddress": "" } })).is_ok());
     assert!(request(json!({ "none": null })).is_ok());
     assert_eq!(request(json!({ "backend": {} })).unwrap_err().status, 501);
@@ -113,8 +114,28 @@ fn what_is_removed_at_its_end_cannot_be_restarted() {
         let begins = error.message.starts_with("can't create 'AutoRemove' container with ");
         assert!(error.status == 400 && begins, "{}", error.message);
     }
-    let request = json!({ "HostConfig": { "AutoRemove": true, "RestartPolicy": { "Name": "no" } } });
+    let request =
+        json!({ "Image": "x", "HostConfig": { "AutoRemove": true, "RestartPolicy": { "Name": "no" } } });
     assert!(decoded(&request).is_ok());
+}
+
+#[test]
+fn names_of_fields_fit_in_any_case_and_none_slips_through() {
+    let (spec, _) = decoded(&json!({ "image": "busybox", "hostconfig": { "pidslimit": 7 } })).unwrap();
+    assert_eq!((spec.image.as_str(), spec.limits.pids), ("busybox", Some(7)));
+    let refused = decoded(&json!({ "image": "busybox", "hostConfig": { "networkmode": "host" } }));
+    assert_eq!(refused.unwrap_err().status, 501);
+}
+
+#[test]
+fn null_asks_for_nothing_at_any_depth() {
+    let request = json!({
+        "Image": "busybox", "Cmd": null, "Labels": { "a": null }, "Healthcheck": { "Test": null, "Interval": null },
+        "HostConfig": { "RestartPolicy": { "Name": null }, "LogConfig": { "Type": null, "Config": null }, "Binds": null },
+    });
+    let (spec, _) = decoded(&request).unwrap();
+    assert_eq!(spec.labels["a"], "");
+    assert_eq!(spec.restart, crate::engine::RestartPolicy::No);
 }
 
 #[test]
@@ -156,16 +177,34 @@ fn what_is_wrong_is_said_in_dockers_words() {
             "the working directory 'w' is invalid, it needs to be an absolute path",
         ),
         (json!({ "Env": ["=x"] }), "invalid environment variable: =x"),
-        (json!({ "HostConfig": { "ExtraHosts": ["db"] } }), "bad format for add-host: \"db\""),
-        (json!({ "HostConfig": { "ExtraHosts": ["db:x"] } }), "invalid IP address in add-host: \"x\""),
-        (json!({ "HostConfig": { "Memory": 1000 } }), "Minimum memory limit allowed is 6MB"),
-        (json!({ "HostConfig": 5 }), "invalid JSON: HostConfig is no object"),
-        (json!({ "Cmd": 5 }), "invalid JSON: expected a string or a list of strings"),
+        (json!({ "Image": "x", "HostConfig": { "ExtraHosts": ["db"] } }), "bad format for add-host: \"db\""),
+        (
+            json!({ "Image": "x", "HostConfig": { "ExtraHosts": ["db:x"] } }),
+            "invalid IP address in add-host: \"x\"",
+        ),
+        (json!({ "Image": "x", "HostConfig": { "Memory": 1000 } }), "Minimum memory limit allowed is 6MB"),
+        (
+            json!({ "HostConfig": { "Memory": 64 << 20 } }),
+            "config cannot be empty in order to create a container",
+        ),
+        (json!({ "Image": "x", "HostConfig": 5 }), "invalid JSON: HostConfig is no object"),
+        (json!({ "Image": "x", "hostconfig": [] }), "invalid JSON: HostConfig is no object"),
+        (json!({ "Cmd": 5 }), "invalid JSON: Cmd: expected a string or a list of strings"),
     ] {
         let error = decoded(request).unwrap_err();
         assert_eq!((error.status.as_u16(), error.message.as_str()), (400, *message));
     }
-    assert!(decoded(&json!({ "Tty": "yes" })).unwrap_err().message.starts_with("invalid JSON: "));
+    for (request, field) in [
+        (json!({ "Tty": "yes" }), "Tty"),
+        (json!({ "Image": "x", "HostConfig": { "Memory": "1g" } }), "HostConfig.Memory"),
+        (
+            json!({ "Image": "x", "HostConfig": { "Ulimits": [{ "Soft": "x" }] } }),
+            "HostConfig.Ulimits.0.Soft",
+        ),
+    ] {
+        let message = decoded(&request).unwrap_err().message;
+        assert!(message.starts_with(&format!("invalid JSON: {field}: ")), "{message}");
+    }
 }
 
 #[test]
