@@ -179,7 +179,7 @@ fn last_words(error: &EngineError, terminal: bool) -> Attachment {
     let (sender, output) = mpsc::channel(1);
     let bytes = Bytes::from(format!("{}\r\n", error.message));
     sender.try_send(Output { stream: OutputStream::Stdout, bytes }).expect("a new channel has room for one");
-    Attachment { terminal, output, input: None }
+    Attachment { terminal, output, input: None, notice: None }
 }
 
 pub(super) async fn inspect(

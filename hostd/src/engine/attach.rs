@@ -1,12 +1,13 @@
 //! Connecting clients to a container's streams, live and from its log.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_protocol::agent::ErrorCode;
 use tokio::sync::mpsc;
 
 use super::Engine;
-use super::container::Live;
+use super::container::{Container, Live};
 use super::error::EngineError;
 use super::hub::{Attachment, Output, Wanted};
 use super::identity::ContainerId;
@@ -26,6 +27,24 @@ pub struct AttachOptions {
     pub stderr: bool,
     pub logs: bool,
     pub stream: bool,
+}
+
+/// What is left to be said when a client detaches.
+#[derive(Debug)]
+pub struct DetachNotice {
+    pub(super) container: Arc<Container>,
+    /// Nothing for the container's first process.
+    pub(super) exec_id: Option<String>,
+}
+
+impl DetachNotice {
+    /// The event.
+    pub fn publish(self) {
+        match self.exec_id {
+            None => self.container.publish("detach", []),
+            Some(exec_id) => self.container.publish("exec_detach", [("execID", exec_id)]),
+        }
+    }
 }
 
 /// A log on its way to a client.
@@ -56,18 +75,27 @@ impl Engine {
         let live = what
             .stream
             .then(|| container.hub.attach(Wanted { stdin, stdout: what.stdout, stderr: what.stderr }));
+        let notice = || DetachNotice { container: Arc::clone(&container), exec_id: None };
         if !what.logs {
             let ended = || Attachment {
                 terminal: container.spec().stdio.terminal,
                 output: mpsc::channel(1).1,
                 input: None,
+                notice: None,
             };
-            return Ok(live.unwrap_or_else(ended));
+            return Ok(live.map_or_else(ended, |live| Attachment { notice: Some(notice()), ..live }));
         }
         let query = LogQuery { stdout: what.stdout, stderr: what.stderr, ..LogQuery::default() };
         let logs = self.logs(name, query)?;
         let (input, live) = live.map_or((None, None), |live| (live.input, Some(live.output)));
-        Ok(Attachment { terminal: logs.terminal, output: replay(logs.records, live), input })
+        let notice = live.is_some().then(notice);
+        Ok(Attachment { terminal: logs.terminal, output: replay(logs.records, live), input, notice })
+    }
+
+    /// What clients type, instead of the process.
+    #[cfg(test)]
+    pub(crate) fn stdin_of(&self, name: &str) -> Option<mpsc::Receiver<super::Input>> {
+        self.find(name).ok()?.hub.take_stdin()
     }
 
     /// Reads a container's log.

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Engine;
-use super::attach::resize_terminal;
+use super::attach::{DetachNotice, resize_terminal};
 use super::container::{Container, Live};
 use super::error::{EngineError, ErrorKind};
 use super::hub::{Attachment, Hub, Wanted};
@@ -170,7 +170,9 @@ impl Exec {
             stdout: self.spec.attach_stdout,
             stderr: self.spec.attach_stderr,
         };
-        let attachment = (!how.detach).then(|| self.hub.attach(wanted));
+        let notice = DetachNotice { container: Arc::clone(&self.container), exec_id: Some(self.id.clone()) };
+        let attachment =
+            (!how.detach).then(|| Attachment { notice: Some(notice), ..self.hub.attach(wanted) });
         // A task of its own: a client that goes away must not leave a process half started.
         let (exec, size) = (Arc::clone(self), how.terminal_size);
         let launched = tokio::spawn(async move { exec.launch(&live, size).await }).await;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
+use super::attach::DetachNotice;
 use crate::logs::OutputStream;
 
 /// How much output may be on its way to one client.
@@ -39,6 +40,8 @@ pub struct Attachment {
     pub terminal: bool,
     pub output: mpsc::Receiver<Output>,
     pub input: Option<mpsc::Sender<Input>>,
+    /// For a client that detaches from what goes on without it.
+    pub notice: Option<DetachNotice>,
 }
 
 /// Which streams a client wants.
@@ -100,7 +103,7 @@ impl Hub {
         clients.push(Client { wanted, queue, window });
         drop(clients);
         let input = wanted.stdin.then(|| locked(&self.stdin).sender.clone());
-        Attachment { terminal: self.terminal, output, input }
+        Attachment { terminal: self.terminal, output, input, notice: None }
     }
 
     /// The input of all clients, for the pump of the process that starts now.

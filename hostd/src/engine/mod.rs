@@ -59,7 +59,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_util::task::TaskTracker;
 
-pub use attach::{AttachOptions, Logs};
+pub use attach::{AttachOptions, DetachNotice, Logs};
 pub use capabilities::{CapabilityName, UnknownCapability};
 pub use changes::{Change, ChangeKind};
 pub use commit::CommitRequest;

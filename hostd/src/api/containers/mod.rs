@@ -21,7 +21,7 @@ mod wait;
 use super::State;
 
 pub(super) use self::archive::{get as get_archive, head as head_archive, put as put_archive};
-pub(super) use self::attach::{attach, resize, terminal_size};
+pub(super) use self::attach::{attach, attach_websocket, resize, terminal_size};
 pub(super) use self::changes::changes;
 #[cfg(test)]
 pub(super) use self::create::coverage;

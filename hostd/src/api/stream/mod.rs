@@ -7,6 +7,7 @@ mod download;
 pub(super) mod hijack;
 pub(super) mod progress;
 pub(super) mod stdcopy;
+pub(super) mod websocket;
 
 /// Bytes as they are: of a terminal, or of any stream for clients before API 1.42.
 pub(super) const RAW_STREAM: &str = "application/vnd.docker.raw-stream";

@@ -11,19 +11,19 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest};
 use tokio::net::{TcpStream, UnixStream};
 
-pub(super) struct Connection {
-    pub(super) reader: Box<dyn AsyncRead + Send + Unpin>,
-    pub(super) writer: Box<dyn AsyncWrite + Send + Unpin>,
-    pub(super) presence: Presence,
+pub(in crate::api::stream) struct Connection {
+    pub(in crate::api::stream) reader: Box<dyn AsyncRead + Send + Unpin>,
+    pub(in crate::api::stream) writer: Box<dyn AsyncWrite + Send + Unpin>,
+    pub(in crate::api::stream) presence: Presence,
 }
 
 /// The socket once more.
-pub(super) struct Presence(OwnedFd);
+pub(in crate::api::stream) struct Presence(OwnedFd);
 
 impl Connection {
     /// # Errors
     /// No file descriptors left, or a kind of socket that the server does not accept.
-    pub(super) fn of(upgraded: Upgraded) -> io::Result<Self> {
+    pub(in crate::api::stream) fn of(upgraded: Upgraded) -> io::Result<Self> {
         match upgraded.downcast::<TokioIo<UnixStream>>() {
             Ok(parts) => {
                 let stream = parts.io.into_inner();

@@ -20,10 +20,10 @@ use tokio::sync::mpsc;
 use tokio_util::io::StreamReader;
 use tokio_util::task::AbortOnDropHandle;
 
-use self::connection::Connection;
+pub(super) use self::connection::Connection;
 use super::detach_keys::{DetachKeys, Typed};
 use super::{RAW_STREAM, stdcopy};
-use crate::engine::{Attachment, Input, Output};
+use crate::engine::{Attachment, DetachNotice, Input, Output};
 
 /// What is read from a client at once.
 const INPUT_BYTES: usize = 32 * 1024;
@@ -87,13 +87,23 @@ fn pause_after_head(headers: &HeaderMap) -> Duration {
 }
 
 fn exchange_bodies(body: Body, attachment: Attachment, keys: Option<DetachKeys>) -> Response {
-    let Attachment { terminal, output, input } = attachment;
+    let Attachment { terminal, output, input, notice } = attachment;
     let reader = StreamReader::new(request_bytes(body.into_data_stream()));
     // The input ends with the response, at the latest.
     let feeding = AbortOnDropHandle::new(tokio::spawn(feed(reader, input, keys)));
-    let frames = stream::unfold((output, feeding), move |(mut output, feeding)| async move {
-        let chunk = output.recv().await?;
-        Some((Ok::<Bytes, io::Error>(framed(&chunk, terminal)), (output, feeding)))
+    let detached = Box::pin(async {
+        match feeding.await {
+            Ok(Fed::Detached) => Fed::Detached.tell(notice),
+            // Of a request without a body this is so at once.
+            _ => std::future::pending().await,
+        }
+    });
+    let frames = stream::unfold((output, detached), move |(mut output, mut detached)| async move {
+        let chunk = tokio::select! {
+            chunk = output.recv() => chunk?,
+            () = &mut detached => return None,
+        };
+        Some((Ok::<Bytes, io::Error>(framed(&chunk, terminal)), (output, detached)))
     });
     let mut response = Response::new(Body::from_stream(frames));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(RAW_STREAM));
@@ -116,11 +126,11 @@ fn framed(chunk: &Output, terminal: bool) -> Bytes {
 /// output.
 async fn run(connection: Connection, attachment: Attachment, keys: Option<DetachKeys>) {
     let Connection { reader, mut writer, presence } = connection;
-    let Attachment { terminal, output, input } = attachment;
+    let Attachment { terminal, output, input, notice } = attachment;
     let fed = async {
         match feed(reader, input, keys).await {
-            Fed::Detached => {}
             Fed::Ended => presence.gone().await,
+            left => left.tell(notice),
         }
     };
     tokio::select! {
@@ -133,14 +143,28 @@ async fn run(connection: Connection, attachment: Attachment, keys: Option<Detach
     writer.shutdown().await.unwrap_or_default();
 }
 
+/// How a client's input ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fed {
+pub(super) enum Fed {
+    /// By the keys for it.
     Detached,
+    /// It stopped typing into a terminal, and with that has left.
+    Left,
+    /// A pipe's end.
     Ended,
 }
 
+impl Fed {
+    /// Says so if the client detached.
+    pub(super) fn tell(self, notice: Option<DetachNotice>) {
+        if let (Self::Detached, Some(notice)) = (self, notice) {
+            notice.publish();
+        }
+    }
+}
+
 /// Carries what the client sends to the process. Its end is a pipe's end; detaching is not.
-async fn feed(
+pub(super) async fn feed(
     mut reader: impl AsyncRead + Unpin,
     input: Option<mpsc::Sender<Input>>,
     mut keys: Option<DetachKeys>,
@@ -166,11 +190,10 @@ async fn feed(
     }
 }
 
-/// A terminal has no end of input: a client that stops typing into one has detached, which is how Docker's own does
-/// it.
+/// A terminal has no end of input: a client that stops typing into one has left, which is how Docker's own does it.
 async fn end(input: Option<&mpsc::Sender<Input>>, terminal: bool) -> Fed {
     if terminal && input.is_some() {
-        return Fed::Detached;
+        return Fed::Left;
     }
     send(input, Input::End).await;
     Fed::Ended

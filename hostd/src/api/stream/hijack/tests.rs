@@ -25,7 +25,8 @@ fn attach(terminal: bool) -> Attached {
     let (client, connection) = connected();
     let (output, output_receiver) = mpsc::channel(4);
     let (input_sender, input) = mpsc::channel(4);
-    let attachment = Attachment { terminal, output: output_receiver, input: Some(input_sender) };
+    let attachment =
+        Attachment { terminal, output: output_receiver, input: Some(input_sender), notice: None };
     let keys = terminal.then(DetachKeys::default);
     Attached { client, output, input, pump: tokio::spawn(run(connection, attachment, keys)) }
 }
@@ -98,7 +99,7 @@ async fn on_a_terminal_the_end_of_typing_is_a_detach() {
 async fn who_only_watches_a_terminal_has_nothing_to_detach() {
     let (mut client, connection) = connected();
     let (sender, output) = mpsc::channel(4);
-    let attachment = Attachment { terminal: true, output, input: None };
+    let attachment = Attachment { terminal: true, output, input: None, notice: None };
     let pump = tokio::spawn(run(connection, attachment, Some(DetachKeys::default())));
     client.shutdown().await.unwrap();
     sender.send(chunk(OutputStream::Stdout, b"late")).await.unwrap();
