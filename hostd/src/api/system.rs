@@ -77,6 +77,7 @@ pub(super) async fn info(Extracted(daemon): State) -> ApiResult<Json<Value>> {
         host(),
         machines(&daemon),
         registries(&daemon),
+        activity(&daemon),
         absent(),
     ] {
         if let (Some(reply), Value::Object(part)) = (reply.as_object_mut(), part) {
@@ -88,9 +89,9 @@ pub(super) async fn info(Extracted(daemon): State) -> ApiResult<Json<Value>> {
 
 fn counts(engine: &EngineInfo, images: usize) -> Value {
     json!({
-        "Containers": engine.running + engine.stopped,
+        "Containers": engine.running + engine.paused + engine.stopped,
         "ContainersRunning": engine.running,
-        "ContainersPaused": 0,
+        "ContainersPaused": engine.paused,
         "ContainersStopped": engine.stopped,
         "Images": images,
     })
@@ -252,14 +253,21 @@ fn registries(daemon: &Daemon) -> Value {
     })
 }
 
+/// What the daemon is doing; where Docker counts its kind of threads, tasks are counted.
+fn activity(daemon: &Daemon) -> Value {
+    let open_files = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
+    json!({
+        "NFd": open_files,
+        "NGoroutines": tokio::runtime::Handle::current().metrics().num_alive_tasks(),
+        "NEventsListener": daemon.engine.events().listeners(),
+    })
+}
+
 /// What Docker reports and Berth has none of; clients expect the keys.
 fn absent() -> Value {
     let commit = json!({ "ID": "", "Expected": "" });
     json!({
         "Plugins": { "Volume": [], "Network": [], "Authorization": null, "Log": ["json-file", "local", "none"] },
-        "NFd": 0,
-        "NGoroutines": 0,
-        "NEventsListener": 0,
         "GenericResources": null,
         "Labels": [],
         "Swarm": {

@@ -1,5 +1,6 @@
 //! Where the time of a start went.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use berth_protocol::agent::Ready;
@@ -24,6 +25,21 @@ impl Timeline {
     #[must_use]
     pub fn total_us(&self) -> u64 {
         self.image_us + self.machine_us + self.kernel_us + self.agent_us + self.container_us
+    }
+}
+
+/// As events say it: "image=1.5ms machine=20.0ms …".
+impl fmt::Display for Timeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phases = [
+            ("image", self.image_us),
+            ("machine", self.machine_us),
+            ("kernel", self.kernel_us),
+            ("agent", self.agent_us),
+            ("container", self.container_us),
+        ];
+        let parts = phases.map(|(phase, us)| format!("{phase}={}.{}ms", us / 1000, us % 1000 / 100));
+        f.write_str(&parts.join(" "))
     }
 }
 
@@ -76,6 +92,19 @@ fn microseconds(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_says_it_in_milliseconds() {
+        let timeline = Timeline {
+            image_us: 1599,
+            machine_us: 20_000,
+            kernel_us: 0,
+            agent_us: 99,
+            container_us: 1_000_100,
+        };
+        let expected = "image=1.5ms machine=20.0ms kernel=0.0ms agent=0.0ms container=1000.1ms";
+        assert_eq!(timeline.to_string(), expected);
+    }
 
     #[test]
     fn a_guest_that_lies_about_its_clock_cannot_make_a_part_longer_than_the_whole() {

@@ -53,7 +53,9 @@ pub struct EngineInfo {
     /// What is missing of a whole jail, a sentence each.
     pub jail_warnings: Vec<String>,
     pub user_namespace: bool,
+    /// Containers, each counted once.
     pub running: usize,
+    pub paused: usize,
     pub stopped: usize,
 }
 
@@ -98,7 +100,11 @@ impl Engine {
     pub fn info(&self) -> EngineInfo {
         let settings = &self.shared.settings;
         let containers = self.shared.containers();
-        let running = containers.values().filter(|container| container.status.borrow().state.is_up()).count();
+        let count = |is: fn(&ContainerState) -> bool| {
+            containers.values().filter(|container| is(&container.status.borrow().state)).count()
+        };
+        let paused = count(ContainerState::is_paused);
+        let running = count(ContainerState::is_up) - paused;
         EngineInfo {
             accelerator: settings.machine.accelerator,
             machine_memory_mib: settings.machine_memory_mib,
@@ -109,7 +115,8 @@ impl Engine {
             jail_warnings: self.shared.machines.jails().warnings(),
             user_namespace: settings.user_namespace.is_some(),
             running,
-            stopped: containers.len() - running,
+            paused,
+            stopped: containers.len() - running - paused,
         }
     }
 }

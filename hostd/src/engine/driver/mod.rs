@@ -204,7 +204,7 @@ impl Driver {
                 active.connect_streams(&self.container);
                 self.publish_live(Some(&active));
                 self.active = Some(active);
-                self.container.publish("start", []);
+                self.container.publish("start", [("berth.timeline", timeline.to_string())]);
                 Ok(Started::Now(timeline))
             }
             Err(failure) => {
