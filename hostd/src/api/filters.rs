@@ -60,7 +60,7 @@ impl Filters {
     /// Both, or another word.
     pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, ApiError> {
         let invalid =
-            || ApiError::invalid(format!("invalid filter '{name}={}'", self.values(name).join(" ")));
+            || ApiError::invalid(format!("invalid filter '{name}=[{}]'", self.values(name).join(" ")));
         match self.values(name) {
             [] => Ok(None),
             [value] => match value.as_str() {

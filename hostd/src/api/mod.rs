@@ -5,6 +5,7 @@
 
 mod server;
 
+mod absent;
 mod check;
 mod containers;
 mod distribution;
@@ -28,7 +29,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderValue, Uri};
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, head, post};
 
@@ -105,6 +106,7 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/containers/{id}/wait", post(containers::wait))
         .route("/containers/{id}/logs", get(containers::logs))
         .route("/containers/{id}/attach", post(containers::attach))
+        .route("/containers/{id}/attach/ws", get(containers::attach_websocket))
         .route("/containers/{id}/resize", post(containers::resize))
         .route("/containers/{id}/exec", post(exec::create))
         .route("/exec/{id}/start", post(exec::start))
@@ -121,7 +123,7 @@ pub struct Api {
 impl Api {
     #[must_use]
     pub fn new(daemon: Arc<Daemon>) -> Self {
-        let router = missing::add(endpoints())
+        let router = missing::add(absent::add(endpoints()))
             .fallback(page_not_found)
             .method_not_allowed_fallback(page_not_found)
             .with_state(daemon);
@@ -131,6 +133,8 @@ impl Api {
     /// Takes the version off the path, routes what is left, and puts Docker's headers on the answer.
     pub(crate) async fn answer(&self, request: Request) -> Response {
         let mut response = match unversioned(request) {
+            Ok(request) if *request.method() == Method::OPTIONS => StatusCode::OK.into_response(),
+            Ok(request) if is_head_of_nothing(&request) => page_not_found().await.into_response(),
             Ok(request) => self.route(request).await,
             Err(error) => error.into_response(),
         };
@@ -147,6 +151,12 @@ impl Api {
     }
 }
 
+/// The router would answer HEAD wherever it answers GET, and do all the work; Docker has it in two places.
+fn is_head_of_nothing(request: &Request) -> bool {
+    let path = request.uri().path();
+    *request.method() == Method::HEAD && path != "/_ping" && !path.ends_with("/archive")
+}
+
 /// On every answer: clients negotiate with them.
 const HEADERS: [(&str, &str); 4] = [
     ("api-version", "1.51"),
@@ -156,9 +166,9 @@ const HEADERS: [(&str, &str); 4] = [
 ];
 
 fn unversioned(mut request: Request) -> Result<Request, ApiError> {
-    let (version, path) = version::split(request.uri().path());
-    version.check()?;
-    let folded = version::fold_name(path, request.method() == axum::http::Method::DELETE);
+    check_path(request.uri().path())?;
+    let (version, path) = version::split(request.uri().path())?;
+    let folded = version::fold_name(path, request.method() == Method::DELETE);
     let path = folded.as_deref().unwrap_or(path);
     let uri = match request.uri().query() {
         Some(query) => format!("{path}?{query}"),
@@ -170,10 +180,23 @@ fn unversioned(mut request: Request) -> Result<Request, ApiError> {
     Ok(request)
 }
 
+/// # Errors
+/// A path whose escapes are none, or do not spell text.
+fn check_path(path: &str) -> Result<(), ApiError> {
+    params::check_escapes(path)?;
+    if params::is_text(path) {
+        Ok(())
+    } else {
+        Err(ApiError::invalid(format!("invalid request path: {path} is no UTF-8")))
+    }
+}
+
 async fn page_not_found() -> ApiError {
     ApiError::not_found("page not found")
 }
 
+#[cfg(test)]
+mod bad_input;
 #[cfg(test)]
 mod coverage;
 #[cfg(test)]

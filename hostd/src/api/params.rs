@@ -60,10 +60,48 @@ impl<S: Send + Sync> FromRequestParts<S> for Params {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        check_query(parts.uri.query().unwrap_or_default())?;
         let pairs = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
         let Query(pairs) = pairs.map_err(|error| ApiError::invalid(error.body_text()))?;
         Ok(pairs.into_iter().collect())
     }
+}
+
+/// # Errors
+/// Docker's texts for what is no query: the decoder would take it for something else.
+fn check_query(query: &str) -> Result<(), ApiError> {
+    if query.contains(';') {
+        return Err(ApiError::invalid("invalid semicolon separator in query"));
+    }
+    check_escapes(query)
+}
+
+/// # Errors
+/// A percent sign that two hexadecimal digits do not follow, in Docker's words.
+pub(super) fn check_escapes(text: &str) -> Result<(), ApiError> {
+    let wrong = text.split('%').skip(1).find(|rest| {
+        let digits = rest.as_bytes().get(..2);
+        !digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    });
+    match wrong {
+        None => Ok(()),
+        Some(rest) => {
+            let shown: String = rest.chars().take(2).collect();
+            Err(ApiError::invalid(format!("invalid URL escape \"%{shown}\"")))
+        }
+    }
+}
+
+/// Whether what [`check_escapes`] lets through spells text.
+pub(super) fn is_text(escaped: &str) -> bool {
+    let mut pieces = escaped.split('%');
+    let mut bytes = pieces.next().unwrap_or_default().as_bytes().to_vec();
+    for piece in pieces {
+        let (digits, rest) = piece.split_at_checked(2).unwrap_or_default();
+        bytes.extend(u8::from_str_radix(digits, 16));
+        bytes.extend(rest.as_bytes());
+    }
+    std::str::from_utf8(&bytes).is_ok()
 }
 
 impl FromIterator<(String, String)> for Params {
@@ -99,6 +137,27 @@ mod tests {
     #[test]
     fn the_first_of_several_wins() {
         assert_eq!(params(&[("t", "1"), ("t", "2")]).number("t"), Ok(Some(1)));
+    }
+
+    #[test]
+    fn what_is_no_query_is_not_taken_for_one() {
+        for query in ["", "a=1&b", "a=%41%5b", "%41=&&"] {
+            assert_eq!(check_query(query), Ok(()), "{query}");
+        }
+        let message = |query| check_query(query).unwrap_err().message;
+        assert_eq!(message("a=1;b=2"), "invalid semicolon separator in query");
+        assert_eq!(message("a=%zz"), "invalid URL escape \"%zz\"");
+        assert_eq!(message("a=%41%4"), "invalid URL escape \"%4\"");
+        assert_eq!(message("%"), "invalid URL escape \"%\"");
+    }
+
+    #[test]
+    fn escapes_spell_text_or_not() {
+        for (escaped, expected) in
+            [("/a%2Fb", true), ("/%C3%A4", true), ("/%FF", false), ("/%C3/", false), ("", true)]
+        {
+            assert_eq!(is_text(escaped), expected, "{escaped}");
+        }
     }
 
     #[test]

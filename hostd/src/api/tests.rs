@@ -1,7 +1,6 @@
 //! Requests through the whole router, against a real engine that has nothing in it.
 
 use axum::body::Body;
-use axum::http::{Method, StatusCode};
 use berth_vmm::config::Accelerator;
 use clap::Parser;
 use http_body_util::BodyExt;
@@ -43,6 +42,11 @@ impl TestDaemon {
     /// Where the image store's files are.
     pub(super) fn image_root(&self) -> std::path::PathBuf {
         self.root.path().join("data/image")
+    }
+
+    /// Where each container has a directory.
+    pub(super) fn containers_root(&self) -> std::path::PathBuf {
+        self.root.path().join("data/containers")
     }
 
     pub(super) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> (StatusCode, Value) {
@@ -127,14 +131,14 @@ async fn an_unknown_path_is_not_found_and_a_missing_endpoint_says_its_name() {
     let (status, reply) = daemon.get("/v1.43/volumes").await;
     assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
     assert_eq!(reply, message("GET /volumes is not supported by berth yet"));
-    assert_eq!(daemon.ask(Method::POST, "/plugins/a/b/push", None).await.0, StatusCode::NOT_IMPLEMENTED);
+    assert_eq!(daemon.ask(Method::POST, "/swarm/init", None).await.0, StatusCode::NOT_IMPLEMENTED);
 }
 
 #[tokio::test]
 async fn every_missing_endpoint_is_reached_and_answers_so() {
     let daemon = TestDaemon::start().await;
     for (method, path) in missing::endpoints() {
-        let path = path.replace("{id}", "x").replace("{name}", "x");
+        let path = path.replace("{id}", "x").replace("{name}", "x").replace("{checkpoint}", "x");
         let (status, _) = daemon.ask(method.clone(), &format!("/v1.51{path}"), None).await;
         assert_eq!(status, StatusCode::NOT_IMPLEMENTED, "{method} {path}");
     }
@@ -265,7 +269,9 @@ async fn what_a_request_says_wrong_is_said_back() {
     for (path, text) in [
         ("/containers/nope/kill?signal=NOPE", "nvalid signal: NOPE"),
         ("/containers/nope/wait?condition=x", "invalid condition: \"x\""),
-        ("/containers/nope/resize?h=x&w=1", "invalid value for h: \"x\""),
+        ("/containers/nope/resize?h=x&w=1", "invalid resize height \"x\": invalid syntax"),
+        ("/containers/nope/resize?h=1", "invalid resize width \"\": invalid syntax"),
+        ("/exec/nope/resize?h=1&w=65536", "invalid resize width \"65536\": value out of range"),
         ("/containers/nope/attach?detachKeys=ctrl-", "Invalid detach keys (ctrl-) provided"),
     ] {
         let (status, reply) = daemon.ask(Method::POST, path, None).await;

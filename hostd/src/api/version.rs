@@ -24,28 +24,32 @@ impl ApiVersion {
     /// Since then multiplexed streams have a content type of their own.
     pub(super) const MULTIPLEXED_TYPE: Self = Self { major: 1, minor: 42 };
 
+    /// Numbers with points between them, of which the first two count; one that is too large for anybody is the largest.
     fn parse(text: &str) -> Option<Self> {
-        let (major, minor) = text.split_once('.')?;
-        Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
+        let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let parts: Vec<&str> = text.split('.').collect();
+        let number = |part: &&str| part.parse().unwrap_or(u32::MAX);
+        let minor = parts.get(1).map_or(0, number);
+        parts.iter().all(|part| is_number(part)).then(|| Self { major: number(&parts[0]), minor })
     }
 
     /// # Errors
-    /// Docker's texts for a client this daemon is too old or too new for.
-    pub(super) fn check(self) -> Result<(), ApiError> {
+    /// Docker's texts for a client this daemon is too old or too new for; `text` is how that wrote its version.
+    fn check(self, text: &str) -> Result<Self, ApiError> {
         if self > Self::NEWEST {
             let newest = Self::NEWEST;
             return Err(ApiError::invalid(format!(
-                "client version {self} is too new. Maximum supported API version is {newest}"
+                "client version {text} is too new. Maximum supported API version is {newest}"
             )));
         }
         if self < Self::OLDEST {
             let oldest = Self::OLDEST;
             return Err(ApiError::invalid(format!(
-                "client version {self} is too old. Minimum supported API version is {oldest}, \
+                "client version {text} is too old. Minimum supported API version is {oldest}, \
                  please upgrade your client to a newer version"
             )));
         }
-        Ok(())
+        Ok(self)
     }
 }
 
@@ -65,24 +69,36 @@ impl<S: Sync> FromRequestParts<S> for ApiVersion {
 
 /// Splits `/v1.43/containers/json` into version and path. Without a prefix the newest version is meant; what only
 /// looks like one stays part of the path.
-pub(super) fn split(path: &str) -> (ApiVersion, &str) {
-    let versioned = path.strip_prefix("/v").and_then(|rest| {
-        let (version, _) = rest.split_once('/')?;
-        Some((ApiVersion::parse(version)?, &rest[version.len()..]))
-    });
-    versioned.unwrap_or((ApiVersion::NEWEST, path))
+///
+/// # Errors
+/// A version that is not answered.
+pub(super) fn split(path: &str) -> Result<(ApiVersion, &str), ApiError> {
+    let prefix = path.strip_prefix("/v").and_then(|rest| rest.split_once('/'));
+    let Some((text, version)) = prefix.and_then(|(text, _)| Some((text, ApiVersion::parse(text)?))) else {
+        return Ok((ApiVersion::NEWEST, path));
+    };
+    Ok((version.check(text)?, &path["/v".len() + text.len()..]))
 }
 
 /// Nouns whose names may contain slashes: `/images/registry.example/team/app:1/json`.
 const SLASHED: [&str; 3] = ["/images/", "/distribution/", "/plugins/"];
 
 /// Folds a name with slashes into one segment, so that the route table needs one line per endpoint: `is_last` says
-/// whether the name ends the path (`DELETE /images/a/b`) or a verb follows it (`GET /images/a/b/json`).
+/// whether the name ends the path (`DELETE /images/a/b`) or a verb follows it (`GET /images/a/b/json`). A last name that
+/// is a verb elsewhere (`DELETE /containers/json`) is spelled so that it means the name.
 pub(super) fn fold_name(path: &str, is_last: bool) -> Option<String> {
-    let noun = SLASHED.into_iter().find(|noun| path.starts_with(noun))?;
-    let rest = &path[noun.len()..];
-    let (name, verb) = if is_last { (rest, "") } else { rest.split_at(rest.rfind('/')?) };
-    name.contains('/').then(|| format!("{noun}{}{verb}", name.replace('/', "%2F")))
+    let slashed = SLASHED.into_iter().find_map(|noun| Some((noun, path.strip_prefix(noun)?)));
+    if !is_last {
+        let (noun, rest) = slashed?;
+        let (name, verb) = rest.split_at(rest.rfind('/')?);
+        return name.contains('/').then(|| format!("{noun}{}{verb}", name.replace('/', "%2F")));
+    }
+    let (noun, name) = slashed.or_else(|| {
+        let name = path.strip_prefix("/containers/").filter(|name| !name.contains('/'))?;
+        Some(("/containers/", name))
+    })?;
+    let first = name.bytes().next().filter(u8::is_ascii_alphanumeric)?;
+    Some(format!("{noun}%{first:02X}{}", name[1..].replace('/', "%2F")))
 }
 
 #[cfg(test)]
@@ -95,39 +111,52 @@ mod tests {
 
     #[test]
     fn a_version_prefix_is_taken_off() {
-        assert_eq!(split("/v1.43/_ping"), (version(43), "/_ping"));
-        assert_eq!(split("/_ping"), (ApiVersion::NEWEST, "/_ping"));
-        assert_eq!(split("/volumes"), (ApiVersion::NEWEST, "/volumes"));
-        assert_eq!(split("/v1.x/y"), (ApiVersion::NEWEST, "/v1.x/y"));
-        assert_eq!(split("/v1.43"), (ApiVersion::NEWEST, "/v1.43"));
+        for (path, expected) in [
+            ("/v1.43/_ping", (version(43), "/_ping")),
+            ("/_ping", (ApiVersion::NEWEST, "/_ping")),
+            ("/volumes", (ApiVersion::NEWEST, "/volumes")),
+            ("/v1.x/y", (ApiVersion::NEWEST, "/v1.x/y")),
+            ("/v1..3/y", (ApiVersion::NEWEST, "/v1..3/y")),
+            ("/v1.43", (ApiVersion::NEWEST, "/v1.43")),
+            ("/v1.43/", (version(43), "/")),
+        ] {
+            assert_eq!(split(path), Ok(expected), "{path}");
+        }
     }
 
     #[test]
     fn versions_compare_as_numbers_and_both_ends_are_included() {
         for minor in [24, 30, 51] {
-            assert_eq!(version(minor).check(), Ok(()));
+            assert!(split(&format!("/v1.{minor}/x")).is_ok(), "{minor}");
         }
-        let too_new = version(52).check().unwrap_err();
-        assert_eq!(too_new.message, "client version 1.52 is too new. Maximum supported API version is 1.51");
-        let too_old = version(9).check().unwrap_err();
-        assert_eq!(
-            too_old.message,
-            "client version 1.9 is too old. Minimum supported API version is 1.24, \
-             please upgrade your client to a newer version"
-        );
-        assert!(ApiVersion { major: 2, minor: 0 }.check().is_err());
+        for text in ["1.52", "1.99", "2", "2.0", "99999999999999999999.1", "1.99999999999999999999"] {
+            let expected = format!("client version {text} is too new. Maximum supported API version is 1.51");
+            assert_eq!(split(&format!("/v{text}/x")).unwrap_err().message, expected);
+        }
+        for text in ["1.9", "0", "1", "1.23", "0.99"] {
+            let expected = format!(
+                "client version {text} is too old. Minimum supported API version is 1.24, \
+                 please upgrade your client to a newer version"
+            );
+            assert_eq!(split(&format!("/v{text}/x")).unwrap_err().message, expected);
+        }
+    }
+
+    #[test]
+    fn a_last_name_is_a_name_even_if_it_is_a_verb_elsewhere() {
+        assert_eq!(fold_name("/containers/json", true).as_deref(), Some("/containers/%6Ason"));
+        assert_eq!(fold_name("/images/prune", true).as_deref(), Some("/images/%70rune"));
+        assert_eq!(fold_name("/containers/a/checkpoints/b", true), None);
+        assert_eq!(fold_name("/containers/", true), None);
     }
 
     #[test]
     fn image_names_keep_their_slashes_in_one_segment() {
         assert_eq!(fold_name("/images/a/b:1/json", false).as_deref(), Some("/images/a%2Fb:1/json"));
-        assert_eq!(fold_name("/images/a/b/c", true).as_deref(), Some("/images/a%2Fb%2Fc"));
-        for (path, is_last) in [
-            ("/images/a/json", false),
-            ("/images/json", false),
-            ("/images/a", true),
-            ("/containers/a/json", false),
-        ] {
+        assert_eq!(fold_name("/images/a/b/c", true).as_deref(), Some("/images/%61%2Fb%2Fc"));
+        for (path, is_last) in
+            [("/images/a/json", false), ("/images/json", false), ("/containers/a/json", false)]
+        {
             assert_eq!(fold_name(path, is_last), None, "{path}");
         }
     }

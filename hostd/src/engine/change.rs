@@ -16,13 +16,17 @@ impl Engine {
             return Err(EngineError::invalid("Neither old nor new names may be empty"));
         }
         let container = self.find(container)?;
-        let name = parse_name(name)?;
+        let slash = if name.starts_with('/') { "" } else { "/" };
+        let name = parse_name(&format!("{slash}{name}")).map_err(|error| allocating(&error))?;
         let old = container.name();
         if name == *old {
             let message = "Renaming a container with the same name as its current name";
             return Err(EngineError::invalid(message));
         }
-        container.command(|reply| Command::Rename { name, reply }).await??;
+        container
+            .command(|reply| Command::Rename { name, reply })
+            .await?
+            .map_err(|error| allocating(&error))?;
         container.publish("rename", [("oldName", format!("/{old}"))]);
         Ok(())
     }
@@ -39,4 +43,9 @@ impl Engine {
         let container = self.find(container)?;
         container.command(|reply| Command::SetRestartPolicy { policy, reply }).await?
     }
+}
+
+/// In Docker's words.
+fn allocating(error: &EngineError) -> EngineError {
+    EngineError::new(error.kind, format!("Error when allocating new name: {}", error.message))
 }

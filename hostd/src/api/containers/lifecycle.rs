@@ -1,7 +1,7 @@
 //! Start, stop, restart, kill, rename, remove.
 
 use axum::extract::{Path, State as Extracted};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::{State, timeline};
@@ -9,11 +9,16 @@ use crate::api::error::{ApiError, ApiResult};
 use crate::api::params::Params;
 use crate::engine::{Outcome, RemoveOptions, Signal, Started, StopOptions};
 
+/// Docker's.
+const MAX_EMPTY_BODY_BYTES: u64 = 7;
+
 pub(in crate::api) async fn start(
     Extracted(daemon): State,
     Path(id): Path<String>,
     params: Params,
+    headers: HeaderMap,
 ) -> ApiResult<Response> {
+    check_no_body(&headers)?;
     if params.text("checkpoint").or(params.text("checkpoint-dir")).is_some() {
         return Err(ApiError::not_supported("starting from a checkpoint is not supported by berth yet"));
     }
@@ -24,6 +29,17 @@ pub(in crate::api) async fn start(
         }
         Started::Already => StatusCode::NOT_MODIFIED.into_response(),
     })
+}
+
+/// What was said here once is said at creation; `{}` and "null" say nothing.
+fn check_no_body(headers: &HeaderMap) -> ApiResult<()> {
+    let length =
+        headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.unwrap_or(0) > MAX_EMPTY_BODY_BYTES || headers.contains_key(header::TRANSFER_ENCODING) {
+        let message = "starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24";
+        return Err(ApiError::invalid(message));
+    }
+    Ok(())
 }
 
 pub(in crate::api) async fn stop(
@@ -74,7 +90,10 @@ pub(in crate::api) async fn remove(
     Path(id): Path<String>,
     params: Params,
 ) -> ApiResult<StatusCode> {
-    params.refuse("DELETE /containers/{id}", &["link"])?;
+    if params.flag("link") {
+        daemon.engine.container(&id)?;
+        return Err(ApiError::conflict("Conflict, cannot remove the default link name of the container"));
+    }
     let how = RemoveOptions { force: params.flag("force") };
     daemon.engine.remove(&id, how).await?;
     Ok(StatusCode::NO_CONTENT)

@@ -12,8 +12,8 @@ use axum::http::{Method, Request, header};
 use serde::Deserialize;
 
 use super::containers::coverage::{Example, Outcome, known_fields};
-use super::missing;
 use super::tests::TestDaemon;
+use super::{absent, missing};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/api-coverage.md");
 /// Set, the test writes the page instead of comparing it.
@@ -32,6 +32,8 @@ struct Specification {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Endpoint {
     Answers,
+    /// That this host has none of it.
+    Absent,
     NotYet,
     /// "page not found"
     Unknown,
@@ -48,15 +50,16 @@ async fn state(daemon: &TestDaemon, endpoint: &str) -> Endpoint {
     if missing::endpoints().any(|(missing, its_path)| missing == method && its_path == path) {
         return Endpoint::NotYet;
     }
+    let is_absent = absent::endpoints().any(|(absent, its_path)| absent == method && its_path == path);
     // What no endpoint takes is answered with the methods that the path's endpoints do take.
-    let path = path.replace("{id}", "x").replace("{name}", "x");
+    let path = path.replace("{id}", "x").replace("{name}", "x").replace("{checkpoint}", "x");
     let nobody = Method::from_bytes(b"NOBODY").unwrap();
     let request = Request::builder().method(nobody).uri(path).body(Body::empty()).unwrap();
     let answer = daemon.api.answer(request).await;
     let allowed = answer.headers().get(header::ALLOW).map(|value| value.to_str().unwrap().to_owned());
     let methods = allowed.unwrap_or_default();
     if methods.split(',').any(|allowed| allowed.trim() == method.as_str()) {
-        Endpoint::Answers
+        if is_absent { Endpoint::Absent } else { Endpoint::Answers }
     } else {
         Endpoint::Unknown
     }
@@ -76,7 +79,7 @@ fn routed_paths() -> BTreeSet<&'static str> {
     let table = include_str!("../mod.rs").lines();
     let routes = table.filter_map(|line| line.trim().strip_prefix(".route(\""));
     let answering = routes.map(|rest| rest.split('"').next().unwrap());
-    answering.chain(missing::endpoints().map(|(_, path)| path)).collect()
+    answering.chain(missing::endpoints().chain(absent::endpoints()).map(|(_, path)| path)).collect()
 }
 
 #[tokio::test]
@@ -87,7 +90,7 @@ async fn no_endpoint_is_unknown_and_none_is_unlisted() {
     let listed: BTreeSet<&str> =
         endpoints.iter().map(|endpoint| endpoint.split_once(' ').unwrap().1).collect();
     assert_eq!(routed_paths(), listed, "hostd/src/api/coverage/specification_1.51.json lists every path");
-    for (method, path) in missing::endpoints() {
+    for (method, path) in missing::endpoints().chain(absent::endpoints()) {
         assert!(endpoints.contains(&format!("{method} {path}")), "{method} {path} is not listed");
     }
     let daemon = TestDaemon::start().await;

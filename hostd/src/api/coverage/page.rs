@@ -28,10 +28,12 @@ pub(super) fn page(
     requests: &[Example],
 ) -> String {
     let mut page = INTRODUCTION.to_owned();
-    let answering = specified.iter().filter(|(_, state)| *state == Endpoint::Answers).count();
+    let count = |state| specified.iter().filter(|(_, its)| *its == state).count();
+    let (answering, absent) = (count(Endpoint::Answers), count(Endpoint::Absent));
     let _ = write!(
         page,
-        "\n## Endpoints\n\n{answering} of the specification's {} answer; what does not answers 501 with its own name.\n\n",
+        "\n## Endpoints\n\n{answering} of the specification's {} answer, {absent} more answer that this host has none of what they are about \
+         (plugins, a swarm); what does not answers 501 with its own name.\n\n",
         specified.len()
     );
     endpoints(&mut page, specified);
@@ -51,6 +53,7 @@ fn endpoints(page: &mut String, endpoints: &[(String, Endpoint)]) {
     for (endpoint, state) in endpoints {
         let state = match state {
             Endpoint::Answers => "answers",
+            Endpoint::Absent => "answers that there are none",
             Endpoint::NotYet => "not yet",
             Endpoint::Unknown => "**unknown**",
         };

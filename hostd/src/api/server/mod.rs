@@ -121,3 +121,6 @@ async fn answer(api: &Api, request: Request) -> axum::response::Response {
     tracing::debug!(%method, path, status = response.status().as_u16(), "answered");
     response
 }
+
+#[cfg(test)]
+mod tests;
