@@ -1,13 +1,12 @@
 //! Further processes in a container: create, start, inspect, resize.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, Request, State as Extracted};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -71,7 +70,8 @@ pub(super) struct ExecInspect {
     can_remove: bool,
     #[serde(rename = "ContainerID")]
     container_id: String,
-    detach_keys: &'static str,
+    /// As bytes of Go's have JSON.
+    detach_keys: String,
     /// As the machine's kernel numbers it.
     pid: u32,
 }
@@ -86,26 +86,6 @@ struct ProcessConfig {
     user: Option<String>,
 }
 
-/// Detach keys arrive with the creation and matter after the start; the engine has no use for them.
-#[derive(Debug, Default)]
-pub(super) struct DetachKeysByExec(Mutex<HashMap<String, DetachKeys>>);
-
-impl DetachKeysByExec {
-    /// Execs that are created and never started are few; beyond this many, the keys are Docker's.
-    const MAX: usize = 1024;
-
-    fn keep(&self, exec_id: &str, keys: DetachKeys) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() < Self::MAX {
-            all.insert(exec_id.to_owned(), keys);
-        }
-    }
-
-    fn take(&self, exec_id: &str) -> DetachKeys {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(exec_id).unwrap_or_default()
-    }
-}
-
 pub(super) async fn create(
     Extracted(daemon): State,
     Path(id): Path<String>,
@@ -114,12 +94,7 @@ pub(super) async fn create(
     let (head, body) = request.into_parts();
     let body: Map<String, Value> = read_json(&head.headers, body).await?.unwrap_or_default();
     let request: CreateRequest = decode(&body)?;
-    let keys = Some(request.detach_keys.as_str()).filter(|keys| !keys.is_empty());
-    let keys = keys.map(|keys| DetachKeys::parse(Some(keys))).transpose()?;
     let exec_id = daemon.engine.exec_create(&id, spec(request)?).await?;
-    if let Some(keys) = keys {
-        daemon.exec_detach_keys.keep(&exec_id, keys);
-    }
     Ok((StatusCode::CREATED, Json(Created { id: exec_id })))
 }
 
@@ -128,6 +103,8 @@ fn spec(request: CreateRequest) -> ApiResult<ExecSpec> {
         return Err(ApiError::invalid("No exec command specified"));
     }
     request.env.iter().try_for_each(|entry| check_variable(entry))?;
+    let detach_keys = Some(request.detach_keys.as_str()).filter(|keys| !keys.is_empty());
+    let detach_keys = detach_keys.map(|keys| DetachKeys::parse(Some(keys))).transpose()?;
     let non_empty = |text: String| (!text.is_empty()).then_some(text);
     Ok(ExecSpec {
         args: request.cmd,
@@ -140,6 +117,7 @@ fn spec(request: CreateRequest) -> ApiResult<ExecSpec> {
         attach_stdin: request.attach_stdin,
         attach_stdout: request.attach_stdout,
         attach_stderr: request.attach_stderr,
+        detach_keys: detach_keys.map(|keys| keys.as_bytes().to_vec()).unwrap_or_default(),
     })
 }
 
@@ -157,8 +135,8 @@ pub(super) async fn start(
     let (head, body) = request.into_parts();
     let body: StartRequest = decode(&read_json(&head.headers, body).await?.unwrap_or_default())?;
     let how = ExecStart { detach: body.detach, terminal_size: size(body.console_size) };
+    let keys = DetachKeys::of(daemon.engine.exec(&exec_id)?.spec.detach_keys);
     let started = daemon.engine.exec_start(&exec_id, how).await;
-    let keys = daemon.exec_detach_keys.take(&exec_id);
     let attachment = match started {
         Ok(None) => return Ok(StatusCode::OK.into_response()),
         Ok(Some(attachment)) => attachment,
@@ -200,6 +178,7 @@ pub(super) async fn resize(
 
 impl From<ExecView> for ExecInspect {
     fn from(view: ExecView) -> Self {
+        let detach_keys = STANDARD.encode(&view.spec.detach_keys);
         let mut args = view.spec.args.into_iter();
         Self {
             id: view.id,
@@ -217,7 +196,7 @@ impl From<ExecView> for ExecInspect {
             open_stdout: view.spec.attach_stdout,
             can_remove: !view.running && view.exit_code.is_some(),
             container_id: view.container_id.to_string(),
-            detach_keys: "",
+            detach_keys,
             pid: view.pid.unwrap_or(0),
         }
     }

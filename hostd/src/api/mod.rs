@@ -47,13 +47,12 @@ pub struct Daemon {
     pub engine: Engine,
     pub settings: Settings,
     pub accelerator: Choice,
-    exec_detach_keys: exec::DetachKeysByExec,
 }
 
 impl Daemon {
     #[must_use]
     pub fn new(engine: Engine, settings: Settings, accelerator: Choice) -> Self {
-        Self { engine, settings, accelerator, exec_detach_keys: exec::DetachKeysByExec::default() }
+        Self { engine, settings, accelerator }
     }
 }
 

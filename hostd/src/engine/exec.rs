@@ -43,6 +43,8 @@ pub struct ExecSpec {
     pub attach_stdin: bool,
     pub attach_stdout: bool,
     pub attach_stderr: bool,
+    /// What a client wants to type to detach; kept for it. Nothing is the usual.
+    pub detach_keys: Vec<u8>,
 }
 
 /// How an exec is started.

@@ -44,6 +44,15 @@ impl DetachKeys {
         }
     }
 
+    /// Those that [`Self::as_bytes`] gave; none are the usual ones.
+    pub(in crate::api) fn of(keys: Vec<u8>) -> Self {
+        if keys.is_empty() { Self::default() } else { Self { keys, matched: 0 } }
+    }
+
+    pub(in crate::api) fn as_bytes(&self) -> &[u8] {
+        &self.keys
+    }
+
     /// Takes the next typed bytes.
     pub(in crate::api) fn take(&mut self, typed: &[u8]) -> Typed {
         let mut input = BytesMut::with_capacity(typed.len() + self.matched);
