@@ -32,7 +32,11 @@ pub(super) use self::lifecycle::{kill, pause, remove, rename, restart, start, st
 pub(super) use self::list::{ContainerSummary, list, summary};
 pub(super) use self::logs::logs;
 pub(super) use self::prune::prune;
+#[cfg(test)]
+pub(super) use self::stats::example as example_of_stats;
 pub(super) use self::stats::stats;
+#[cfg(test)]
+pub(super) use self::top::example as example_of_top;
 pub(super) use self::top::top;
 pub(super) use self::update::update;
 pub(super) use self::wait::wait;

@@ -134,6 +134,17 @@ impl Stats {
     }
 }
 
+/// The reply about a container that has a disk and a network card, for which a machine need not run.
+#[cfg(test)]
+pub(in crate::api) fn example(view: &ContainerView) -> Value {
+    let now = Statistics {
+        disks: vec![DiskStatistics::default()],
+        interfaces: vec![InterfaceStatistics::default()],
+        ..Statistics::default()
+    };
+    serde_json::to_value(Stats::new(view, Some(&now), None)).expect("numbers and words have JSON")
+}
+
 fn time(statistics: Option<&Statistics>) -> String {
     let time = statistics.and_then(|read| Timestamp::from_nanosecond(read.read_unix_ns.into()).ok());
     time.map_or_else(|| NEVER.to_owned(), |time| time.to_string())

@@ -26,11 +26,23 @@ pub(in crate::api) async fn top(
     let columns = columns(params.text("ps_args").unwrap_or("-ef"))?;
     let table = daemon.engine.processes(&id).await?;
     let whole = Whole { now: Timestamp::now(), machine_bytes: table.machine_bytes };
+    Ok(Json(print(&columns, &table.rows, whole)))
+}
+
+fn print(columns: &[Column], rows: &[ProcessRow], whole: Whole) -> Top {
     let print = |row: &ProcessRow| columns.iter().map(|column| (column.print)(row, whole)).collect();
-    Ok(Json(Top {
+    Top {
         titles: columns.iter().map(|column| column.title).collect(),
-        processes: table.rows.iter().map(print).collect(),
-    }))
+        processes: rows.iter().map(print).collect(),
+    }
+}
+
+/// The reply about one process.
+#[cfg(test)]
+pub(in crate::api) fn example() -> serde_json::Value {
+    let columns = columns("-ef").expect("everybody asks for these");
+    let whole = Whole { now: Timestamp::UNIX_EPOCH, machine_bytes: 0 };
+    serde_json::to_value(print(&columns, &[ProcessRow::default()], whole)).expect("words have JSON")
 }
 
 /// What a process is measured against.
