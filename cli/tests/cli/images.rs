@@ -59,6 +59,41 @@ fn import_sends_the_file_and_its_changes() {
 }
 
 #[test]
+fn commit_sends_what_the_image_is_to_be() {
+    let daemon = FakeDaemon::idle();
+    daemon.answer("POST /commit", 201, &json!({"Id": "sha256:c0ffee"}).to_string());
+    let said = daemon.berth(&["commit", "web"]);
+    assert_eq!((said.status, said.stdout.as_str()), (Some(0), "sha256:c0ffee\n"));
+    let changes = ["-c", "CMD sh", "-c", "ENV A=b"];
+    let named = ["-p=false", "-a", "me", "-m", "why", "web", "localhost:5000/web"];
+    daemon.berth(&[&["container", "commit"][..], &changes, &named].concat());
+    assert_eq!(
+        daemon.requests(),
+        [
+            "POST /commit?container=web&pause=1",
+            "POST /commit?container=web&repo=localhost%3A5000%2Fweb&tag=latest&author=me&comment=why&pause=0\
+             &changes=CMD%20sh&changes=ENV%20A%3Db",
+        ]
+    );
+    let said = daemon.berth(&["commit", "web", "a@sha256:00"]);
+    assert_eq!(said.stderr, "refusing to create a tag with a digest reference\n");
+}
+
+#[test]
+fn diff_prints_a_letter_and_a_path_for_each_change() {
+    let daemon = FakeDaemon::idle();
+    let changes =
+        json!([{"Path": "/etc", "Kind": 0}, {"Path": "/new", "Kind": 1}, {"Path": "/gone", "Kind": 2}]);
+    daemon.answer("GET /containers/web/changes", 200, &changes.to_string());
+    assert_eq!(daemon.berth(&["diff", "web"]).stdout, "C /etc\nA /new\nD /gone\n");
+    let json = daemon.berth(&["container", "diff", "--format", "json", "web"]).stdout;
+    assert!(json.starts_with("{\"Path\":\"/etc\",\"Type\":\"C\"}\n"), "{json}");
+    daemon.answer("GET /containers/web/changes", 200, "null");
+    let said = daemon.berth(&["diff", "web"]);
+    assert_eq!((said.status, said.stdout.as_str()), (Some(0), ""));
+}
+
+#[test]
 fn history_is_a_table_that_can_be_told_exactly() {
     let daemon = FakeDaemon::idle();
     let step = "RUN a very long instruction that nobody wants to read to its end";

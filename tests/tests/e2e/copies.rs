@@ -37,7 +37,9 @@ fn files_are_copied_both_ways_whether_a_container_runs_or_not() {
         let found = "cd /d && find . -maxdepth 2 ! -name '*-*' ! -name 'hard' ! -name s ! -name link | sort";
         client.run(["exec", "box", "sh", "-c", found]).prints_exactly(FILLED);
         client.run(["exec", "box", "cat", "/d/sub/f", "/d/renamed"]).prints_exactly("content\ncontent");
-        client.run(["exec", "box", "stat", "-c", "%a %Y %h", "/d/tree/f"]).prints_exactly("4751 1000000000 2");
+        client
+            .run(["exec", "box", "stat", "-c", "%a %Y %h", "/d/tree/f"])
+            .prints_exactly("4751 1000000000 2");
         client.run(["exec", "box", "readlink", "/d/tree/s"]).prints_exactly("f");
         refuses_what_docker_refuses(&client, &here);
         // What only its processes see of it is part of it.
