@@ -5,6 +5,7 @@
 
 pub mod frame;
 pub mod ports;
+pub mod shares;
 
 /// Messages generated from `proto/agent.proto`.
 #[allow(clippy::all, clippy::pedantic, clippy::allow_attributes, unreachable_pub, reason = "generated code")]

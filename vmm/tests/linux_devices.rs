@@ -37,8 +37,6 @@ const FEATURES: [(usize, &str); 9] = [
     (12, "and IPv6"),
     (15, "frames over several buffers"),
 ];
-/// Where Debian has it (package qemu-system-common).
-const VIRTIOFSD: &str = "/usr/lib/qemu/virtiofsd";
 
 fn skip(test: &str, reason: &str) {
     eprintln!("skipped: {test}: {reason}");
@@ -75,16 +73,18 @@ struct ShareServer {
 
 impl ShareServer {
     fn start(test: &str) -> Option<Self> {
-        if !Path::new(VIRTIOFSD).exists() {
-            skip(test, &format!("there is no {VIRTIOFSD}"));
+        let programs = std::env::var_os("BERTH_TEST_BIN_DIR").unwrap_or_default();
+        let program = Path::new(&programs).join("virtiofsd");
+        if !program.exists() {
+            skip(test, "BERTH_TEST_BIN_DIR names no directory with virtiofsd");
             return None;
         }
         let directory = TempDir::new().unwrap();
         let socket = directory.path().join("socket");
         std::fs::create_dir(directory.path().join("shared")).unwrap();
-        let process = Command::new(VIRTIOFSD)
+        let process = Command::new(program)
             .arg(format!("--socket-path={}", socket.display()))
-            .args(["-o", &format!("source={}", directory.path().join("shared").display())])
+            .arg(format!("--shared-dir={}", directory.path().join("shared").display()))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()

@@ -33,6 +33,7 @@ mod disks;
 pub(crate) mod ids;
 mod launch;
 pub(crate) mod request;
+pub(crate) mod shares;
 mod view;
 
 use std::cell::RefCell;

@@ -1,6 +1,7 @@
 //! The checks a request passes before anything is done for it. What lies behind them trusts names and counts.
 
 use berth_protocol::agent::{ErrorCode, MountContainer, Process, StartContainer, StartExec};
+use berth_protocol::shares::is_name;
 
 use crate::failure::Failure;
 
@@ -23,6 +24,10 @@ pub(super) fn check_start(mut request: StartContainer) -> Result<(StartContainer
     }
     for mount in &request.mounts {
         check_absolute("mounts.target", &mount.target)?;
+        let is_share = mount.kind == "share";
+        if is_share != is_name(&mount.share) || !is_share && !mount.path_in_share.is_empty() {
+            return Err(Failure::invalid(format!("mounts.share: {:?} names no share", mount.share)));
+        }
     }
     check_length("devices", request.devices.len(), MAX_MOUNTS)?;
     for device in &request.devices {

@@ -10,7 +10,7 @@ use super::cgroup::Cgroup;
 use super::disks::Disks;
 use super::ids::IdMaps;
 use super::launch::{Launch, Place, launch};
-use super::{Container, devices, identity_files, remove, request};
+use super::{Container, devices, identity_files, remove, request, shares};
 use crate::agent::Agent;
 use crate::failure::{During, Failure};
 use crate::processes::Process;
@@ -55,6 +55,7 @@ async fn bring_up(
     let disks = container.disks.clone();
     let mounted = tokio::task::spawn_blocking(move || disks.mount()).await;
     mounted.during(ErrorCode::Internal, || "mount the disks")??;
+    shares::mount_for(&request.mounts).await?;
     let machine_id = agent.machine_id.borrow().clone();
     identity_files::write(
         container.disks.directory(),

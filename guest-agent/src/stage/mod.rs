@@ -27,6 +27,7 @@ mod paths;
 mod privileges;
 mod program;
 mod rootfs;
+mod shares;
 mod sysctls;
 mod terminal;
 mod users;

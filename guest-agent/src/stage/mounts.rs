@@ -168,7 +168,7 @@ fn mount_at(kind: &str, target: &str, flags: MountFlags, data: &str) -> Result<(
 }
 
 /// Splits mount(8) options into flags and what the file system itself reads.
-fn parse_options(options: &[String]) -> (MountFlags, String) {
+pub(super) fn parse_options(options: &[String]) -> (MountFlags, String) {
     let mut flags = MountFlags::empty();
     let mut data = Vec::new();
     for option in options.iter().flat_map(|options| options.split(',')).filter(|option| !option.is_empty()) {
@@ -249,7 +249,8 @@ mod tests {
 
     #[test]
     fn only_tmpfs_is_mounted() {
-        let bind = Mount { kind: "bind".into(), target: "/x".into(), options: Vec::new() };
+        let bind =
+            Mount { kind: "bind".into(), target: "/x".into(), options: Vec::new(), ..Default::default() };
         assert!(mount_requested(&bind).unwrap_err().message.contains("\"bind\""));
     }
 }

@@ -15,7 +15,7 @@ use rustix::mount::{
 };
 
 use super::spec::DeviceNode;
-use super::{devices, mounts, paths, sysctls};
+use super::{devices, mounts, paths, shares, sysctls};
 use crate::container::identity_files;
 use crate::failure::{During, Failure};
 
@@ -29,6 +29,7 @@ pub(super) fn enter(
     keep_mounts_private()?;
     let identity_files = open_identity_files(&directory.join(identity_files::DIRECTORY))?;
     let kernels_own = mounts::open_kernels_own(container)?;
+    let shares = shares::open(&container.mounts)?;
     let is_mapped = !container.users.is_empty();
     let devices = if is_mapped { Some(devices::open(requested_devices)?) } else { None };
     change_root(&directory.join("root"), is_mapped)
@@ -39,8 +40,11 @@ pub(super) fn enter(
         None => devices::create(requested_devices)?,
     }
     sysctls::set(container)?;
-    for requested in &container.mounts {
-        mounts::mount_requested(requested)?;
+    for (requested, share) in container.mounts.iter().zip(&shares) {
+        match share {
+            Some(share) => share.attach(requested)?,
+            None => mounts::mount_requested(requested)?,
+        }
     }
     attach_identity_files(&identity_files, container.readonly_rootfs)
 }

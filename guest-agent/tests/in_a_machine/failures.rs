@@ -94,10 +94,15 @@ fn impossible_requests_are_refused() {
     assert_eq!(client.start(no_disk).unwrap_err().0, ErrorCode::MountFailed);
     let no_file_system = container("c1", &["true"]).with(|container| container.image_disk = "vdc".into());
     assert_eq!(client.start(no_file_system).unwrap_err().0, ErrorCode::MountFailed);
-    let bind = Mount { kind: "bind".into(), target: "/x".into(), options: Vec::new() };
+    let bind = Mount { kind: "bind".into(), target: "/x".into(), ..Default::default() };
     let bind = container("c1", &["true"]).with(|container| container.mounts = vec![bind]);
     assert_eq!(client.start(bind).unwrap_err().0, ErrorCode::InvalidRequest);
-    let option = Mount { kind: "tmpfs".into(), target: "/x".into(), options: vec!["bogus".into()] };
+    let option = Mount {
+        kind: "tmpfs".into(),
+        target: "/x".into(),
+        options: vec!["bogus".into()],
+        ..Default::default()
+    };
     let option = container("c1", &["true"]).with(|container| container.mounts = vec![option]);
     assert_eq!(client.start(option).unwrap_err().0, ErrorCode::MountFailed);
     client.start(container("c1", &["sleep", "1000"])).unwrap();

@@ -64,8 +64,14 @@ fn a_read_only_root_is_writable_only_where_asked() {
             kind: "tmpfs".into(),
             target: "/made/up".into(),
             options: vec!["size=1m".into(), "noexec".into()],
+            ..Default::default()
         },
-        Mount { kind: "tmpfs".into(), target: "/home/web".into(), options: vec!["mode=0700".into()] },
+        Mount {
+            kind: "tmpfs".into(),
+            target: "/home/web".into(),
+            options: vec!["mode=0700".into()],
+            ..Default::default()
+        },
     ];
     let text = "touch /x 2>/dev/null || echo ro; echo x 2>/dev/null > /etc/hosts || echo ro; touch /made/up/x && echo rw; \
                 touch /dev/shm/x && echo rw; stat -c %a /home/web; pwd; grep -c 'made/up tmpfs rw,noexec' /proc/mounts";

@@ -52,6 +52,8 @@ struct Plan<'a> {
     describe: fn(&Path, &str) -> String,
     /// The directory of a snapshot to go on from.
     restore: Option<&'a Path>,
+    /// The socket on which the machine's shares are served.
+    shares: Option<&'a Path>,
 }
 
 /// Small, because software KVM initialises every page by interpreting it.
@@ -63,6 +65,7 @@ const ORDINARY: Plan<'_> = Plan {
     guest_cid: 3,
     describe: disks::describe,
     restore: None,
+    shares: None,
 };
 
 impl Machine {
@@ -74,6 +77,11 @@ impl Machine {
     /// The same, before it is known what its disks hold: [`Machine::bind_disks`] says that.
     pub(crate) fn boot_unbound(test: &str) -> Option<Self> {
         Self::boot_as(test, &Plan { describe: disks::describe_unbound, ..ORDINARY })
+    }
+
+    /// The same, with shares.
+    pub(crate) fn boot_with_shares(test: &str, socket: &Path) -> Option<Self> {
+        Self::boot_as(test, &Plan { shares: Some(socket), ..ORDINARY })
     }
 
     /// A small machine on `/dev/kvm`, with unbound disks: something to make snapshots of.
@@ -220,10 +228,12 @@ fn configuration(programs: &Programs, state: &Path, plan: &Plan<'_>) -> String {
     let text = |path: &Path| format!("{:?}", path.display().to_string());
     let restore =
         plan.restore.map(|directory| format!(r#""restore": {{"directory": {}}},"#, text(directory)));
+    let share = |socket: &Path| format!(r#""shares": [{{"tag": "shares", "socket": {}}}],"#, text(socket));
+    let shares = plan.shares.map(share);
     format!(
         r#"{{"id": "test", "accelerator": "{}", "vcpus": 1, "memory_mib": {}, "kernel": {}, "initramfs": {},
             "command_line": "", "disks": [{}], "guest_cid": {}, "console_limit_bytes": 1048576,
-            {} "qemu": "qemu-system-x86_64"}}"#,
+            {} {} "qemu": "qemu-system-x86_64"}}"#,
         plan.accelerator,
         plan.memory_mib,
         text(&programs.kernel),
@@ -231,6 +241,7 @@ fn configuration(programs: &Programs, state: &Path, plan: &Plan<'_>) -> String {
         all_disks.join(","),
         plan.guest_cid,
         restore.unwrap_or_default(),
+        shares.unwrap_or_default(),
     )
 }
 

@@ -28,5 +28,6 @@ mod lifecycle;
 mod limits;
 mod privileges;
 mod run;
+mod shares;
 mod streams;
 mod user_namespace;

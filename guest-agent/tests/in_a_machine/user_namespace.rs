@@ -154,6 +154,7 @@ fn it_has_the_devices_and_namespaces_it_asks_for_and_may_make_its_own() {
                     kind: "tmpfs".into(),
                     target: target.into(),
                     options: vec!["size=1m".into()],
+                    ..Default::default()
                 })
                 .to_vec();
             first(container).capabilities = Some(Capabilities {

@@ -11,6 +11,7 @@ pub(super) struct Artifacts {
     pub(super) kernel: PathBuf,
     pub(super) initramfs: PathBuf,
     pub(super) vmm: PathBuf,
+    pub(super) virtiofsd: PathBuf,
 }
 
 impl Artifacts {
@@ -18,6 +19,7 @@ impl Artifacts {
         kernel: Option<PathBuf>,
         initramfs: Option<PathBuf>,
         vmm: Option<PathBuf>,
+        virtiofsd: Option<PathBuf>,
     ) -> Result<Self, ConfigError> {
         let program = std::env::current_exe().ok();
         let beside = program.as_deref().and_then(Path::parent);
@@ -25,6 +27,7 @@ impl Artifacts {
             kernel: KERNEL.find(kernel, beside)?,
             initramfs: INITRAMFS.find(initramfs, beside)?,
             vmm: VMM.find(vmm, beside)?,
+            virtiofsd: VIRTIOFSD.find_or_expect(virtiofsd, beside)?,
         })
     }
 }
@@ -47,7 +50,26 @@ const INITRAMFS: Artifact = Artifact {
 const VMM: Artifact =
     Artifact { what: "the machine monitor", flag: "--vmm", setting: "vmm", file_name: "berth-vmm" };
 
+const VIRTIOFSD: Artifact = Artifact {
+    what: "the server of shares",
+    flag: "--virtiofsd",
+    setting: "virtiofsd",
+    file_name: "virtiofsd",
+};
+
 impl Artifact {
+    /// As [`Self::find`], for what most machines do without: where it is nowhere, the place where it should be. What was
+    /// named must be there.
+    fn find_or_expect(&self, named: Option<PathBuf>, beside: Option<&Path>) -> Result<PathBuf, ConfigError> {
+        let is_named = named.is_some();
+        match self.find(named, beside) {
+            Err(ConfigError::Missing { .. }) if !is_named => {
+                Ok(Path::new(SYSTEM_DIRECTORY).join(self.file_name))
+            }
+            result => result,
+        }
+    }
+
     fn find(&self, named: Option<PathBuf>, beside: Option<&Path>) -> Result<PathBuf, ConfigError> {
         let searched = match named {
             Some(path) => vec![absolute(self.setting, &path)?],
@@ -78,6 +100,16 @@ mod tests {
         std::fs::write(&named, "").unwrap();
         std::fs::write(directory.path().join("vmlinux"), "").unwrap();
         assert_eq!(KERNEL.find(Some(named.clone()), Some(directory.path())).unwrap(), named);
+    }
+
+    #[test]
+    fn what_can_be_done_without_is_missed_only_if_it_was_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let expected = VIRTIOFSD.find_or_expect(None, Some(directory.path())).unwrap();
+        assert!(expected.ends_with("virtiofsd"));
+        let named = Some(directory.path().join("mine"));
+        let missing = VIRTIOFSD.find_or_expect(named, Some(directory.path())).unwrap_err();
+        assert!(missing.to_string().contains("--virtiofsd"), "{missing}");
     }
 
     #[test]

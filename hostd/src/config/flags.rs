@@ -55,6 +55,9 @@ pub struct Flags {
     /// QEMU, for the tcg accelerator [default: qemu-system-x86_64 from PATH]
     #[arg(long, value_name = "FILE")]
     pub qemu: Option<PathBuf>,
+    /// The server of shares [default: `virtiofsd` beside berthd or in /usr/lib/berth]
+    #[arg(long, value_name = "FILE")]
+    pub virtiofsd: Option<PathBuf>,
     /// Least memory of a machine, in MiB or as 512m, 2g [default: 512]
     #[arg(long, value_name = "SIZE")]
     pub machine_memory: Option<String>,

@@ -48,6 +48,7 @@ pub struct Settings {
     pub vmm: PathBuf,
     /// Looked up in PATH if it is a bare name.
     pub qemu: PathBuf,
+    pub virtiofsd: PathBuf,
     /// `None`: machines are not jailed.
     pub jail: Option<JailSettings>,
     pub machine_memory_mib: u32,
@@ -96,7 +97,7 @@ impl Settings {
         let data_root =
             absolute("data-root", given.data_root.as_deref().unwrap_or(Path::new("/var/lib/berth")))?;
         let pidfile = absolute("pidfile", given.pidfile.as_deref().unwrap_or(&exec_root.join("berthd.pid")))?;
-        let artifacts = Artifacts::find(given.kernel, given.initramfs, given.vmm)?;
+        let artifacts = Artifacts::find(given.kernel, given.initramfs, given.vmm, given.virtiofsd)?;
         Ok(Self {
             hosts: hosts(&given.hosts, &exec_root)?,
             pidfile,
@@ -107,6 +108,7 @@ impl Settings {
             kernel: artifacts.kernel,
             initramfs: artifacts.initramfs,
             vmm: artifacts.vmm,
+            virtiofsd: artifacts.virtiofsd,
             qemu: given.qemu.unwrap_or_else(|| "qemu-system-x86_64".into()),
             jail: jail(given.no_jail, given.machine_users)?,
             machine_memory_mib: machine_memory_mib(given.machine_memory.as_deref())?,
@@ -131,6 +133,7 @@ impl Settings {
                 initramfs: self.initramfs.clone(),
                 vmm: self.vmm.clone(),
                 qemu: self.qemu.clone(),
+                virtiofsd: self.virtiofsd.clone(),
                 jail: self.jail,
             },
             machine_memory_mib: self.machine_memory_mib,

@@ -36,7 +36,7 @@ pub(super) async fn boot_machine(
     disks: Vec<Disk>,
 ) -> Result<(Machine, Ready), MachineError> {
     let size = shared.machine_size(&container.spec().limits);
-    let starting = match shared.machines.start(container.id.machine_id(), size, disks).await {
+    let starting = match shared.machines.start(container.id.machine_id(), size, disks, None).await {
         Ok(starting) => starting,
         Err(error) => {
             shared.clear_machine(&container.id).await;

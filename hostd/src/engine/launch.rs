@@ -175,7 +175,7 @@ fn tmpfs_mounts(spec: &ContainerSpec) -> Vec<agent::Mount> {
         let defaults = ["noexec", "nosuid", "nodev"].into_iter();
         let wanted = options.split(',').filter(|option| !option.is_empty());
         let options = defaults.chain(wanted).map(String::from).collect();
-        agent::Mount { kind: "tmpfs".into(), target: target.clone(), options }
+        agent::Mount { kind: "tmpfs".into(), target: target.clone(), options, ..Default::default() }
     });
     mounts.collect()
 }

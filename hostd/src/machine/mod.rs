@@ -10,6 +10,11 @@ mod jail;
 mod pace;
 mod process;
 mod ready;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "volumes and bind mounts will use all of it; machines start with it")
+)]
+mod shares;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,6 +37,8 @@ pub use pace::Pace;
 pub(crate) use process::MachineKiller;
 use process::VmmProcess;
 use ready::ReadyListener;
+use shares::Shares;
+pub(crate) use shares::{NewShare, SharesError};
 
 /// At [`Pace::Ordinary`]. A guest that does nothing else boots in under a second under tcg; a host that starts dozens at
 /// once on two cores, or nests virtualization, may need a hundred times that. On expiry the message carries the
@@ -64,6 +71,8 @@ pub struct MachineSettings {
     /// The `berth-vmm` program.
     pub vmm: PathBuf,
     pub qemu: PathBuf,
+    /// The program that serves shares; machines without shares do without it.
+    pub virtiofsd: PathBuf,
     /// `None` for debugging only: machines then have all the daemon's rights.
     pub jail: Option<JailSettings>,
 }
@@ -92,6 +101,8 @@ pub(crate) enum MachineError {
     Ended { id: String, reason: String },
     #[error("machine {id}: {message}")]
     Refused { id: String, message: String },
+    #[error("machine {id}: {source}")]
+    Shares { id: String, source: SharesError },
     #[error("the path {} is too long for a unix socket (at most {MAX_SOCKET_PATH_BYTES} bytes): choose a shorter --exec-root", .0.display())]
     PathTooLong(PathBuf),
 }
@@ -147,14 +158,17 @@ impl Machines {
         id: &str,
         size: MachineSize,
         disks: Vec<Disk>,
+        shares: Option<Vec<NewShare>>,
     ) -> Result<StartingMachine, MachineError> {
         let directory = self.directory(id);
-        let config = self.config(id, &size, disks);
+        let mut config = self.config(id, &size, disks);
+        config.shares.extend(shares.is_some().then(|| shares::device(&directory)));
         self.prepare_directory(id, &directory, &config)?;
         let cell = self.jails.prepare(id, &directory).map_err(io_error(id, "prepare its jail"))?;
         let ways_out = Cell::ways_out(&config, &directory, cell.as_ref());
         let user = cell.as_ref().and_then(Cell::user);
         let ready = ReadyListener::bind(&ways_out, user).map_err(io_error(id, "listen for the agent"))?;
+        let shares = self.share(id, &directory, cell.as_ref(), shares).await?;
         let spawning = timeout(LISTEN_DEADLINE, self.spawn(&config, &directory, cell.as_ref())).await;
         let taken = |_elapsed| deadline(id, "berth-vmm to take its files", LISTEN_DEADLINE, &directory);
         let mut process = spawning.map_err(taken)??;
@@ -173,8 +187,26 @@ impl Machines {
             .await
             .map_err(io_error(id, "connect to its control socket"))?;
         let (pace, jails) = (self.settings.pace, Arc::clone(&self.jails));
-        let machine = Machine { id: id.into(), directory, control, process, pace, jails };
+        let machine = Machine { id: id.into(), directory, control, process, pace, jails, shares };
         Ok(StartingMachine { machine, ready })
+    }
+
+    /// Starts the server of a machine's shares, and shares with it what is to be there from the beginning.
+    async fn share(
+        &self,
+        id: &str,
+        directory: &Path,
+        cell: Option<&Cell>,
+        new: Option<Vec<NewShare>>,
+    ) -> Result<Option<Shares>, MachineError> {
+        let Some(new) = new else { return Ok(None) };
+        let failed = |source| MachineError::Shares { id: id.into(), source };
+        let groups = cell.map_or(&[][..], Cell::control_groups);
+        let shares = Shares::start(&self.settings.virtiofsd, directory, groups).await.map_err(failed)?;
+        for share in new {
+            shares.add(share).await.map_err(failed)?;
+        }
+        Ok(Some(shares))
     }
 
     async fn spawn(
@@ -242,7 +274,8 @@ impl Machines {
         let control = ControlClient::connect(&directory.join(files::CONTROL)).await.ok()?;
         let process = VmmProcess::adopt(control.peer()?)?;
         let (pace, jails) = (self.settings.pace, Arc::clone(&self.jails));
-        let machine = Machine { id: id.into(), directory, control, process, pace, jails };
+        let shares = Shares::find(&directory);
+        let machine = Machine { id: id.into(), directory, control, process, pace, jails, shares };
         let Reply::Status(_) = machine.request(Request::Status).await.ok()? else { return None };
         Some(machine)
     }
@@ -254,6 +287,7 @@ impl Machines {
             process.kill();
             process.wait_until_gone(END_DEADLINE);
         }
+        shares::end_without_machine(&directory);
         self.jails.take_back(id, &directory);
         match std::fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -311,9 +345,19 @@ pub(crate) struct Machine {
     process: VmmProcess,
     pace: Pace,
     jails: Arc<Jails>,
+    shares: Option<Shares>,
 }
 
 impl Machine {
+    /// What comes into its guest and goes from there while it runs, if it was started with shares.
+    #[expect(
+        dead_code,
+        reason = "machines have one container each, whose shares are there from the beginning"
+    )]
+    pub(crate) fn shares(&self) -> Option<&Shares> {
+        self.shares.as_ref()
+    }
+
     /// Completes when `berth-vmm` is no more, however it ended.
     pub(crate) async fn ended(&self) {
         self.control.closed().await;
@@ -387,6 +431,7 @@ impl Machine {
         self.process.reaped().await;
         let (jails, id, directory) = (Arc::clone(&self.jails), self.id.clone(), self.directory.clone());
         let removing = tokio::task::spawn_blocking(move || {
+            shares::end_without_machine(&directory);
             jails.take_back(&id, &directory);
             if let Err(error) = std::fs::remove_dir_all(&directory) {
                 tracing::warn!(machine = id, %error, "cannot remove the machine's directory");

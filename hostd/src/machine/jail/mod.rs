@@ -169,6 +169,11 @@ impl Cell {
         }
     }
 
+    /// Directories of the machine's control groups.
+    pub(super) fn control_groups(&self) -> &[PathBuf] {
+        &self.control_groups
+    }
+
     pub(super) fn user(&self) -> Option<u32> {
         self.user
     }
