@@ -4,7 +4,7 @@ use std::io::Read;
 
 use berth_tests::{Client, Host, Running, eventually};
 
-const CHANGE: &str = "echo kept > /file; ln /file /second; rm /etc/group; mkfifo -m 600 /pipe; \
+const CHANGE: &str = "[ -e /file ] || echo kept > /file; ln /file /second; rm /etc/group; mkfifo -m 600 /pipe; \
      touch -d @1700000000 /file; ln -s /file /symbolic; echo ready";
 const STATE: &str = "{{.State.Status}} {{.State.ExitCode}}";
 const LARGE_BYTES: usize = 48 << 20;
