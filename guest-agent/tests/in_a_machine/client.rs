@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use berth_protocol::agent::request::Operation;
 use berth_protocol::agent::{
-    AgentError, ArchivePiece, Change, ChangeList, ChangesForm, ErrorCode, ExitStatus, ListProcesses,
-    MountContainer, ProcessEntry, ProcessStarted, ReadArchive, ReadChanges, RemoveContainer, Reply, Request,
-    Signal, StartContainer, StartExec, StreamHeader, StreamKind, StreamReply, WaitProcess, archive_piece,
-    reply,
+    AgentError, ArchivePiece, Change, ChangeList, ChangesForm, Done, ErrorCode, ExitStatus, ListProcesses,
+    MountContainer, PathStat, ProcessEntry, ProcessStarted, ReadArchive, ReadChanges, RemoveContainer, Reply,
+    Request, Signal, StartContainer, StartExec, StatPath, StreamHeader, StreamKind, StreamReply, WaitProcess,
+    WriteFiles, WritePiece, archive_piece, reply, write_piece,
 };
 use berth_protocol::frame;
 use berth_protocol::ports::{REQUEST_PORT, STREAM_PORT};
@@ -135,6 +135,48 @@ impl Client {
         reply.error.map_or(Ok(connection), Err)
     }
 
+    /// A path of a container and all below it, to its end; with what is said of it first.
+    pub(crate) fn named_archive(
+        &self,
+        container_id: &str,
+        path: &str,
+        name: &str,
+    ) -> Result<(PathStat, Vec<u8>), AgentError> {
+        let mut connection = connect(&self.socket, STREAM_PORT).expect("the agent accepts streams");
+        let request =
+            ReadArchive { container_id: container_id.into(), path: path.into(), name: Some(name.into()) };
+        let header = StreamHeader { read_archive: Some(request), ..StreamHeader::default() };
+        connection.write_all(&frame::encode(&header).unwrap()).unwrap();
+        let reply: StreamReply = read_frame(&mut connection).expect("an answer to the header");
+        if let Some(error) = reply.error {
+            return Err(error);
+        }
+        let archive = read_pieces(connection)?;
+        Ok((reply.path_stat.expect("something is said of a path"), archive))
+    }
+
+    pub(crate) fn stat(&mut self, container_id: &str, path: &str) -> Result<PathStat, (ErrorCode, String)> {
+        let stat = StatPath { container_id: container_id.into(), path: path.into() };
+        match self.ask(Operation::StatPath(stat))? {
+            reply::Result::PathStat(stat) => Ok(stat),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Writes files into a container: an error at the begin or at the end.
+    pub(crate) fn write(
+        &self,
+        request: WriteFiles,
+        pieces: Vec<write_piece::Piece>,
+    ) -> Result<(), AgentError> {
+        end_write(self.begin_write(request)?, pieces)
+    }
+
+    /// Once the agent has found the directory.
+    pub(crate) fn begin_write(&self, request: WriteFiles) -> Result<UnixStream, AgentError> {
+        self.begin_pieces(&StreamHeader { write_files: Some(request), ..StreamHeader::default() })
+    }
+
     /// A container's files as an archive, to its end.
     pub(crate) fn archive(&self, container_id: &str, path: &str) -> Result<Vec<u8>, AgentError> {
         read_pieces(self.begin_archive(container_id, path)?)
@@ -171,6 +213,17 @@ impl Client {
     pub(crate) fn stdout(&self, process_id: &str) -> String {
         self.output(process_id, StreamKind::Stdout)
     }
+}
+
+pub(crate) fn end_write(
+    mut connection: UnixStream,
+    pieces: Vec<write_piece::Piece>,
+) -> Result<(), AgentError> {
+    for piece in pieces.into_iter().chain([write_piece::Piece::End(Done {})]) {
+        connection.write_all(&frame::encode(&WritePiece { piece: Some(piece) }).unwrap()).unwrap();
+    }
+    let reply: StreamReply = read_frame(&mut connection).expect("an answer at the end");
+    reply.error.map_or(Ok(()), Err)
 }
 
 fn read_pieces(mut connection: UnixStream) -> Result<Vec<u8>, AgentError> {

@@ -26,6 +26,7 @@ mod identity;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod paths;
 mod privileges;
 mod run;
 mod shares;
