@@ -36,7 +36,7 @@ fn mounts_are_part_of_what_is_copied_and_the_kernels_faces_are_not() {
     };
     let mut client = machine.client();
     let text = "echo in-memory > /scratch/file; ln -s /proc/1/root /out; echo ready; sleep 1000";
-    let scratch = Mount { kind: "tmpfs".into(), target: "/scratch".into(), options: Vec::new() };
+    let scratch = Mount { kind: "tmpfs".into(), target: "/scratch".into(), ..Mount::default() };
     client.start(script("c1", text).with(|container| container.mounts.push(scratch))).unwrap();
     client.stream("c1", StreamKind::Stdout, 0).unwrap().read_until("ready");
 
