@@ -182,12 +182,30 @@ impl Opened {
     /// Everything up to the end.
     ///
     /// # Panics
-    /// If the connection breaks.
+    /// If the connection breaks before.
     #[must_use]
     pub fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        self.connection.read_to_end(&mut bytes).expect("the daemon keeps its connection");
+        if !self.is_chunked {
+            self.connection.read_to_end(&mut bytes).expect("the daemon keeps its connection");
+            return bytes;
+        }
+        while let Some(chunk) = self.chunk() {
+            bytes.extend(chunk);
+        }
         bytes
+    }
+
+    /// The next piece of a chunked body; `None` at its end.
+    fn chunk(&mut self) -> Option<Vec<u8>> {
+        let mut length = String::new();
+        self.connection.read_line(&mut length).expect("the daemon keeps its connection");
+        let length = usize::from_str_radix(length.trim(), 16).expect("a chunk begins with its length");
+        // With the end of its line.
+        let mut chunk = vec![0; length + 2];
+        self.connection.read_exact(&mut chunk).expect("the daemon keeps its connection");
+        chunk.truncate(length);
+        (length > 0).then_some(chunk)
     }
 
     /// # Panics
