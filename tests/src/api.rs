@@ -84,6 +84,20 @@ impl Api {
             .unwrap_or_else(|error| panic!("{method} {path}: the daemon does not answer: {error}"))
     }
 
+    /// Asks for a WebSocket; what follows the answer's head are its frames.
+    ///
+    /// # Panics
+    /// As [`Api::ask`].
+    #[track_caller]
+    #[must_use]
+    pub fn websocket(&self, path: &str) -> Opened {
+        // The key of the specification's example.
+        let headers = "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        self.begin("GET", path, None, headers)
+            .unwrap_or_else(|error| panic!("GET {path}: the daemon does not answer: {error}"))
+    }
+
     fn begin(
         &self,
         method: &str,

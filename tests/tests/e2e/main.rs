@@ -1,6 +1,7 @@
 //! End to end: real clients, a real daemon, real machines. One binary; a module per subject.
 
 mod archives;
+mod attached;
 mod commit;
 mod copies;
 mod daemon;
