@@ -62,7 +62,7 @@ pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
 fn show(client: &Client, info: &Value) -> String {
     let client =
         format!("Client: Berth\n Version: {}\n Host:    {}\n", env!("CARGO_PKG_VERSION"), client.host());
-    format!("{client}\nServer:\n{}{}{}", facts(info), driver_status(info), warnings(info))
+    [client, "\nServer:\n".into(), facts(info), security(info), driver_status(info), warnings(info)].concat()
 }
 
 fn facts(info: &Value) -> String {
@@ -77,6 +77,21 @@ fn facts(info: &Value) -> String {
         Some(format!(" {name}: {text}\n"))
     });
     lines.collect()
+}
+
+/// Each "name=NAME,KEY=VALUE": the name, and under it the rest.
+fn security(info: &Value) -> String {
+    let mut text = String::new();
+    for option in info["SecurityOptions"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let (name, rest) = option.split_once(',').unwrap_or((option, ""));
+        let name = name.strip_prefix("name=").unwrap_or(name);
+        let heading = if text.is_empty() { " Security Options:\n" } else { "" };
+        text.push_str(&format!("{heading}  {name}\n"));
+        for (key, value) in rest.split(',').filter_map(|pair| pair.split_once('=')) {
+            text.push_str(&format!("   {key}: {value}\n"));
+        }
+    }
+    text
 }
 
 /// Pairs of words that a storage driver (here: the machines too) says of itself.
@@ -100,7 +115,8 @@ mod tests {
     #[test]
     fn facts_come_in_our_order_and_missing_ones_not_at_all() {
         let info = json!({"MemTotal": 1_073_741_824, "Images": 3, "Containers": 0, "Driver": "", "Warnings": ["W"],
-            "DriverStatus": [["Accelerator", "tcg"]]});
+            "DriverStatus": [["Accelerator", "tcg"]], "SecurityOptions": ["name=seccomp,profile=builtin", "name=userns"]});
+        assert_eq!(security(&info), " Security Options:\n  seccomp\n   profile: builtin\n  userns\n");
         assert_eq!(facts(&info), " Containers: 0\n Images: 3\n Total Memory: 1GiB\n");
         assert_eq!(driver_status(&info), " Accelerator: tcg\n");
         assert_eq!(warnings(&info), "W\n");
@@ -108,8 +124,12 @@ mod tests {
 
     #[test]
     fn an_answer_of_another_shape_shows_nothing_and_does_not_panic() {
-        for info in [json!(null), json!([1]), json!({"DriverStatus": [1, [], ["a"]], "Warnings": {}})] {
-            assert_eq!(facts(&info) + &driver_status(&info) + &warnings(&info), "");
+        for info in [
+            json!(null),
+            json!([1]),
+            json!({"DriverStatus": [1, [], ["a"]], "Warnings": {}, "SecurityOptions": [1]}),
+        ] {
+            assert_eq!(facts(&info) + &security(&info) + &driver_status(&info) + &warnings(&info), "");
         }
     }
 }
