@@ -35,8 +35,10 @@ pub(super) async fn boot_machine(
     container: &Container,
     disks: Vec<Disk>,
 ) -> Result<(Machine, Ready), MachineError> {
-    let size = shared.machine_size(&container.spec().limits);
-    let starting = match shared.machines.start(container.id.machine_id(), size, disks, None).await {
+    let spec = container.spec();
+    let size = shared.machine_size(&spec.limits);
+    let share = spec.limits.host_share(spec.cgroup_parent.as_deref());
+    let starting = match shared.machines.start(container.id.machine_id(), size, &share, disks, None).await {
         Ok(starting) => starting,
         Err(error) => {
             shared.clear_machine(&container.id).await;

@@ -40,6 +40,7 @@ impl Engine {
         }
         UserNamespace::of(self.shared.settings.user_namespace.as_ref(), &spec)?;
         self.prepare_scratch_template(spec.scratch_disk_bytes).await?;
+        let has_parent = spec.cgroup_parent.is_some();
         let record = ContainerRecord {
             id: ContainerId::random(),
             name: String::new(),
@@ -65,11 +66,20 @@ impl Engine {
         });
         let id =
             creating.await.map_err(|error| EngineError::internal("cannot create container", &error))??;
-        Ok(Created { id, warnings: undone(&image.config) })
+        let warnings = undone(&image.config).into_iter().chain(self.without_parent(has_parent));
+        Ok(Created { id, warnings: warnings.collect() })
     }
 }
 
 impl Engine {
+    /// What is said where machines have no groups that could have a parent.
+    fn without_parent(&self, has_parent: bool) -> Option<String> {
+        let reason = self.shared.machines.jails().without_control_groups().filter(|_| has_parent)?;
+        Some(format!(
+            "HostConfig.CgroupParent has no effect: machines have no control groups of their own: {reason}"
+        ))
+    }
+
     /// So that the container's first start finds it.
     async fn prepare_scratch_template(&self, size_bytes: Option<u64>) -> Result<(), EngineError> {
         if size_bytes.is_none() {

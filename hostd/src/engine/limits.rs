@@ -3,9 +3,17 @@
 use berth_protocol::agent;
 use serde::{Deserialize, Serialize};
 
+use crate::machine::HostShare;
+
 const NANO_CPUS_PER_CPU: u64 = 1_000_000_000;
 /// The kernel's default.
 const CPU_PERIOD_US: u64 = 100_000;
+
+/// What the guest's kernel and the agent need beside the container's own limit.
+const MACHINE_NEED_MIB: u64 = 128;
+/// Of each MiB of the limit, the part that comes on top: the kernel keeps 64 bytes for each page of 4096, the page tables
+/// of a process that uses it all take 8, and its reserves some more.
+const PER_LIMIT: u64 = 40;
 
 /// `None` and empty are "no limit". As the client said it, since that is what it asks for again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +68,22 @@ impl Limits {
         let by_share = self.nano_cpus.map(|nano| nano.div_ceil(NANO_CPUS_PER_CPU));
         let by_number = highest(&self.cpuset_cpus).map(|highest| u64::from(highest) + 1);
         [by_quota, by_share, by_number].into_iter().flatten().max().unwrap_or(0)
+    }
+
+    /// The memory that a machine must have for the limit to be the container's alone; 0 without one.
+    pub(super) fn machine_memory_mib(&self) -> u32 {
+        let limit_mib = self.memory_bytes.map(|bytes| bytes.div_ceil(1 << 20));
+        let wanted_mib = limit_mib.map_or(0, |limit| limit + limit.div_ceil(PER_LIMIT) + MACHINE_NEED_MIB);
+        u32::try_from(wanted_mib).unwrap_or(u32::MAX)
+    }
+
+    /// What the container's machine gets of the host beside others: inside, there are no others.
+    pub(super) fn host_share(&self, parent: Option<&str>) -> HostShare {
+        HostShare {
+            cpu_shares: self.cpu_shares,
+            io_weight: self.blkio_weight,
+            parent: parent.map(str::to_owned),
+        }
     }
 
     /// In the agent's words.
@@ -138,6 +162,16 @@ mod tests {
         let quarter = Limits { cpu_quota_us: Some(250), cpu_period_us: Some(1000), ..Limits::default() };
         assert_eq!(cpus(quarter), 1);
         assert_eq!(cpus(Limits { cpuset_cpus: "0,2-3".into(), ..Limits::default() }), 4);
+    }
+
+    #[test]
+    fn a_machine_has_the_memory_of_its_container_and_its_own() {
+        let mib = |memory_bytes| Limits { memory_bytes, ..Limits::default() }.machine_memory_mib();
+        assert_eq!(mib(None), 0);
+        assert_eq!(mib(Some(64 << 20)), 64 + 2 + 128);
+        // Pages of 16 GiB alone are described by 256 MiB.
+        assert_eq!(mib(Some(16 << 30)), 16_384 + 410 + 128);
+        assert_eq!(mib(Some(u64::MAX)), u32::MAX);
     }
 
     #[test]

@@ -110,8 +110,6 @@ use hub::Hub;
 use record::{ContainerRecord, Records};
 use scratch::ScratchTemplates;
 
-/// What the guest's kernel, its page tables and the agent need beside the container's own limit.
-const MACHINE_OVERHEAD_MIB: u64 = 128;
 /// Machines that boot at the same time, per CPU of the host: more only slow each other down.
 const BOOTS_PER_CPU: usize = 2;
 
@@ -263,9 +261,7 @@ impl Shared {
 
     /// The container's limit is its own; what the machine needs comes on top.
     fn machine_size(&self, limits: &Limits) -> MachineSize {
-        let wanted_mib =
-            limits.memory_bytes.map_or(0, |bytes| bytes.div_ceil(1 << 20) + MACHINE_OVERHEAD_MIB);
-        let memory_mib = u32::try_from(wanted_mib).unwrap_or(u32::MAX).max(self.settings.machine_memory_mib);
+        let memory_mib = limits.machine_memory_mib().max(self.settings.machine_memory_mib);
         let vcpus = u8::try_from(limits.cpus()).unwrap_or(u8::MAX).max(self.settings.machine_vcpus);
         MachineSize { memory_mib, vcpus }
     }

@@ -22,6 +22,7 @@ use super::container::{Container, Live, StartError};
 use super::error::{EngineError, chain};
 use super::files::IdleMachine;
 use super::launch::{launch_request, start_error};
+use super::limits::Limits;
 use super::readers::Readers;
 use super::state::{Exit, Run};
 use super::stdio::{EndOfInput, Plumbing, Pumps, SharedLog};
@@ -135,6 +136,11 @@ impl ActiveRun {
         let run_in_log = log.writer.as_ref().map(LogWriter::run).unwrap_or_default();
         let shared_log = log.writer.map(|writer| Arc::new(Mutex::new(writer)));
         Self { machine, live, run, log: shared_log, log_files: log.files, run_in_log, pumps: None, waiting }
+    }
+
+    /// Gives its machine the share of the host that the limits say.
+    pub(super) fn share_host(&self, limits: &Limits) -> std::io::Result<()> {
+        self.machine.set_share(&limits.host_share(None))
     }
 
     pub(super) fn live(&self) -> Arc<Live> {

@@ -46,6 +46,8 @@ pub struct ContainerSpec {
     #[serde(default)]
     pub log: LogSettings,
     pub limits: Limits,
+    /// The host's control group that its machine's is made in.
+    pub cgroup_parent: Option<String>,
     pub readonly_rootfs: bool,
     /// Where to what mount options, "size=64m,mode=1777".
     pub tmpfs: BTreeMap<String, String>,

@@ -31,6 +31,7 @@ use tokio::time::timeout;
 
 use control::ControlClient;
 pub(crate) use dial::connect;
+pub(crate) use jail::HostShare;
 use jail::{Cell, Jails};
 pub use jail::{JailSettings, Profile, UserRange};
 pub use pace::Pace;
@@ -157,6 +158,7 @@ impl Machines {
         &self,
         id: &str,
         size: MachineSize,
+        share: &HostShare,
         disks: Vec<Disk>,
         shares: Option<Vec<NewShare>>,
     ) -> Result<StartingMachine, MachineError> {
@@ -164,7 +166,7 @@ impl Machines {
         let mut config = self.config(id, &size, disks);
         config.shares.extend(shares.is_some().then(|| shares::device(&directory)));
         self.prepare_directory(id, &directory, &config)?;
-        let cell = self.jails.prepare(id, &directory).map_err(io_error(id, "prepare its jail"))?;
+        let cell = self.jails.prepare(id, &directory, share).map_err(io_error(id, "prepare its jail"))?;
         let ways_out = Cell::ways_out(&config, &directory, cell.as_ref());
         let user = cell.as_ref().and_then(Cell::user);
         let ready = ReadyListener::bind(&ways_out, user).map_err(io_error(id, "listen for the agent"))?;
@@ -388,6 +390,14 @@ impl Machine {
     /// What ends it by force; [`Machine::ended`] completes.
     pub(crate) fn killer(&self) -> MachineKiller {
         self.process.killer()
+    }
+
+    /// Gives it another share of the host.
+    ///
+    /// # Errors
+    /// The control group's file that could not be written.
+    pub(crate) fn set_share(&self, share: &HostShare) -> io::Result<()> {
+        Jails::set_share(&self.directory, share)
     }
 
     /// What its console said last, for an error's end.

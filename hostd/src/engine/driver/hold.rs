@@ -42,12 +42,16 @@ impl Driver {
     }
 
     pub(super) async fn update(&mut self, limits: Limits) -> Result<Vec<String>, EngineError> {
-        let warnings = match &self.active {
-            Some(active) => {
-                update::apply(&self.container.id, &active.live(), &self.record.spec.limits, &limits).await?
+        let old = &self.record.spec.limits;
+        let mut warnings = Vec::new();
+        if let Some(active) = &self.active {
+            warnings = update::apply(&self.container.id, &active.live(), old, &limits).await?;
+            if let Err(error) = active.share_host(&limits) {
+                warnings.push(format!(
+                    "The share of the host that the container's machine has is not changed: {error}"
+                ));
             }
-            None => Vec::new(),
-        };
+        }
         Arc::make_mut(&mut self.record.spec).limits = limits;
         self.shared.records.put(&self.record).await?;
         self.status.send_modify(|status| status.spec = Arc::clone(&self.record.spec));

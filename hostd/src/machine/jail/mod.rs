@@ -18,6 +18,7 @@ use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
 
 use control_groups::ControlGroups;
+pub(crate) use control_groups::HostShare;
 pub use users::UserRange;
 use users::Users;
 
@@ -126,21 +127,34 @@ impl Jails {
     }
 
     /// Prepares the jail of machine `id`, whose new state directory is `directory`; `None` if it gets none.
-    pub(super) fn prepare(&self, id: &str, directory: &Path) -> io::Result<Option<Cell>> {
+    pub(super) fn prepare(&self, id: &str, directory: &Path, share: &HostShare) -> io::Result<Option<Cell>> {
         let user = match self.profile {
             Profile::None => return Ok(None),
             Profile::Full => Some(self.users.take(id)?),
             Profile::Emulator | Profile::DaemonUser => None,
         };
         let groups = self.control_groups.as_ref().ok();
-        let cell = Cell { user, control_groups: groups.map_or_else(Vec::new, |groups| groups.of(id)) };
+        let cell = Cell {
+            user,
+            control_groups: groups.map_or_else(Vec::new, |groups| groups.of(id, share.parent.as_deref())),
+        };
         let json = serde_json::to_vec(&cell).expect("plain data is always JSON");
         std::fs::write(directory.join(CELL), json)?;
         if let Some(groups) = groups {
-            groups.make(&cell.control_groups)?;
+            groups.make(&cell.control_groups, share)?;
         }
         std::fs::create_dir(directory.join(state_files::ROOT))?;
         Ok(Some(cell))
+    }
+
+    /// Gives the machine with that state directory another share of the host. Its parent stays.
+    pub(super) fn set_share(directory: &Path, share: &HostShare) -> io::Result<()> {
+        control_groups::set_share(&Cell::read(directory).control_groups, share)
+    }
+
+    /// Why machines have no control groups; nothing if they have.
+    pub(crate) fn without_control_groups(&self) -> Option<&str> {
+        self.control_groups.as_ref().err().map(String::as_str)
     }
 
     /// Takes back what machine `id`, which is no more, was given. Blocks for a moment while its groups empty.
@@ -215,7 +229,7 @@ mod tests {
         let directory = |id: &str| machines.path().join(id);
         let first = jails(machines.path());
         std::fs::create_dir(directory("a")).unwrap();
-        let user = first.prepare("a", &directory("a")).unwrap().unwrap().user();
+        let user = first.prepare("a", &directory("a"), &HostShare::default()).unwrap().unwrap().user();
 
         let accelerator = Accelerator::Kvm;
         let settings = JailSettings { users: UserRange::parse("5000-5001").unwrap() };
@@ -241,7 +255,7 @@ mod tests {
         let id = format!("test-{}", std::process::id());
         let directory = machines.path().join(&id);
         std::fs::create_dir(&directory).unwrap();
-        let cell = first.prepare(&id, &directory).unwrap().unwrap();
+        let cell = first.prepare(&id, &directory, &HostShare::default()).unwrap().unwrap();
         assert!(!cell.control_groups.is_empty());
         assert!(cell.control_groups.iter().all(|group| group.join(control_groups::PROCESSES).exists()));
         drop(first);
@@ -256,7 +270,7 @@ mod tests {
         let machines = tempfile::tempdir().unwrap();
         let off = Jails::open(None, Accelerator::Kvm, machines.path());
         assert_eq!((off.profile(), off.warnings().len()), (Profile::None, 1));
-        assert!(off.prepare("a", machines.path()).unwrap().is_none());
+        assert!(off.prepare("a", machines.path(), &HostShare::default()).unwrap().is_none());
         assert!(jails(machines.path()).warnings()[0].contains("none in this test"));
     }
 }

@@ -67,6 +67,7 @@ pub(super) struct HostConfig {
     pub(super) cap_add: Vec<String>,
     #[serde(deserialize_with = "list")]
     pub(super) cap_drop: Vec<String>,
+    pub(super) cgroup_parent: String,
     pub(super) cgroupns_mode: String,
     /// Rows and columns.
     pub(super) console_size: Option<[u16; 2]>,

@@ -28,6 +28,7 @@ pub(in crate::api) fn changed_limits(
     let none = Map::new();
     let objects = fields::Objects { config: &none, host_config: body, networking_config: &none };
     let mut warnings = fields::check(&objects)?;
+    warnings.extend(not_changed(body));
     let asked: HostConfig = json::decode(body)?;
     let restart = if asked.restart_policy.name.is_empty() {
         None
@@ -39,6 +40,38 @@ pub(in crate::api) fn changed_limits(
     limits.blkio_device_weights.clone_from(&old.blkio_device_weights);
     limits.blkio_throttles.clone_from(&old.blkio_throttles);
     Ok(Change { limits, restart, warnings })
+}
+
+/// What an update can change; everything else of a container is as it was made.
+const CHANGED: [&str; 14] = [
+    "BlkioWeight",
+    "CpuPeriod",
+    "CpuQuota",
+    "CpuShares",
+    "CpusetCpus",
+    "CpusetMems",
+    "Memory",
+    "MemoryReservation",
+    "MemorySwap",
+    "NanoCpus",
+    "OomKillDisable",
+    "PidsLimit",
+    "RestartPolicy",
+    // Judged like a limit, and no more than that.
+    "KernelMemory",
+];
+
+/// A warning for each field of a create request that asks for something here, and that dockerd drops in silence.
+fn not_changed(body: &Map<String, Value>) -> Vec<String> {
+    let known = serde_json::to_value(HostConfig::default()).unwrap_or_default();
+    let asked = body.iter().filter(|(name, value)| {
+        known.get(name.as_str()).is_some() && !CHANGED.contains(&name.as_str()) && !fields::empty(value)
+    });
+    asked
+        .map(|(name, _)| {
+            format!("HostConfig.{name} has no effect: an update changes limits and the restart policy.")
+        })
+        .collect()
 }
 
 /// Zero and empty mean "as it is".
@@ -105,6 +138,16 @@ mod tests {
         let change = change(&body).unwrap();
         let expected = Limits { memory_bytes: Some(32 << 20), pids: None, cpu_shares: Some(7), ..old() };
         assert_eq!((change.limits, change.restart), (expected, Some(RestartPolicy::Always)));
+    }
+
+    #[test]
+    fn what_an_update_cannot_change_is_named() {
+        let asked = json!({ "Privileged": true, "Ulimits": [], "Devices": null, "ShmSize": 0, "NoSuchField": 1,
+            "CgroupParent": "/x", "Memory": 32 << 20 });
+        let warnings = change(&asked).unwrap().warnings;
+        let field = |warning: &String| warning.split(' ').next().unwrap().to_owned();
+        let fields: Vec<_> = warnings.iter().map(field).collect();
+        assert_eq!(fields, ["HostConfig.CgroupParent", "HostConfig.Privileged"]);
     }
 
     #[test]

@@ -72,7 +72,6 @@ const FIELDS: &[Field] = &[
     config("Shell", empty, BUILD_ONLY),
     config("Volumes", empty, SHARES),
 
-    host("CgroupParent", empty, Otherwise::Refuse("groups of control groups")),
     host("CpuRealtimePeriod", empty, REALTIME),
     host("CpuRealtimeRuntime", empty, REALTIME),
     host("KernelMemory", empty, Otherwise::Discard(
@@ -111,7 +110,7 @@ const FIELDS: &[Field] = &[
 ];
 
 /// Go's zero values, at any depth.
-fn empty(value: &Value) -> bool {
+pub(super) fn empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(set) => !set,

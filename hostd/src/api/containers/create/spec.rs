@@ -58,6 +58,7 @@ pub(super) fn spec(config: Config, host: HostConfig, parts: Parts) -> ApiResult<
         log: logging::settings(host.log_config)?,
         healthcheck: config.healthcheck.map(healthcheck).transpose()?,
         limits: parts.limits,
+        cgroup_parent: cgroup_parent(host.cgroup_parent)?,
         readonly_rootfs: host.readonly_rootfs,
         tmpfs: parts.mounts.tmpfs,
         tmpfs_mounts: parts.mounts.tmpfs_mounts,
@@ -107,6 +108,18 @@ fn runtime(name: String) -> ApiResult<Option<String>> {
         return Ok(non_empty(name));
     }
     Err(ApiError::invalid(format!("unknown or invalid runtime name: {name}")))
+}
+
+/// From the root of the host's hierarchies, with or without a `/` in front, as with dockerd's driver `cgroupfs`.
+fn cgroup_parent(parent: String) -> ApiResult<Option<String>> {
+    let leads_up = parent.split('/').any(|part| part == "..");
+    if leads_up
+        || parent.chars().any(char::is_control)
+        || parent.trim_matches('/').is_empty() && !parent.is_empty()
+    {
+        return Err(ApiError::invalid(format!("invalid cgroup parent: {parent:?}")));
+    }
+    Ok(non_empty(parent))
 }
 
 fn non_empty(text: String) -> Option<String> {

@@ -190,6 +190,14 @@ fn what_is_wrong_is_said_in_dockers_words() {
         (json!({ "Image": "x", "HostConfig": 5 }), "invalid JSON: HostConfig is no object"),
         (json!({ "Image": "x", "hostconfig": [] }), "invalid JSON: HostConfig is no object"),
         (json!({ "Cmd": 5 }), "invalid JSON: Cmd: expected a string or a list of strings"),
+        (
+            json!({ "Image": "x", "HostConfig": { "CgroupParent": "/a/../b" } }),
+            "invalid cgroup parent: \"/a/../b\"",
+        ),
+        (
+            json!({ "Image": "x", "HostConfig": { "CgroupParent": "/" } }),
+            "invalid cgroup parent: \"/\"",
+        ),
     ] {
         let error = decoded(request).unwrap_err();
         assert_eq!((error.status.as_u16(), error.message.as_str()), (400, *message));

@@ -64,7 +64,7 @@ pub(super) struct HostConfig {
     cpu_shares: u64,
     memory: u64,
     nano_cpus: u64,
-    cgroup_parent: &'static str,
+    cgroup_parent: String,
     blkio_weight: u16,
     blkio_weight_device: Vec<Value>,
     blkio_device_read_bps: Vec<Value>,
@@ -121,6 +121,7 @@ impl From<&ContainerSpec> for HostConfig {
                 .iter().map(|device| json!({ "Path": device.path, "Weight": device.weight })).collect(),
             cap_add: filled(&names(&spec.security.added_capabilities)),
             cap_drop: filled(&names(&spec.security.dropped_capabilities)),
+            cgroup_parent: spec.cgroup_parent.clone().unwrap_or_default(),
             cgroupns_mode: machine_or(spec.namespaces.cgroup, "private"),
             console_size: [size.rows, size.columns],
             cpu_period: spec.limits.cpu_period_us.unwrap_or(0),
@@ -164,7 +165,7 @@ impl From<&ContainerSpec> for HostConfig {
             // What nobody can ask for yet.
             binds: None, container_id_file: "", port_bindings: BTreeMap::new(), volume_driver: "",
             volumes_from: None, dns: [], dns_options: [], dns_search: [], cgroup: "", links: None,
-            publish_all_ports: false, cgroup_parent: "", cpu_realtime_period: 0, cpu_realtime_runtime: 0,
+            publish_all_ports: false, cpu_realtime_period: 0, cpu_realtime_runtime: 0,
             device_requests: None, memory_swappiness: None, oom_kill_disable: None, cpu_count: 0, cpu_percent: 0,
             io_maximum_iops: 0, io_maximum_bandwidth: 0,
         }
