@@ -132,6 +132,11 @@ impl Host {
         Some(host)
     }
 
+    /// What the next daemon of this host is told beside what every host's is.
+    pub fn set_flags(&mut self, flags: &[&str]) {
+        self.flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+    }
+
     /// # Panics
     /// If the daemon does not listen.
     pub fn start_daemon(&mut self) {

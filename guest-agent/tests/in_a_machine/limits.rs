@@ -18,6 +18,27 @@ fn a_container_over_its_memory_is_ended_and_says_so() {
 }
 
 #[test]
+fn a_memory_limit_is_the_containers_exactly() {
+    let Some(machine) = Machine::boot("a_memory_limit_is_the_containers_exactly") else { return };
+    let mut client = machine.client();
+    // A buffer of that many MiB, touched to its end; a shell and dd take half of one.
+    let touch = |mib: u32| format!("exec dd if=/dev/zero of=/dev/null bs={mib}M count=1");
+    // What is written to disk counts too, and gives way; what lies in memory only does not.
+    let cached = "dd if=/dev/zero of=/data/large bs=1M count=40 && dd if=/data/large of=/dev/null bs=1M && echo fits; rm /data/large";
+    let in_memory = "dd if=/dev/zero of=/dev/shm/x bs=1M count=34 && echo fits";
+    for (text, killed) in
+        [(touch(30), false), (touch(33), true), (cached.to_owned(), false), (in_memory.to_owned(), true)]
+    {
+        let limit = Resources { memory_bytes: 32 << 20, ..Resources::default() };
+        client.start(script("c1", &text).with(|container| container.resources = Some(limit))).unwrap();
+        client.stdout("c1");
+        let status = client.wait("c1");
+        assert_eq!((status.oom_killed, status.code == 0), (killed, !killed), "{text}: {status:?}");
+        client.remove("c1").unwrap();
+    }
+}
+
+#[test]
 fn an_exec_counts_towards_its_containers_memory() {
     let Some(machine) = Machine::boot("an_exec_counts_towards_its_containers_memory") else { return };
     let mut client = machine.client();
