@@ -194,10 +194,7 @@ fn what_is_wrong_is_said_in_dockers_words() {
             json!({ "Image": "x", "HostConfig": { "CgroupParent": "/a/../b" } }),
             "invalid cgroup parent: \"/a/../b\"",
         ),
-        (
-            json!({ "Image": "x", "HostConfig": { "CgroupParent": "/" } }),
-            "invalid cgroup parent: \"/\"",
-        ),
+        (json!({ "Image": "x", "HostConfig": { "CgroupParent": "/" } }), "invalid cgroup parent: \"/\""),
     ] {
         let error = decoded(request).unwrap_err();
         assert_eq!((error.status.as_u16(), error.message.as_str()), (400, *message));
