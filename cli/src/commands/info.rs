@@ -33,7 +33,6 @@ const FACTS: &[(&str, &str)] = &[
     ("Cgroup Driver", "CgroupDriver"),
     ("Cgroup Version", "CgroupVersion"),
     ("Default Runtime", "DefaultRuntime"),
-    ("Isolation", "Isolation"),
     ("Kernel Version", "KernelVersion"),
     ("Operating System", "OperatingSystem"),
     ("OSType", "OSType"),

@@ -178,6 +178,7 @@ fn machines(daemon: &Daemon) -> Value {
         "Warnings": warnings,
         "Berth": {
             "Accelerator": accelerator::name(daemon.accelerator.accelerator),
+            "Isolation": "machine",
             "AcceleratorReason": daemon.accelerator.reason,
             "Jail": jail,
             "Kernel": engine.kernel,
@@ -199,7 +200,8 @@ fn machines(daemon: &Daemon) -> Value {
         "IPv4Forwarding": true,
         "BridgeNfIptables": false,
         "BridgeNfIp6tables": false,
-        "Isolation": "machine",
+        // Windows' word: clients know its values and refuse to read others.
+        "Isolation": "",
         "Runtimes": runtimes(daemon),
         "DefaultRuntime": "berth",
         "InitBinary": "berth-agent",

@@ -2,6 +2,7 @@
 
 mod archives;
 mod attached;
+mod bollard;
 mod commit;
 mod copies;
 mod daemon;

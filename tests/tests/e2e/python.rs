@@ -20,6 +20,11 @@ fn docker_py_reads_and_writes_the_streams_of_a_container() {
 }
 
 #[test]
+fn docker_py_moves_files_in_and_out_and_makes_an_image_of_them() {
+    tells("docker_py_files", &[]);
+}
+
+#[test]
 fn docker_py_moves_images_by_file_and_by_registry() {
     let Some(registry) = Registry::plain() else { return };
     let images = std::env::var("BERTH_TEST_IMAGES").unwrap_or_default();

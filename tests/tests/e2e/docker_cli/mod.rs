@@ -8,7 +8,9 @@
 use berth_tests::{Host, Session};
 
 /// Every session of this directory, and what it is about.
-const SESSIONS: [(&str, &str); 6] = [
+const SESSIONS: [(&str, &str); 8] = [
+    ("commit", include_str!("commit.session")),
+    ("cp", include_str!("cp.session")),
     ("images", include_str!("images.session")),
     ("lifecycle", include_str!("lifecycle.session")),
     ("ps", include_str!("ps.session")),
@@ -52,6 +54,16 @@ fn images_are_listed_named_saved_and_removed() {
 #[test]
 fn the_daemon_tells_about_itself_and_what_happened() {
     holds("system");
+}
+
+#[test]
+fn changes_are_listed_and_become_an_image() {
+    holds("commit");
+}
+
+#[test]
+fn files_are_copied_in_and_out() {
+    holds("cp");
 }
 
 #[test]

@@ -158,8 +158,9 @@ impl From<&ContainerSpec> for HostConfig {
             ulimits: spec.ulimits.iter().map(ulimit).collect(),
             userns_mode: machine_or(spec.namespaces.user, ""),
             uts_mode: machine_or(spec.namespaces.uts, ""),
+            // A word of Windows'; what Berth has to say of it is under `Berth`.
+            isolation: "",
             // What every container has.
-            isolation: "machine",
             log_config: json!({ "Type": spec.log.driver.name(), "Config": spec.log.options }),
             network_mode: "none",
             // What nobody can ask for yet.

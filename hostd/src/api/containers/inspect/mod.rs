@@ -62,6 +62,8 @@ pub(in crate::api) struct ContainerInspect {
 #[serde(rename_all = "PascalCase")]
 struct Berth {
     accelerator: &'static str,
+    /// What the container shares a machine with: nothing. `HostConfig` has Windows' words for it and no other.
+    isolation: &'static str,
     /// Of the last start, in order; null if there was none.
     start_timeline: Option<[Phase; 5]>,
 }
@@ -112,7 +114,11 @@ fn reply(view: &ContainerView, accelerator: &'static str) -> ContainerInspect {
         mounts: view.spec.tmpfs_mounts.iter().map(mount_point).collect(),
         config: Config::from(view),
         network_settings: NetworkSettings::default(),
-        berth: Berth { accelerator, start_timeline: view.timeline.as_ref().map(phases) },
+        berth: Berth {
+            accelerator,
+            isolation: "machine",
+            start_timeline: view.timeline.as_ref().map(phases),
+        },
     }
 }
 

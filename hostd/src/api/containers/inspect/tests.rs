@@ -97,4 +97,8 @@ fn the_timeline_is_the_last_starts() {
     let reply = serde_json::to_value(reply(&view, "tcg")).unwrap();
     assert_eq!(reply["Berth"]["StartTimeline"][0], json!({ "Phase": "image", "Milliseconds": 1.5 }));
     assert_eq!(reply["Berth"]["Accelerator"], "tcg");
+    assert_eq!(
+        (&reply["Berth"]["Isolation"], &reply["HostConfig"]["Isolation"]),
+        (&json!("machine"), &json!(""))
+    );
 }
