@@ -52,7 +52,7 @@ async fn run(settings: Settings, registries: Registries, accelerator: Choice) ->
     announce(&settings, accelerator, &engine.info());
     let daemon = Daemon::new(engine.clone(), settings, accelerator);
     listeners.serve(Api::new(Arc::new(daemon)), stop).await;
-    engine.finish_removals().await;
+    engine.finish_endings().await;
     tracing::info!("stopped; containers go on running");
     drop(roots);
     Ok(())

@@ -14,6 +14,7 @@ use super::Shared;
 use super::boot::{boot_machine, prepare_disks};
 use super::container::{Container, Live};
 use super::error::EngineError;
+use super::identity::ContainerId;
 use super::launch::{IMAGE_DISK, SCRATCH_DISK};
 use super::readers::{Readers, Reading};
 use crate::agent_client::{AgentClient, CallError, within};
@@ -23,6 +24,8 @@ use crate::machine::{Machine, Pace};
 const LINGER: Duration = Duration::from_secs(2);
 /// How long the agent may take to write a container's file system back when its machine ends.
 const SYNC_DEADLINE: Duration = Duration::from_secs(60);
+/// The same for a machine that a daemon before this one left, for which the new one's start waits.
+const LEFT_OVER_DEADLINE: Duration = Duration::from_secs(20);
 /// Mounting two disks, of which one may have a journal to replay, on a host that many others load.
 const MOUNT_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -123,6 +126,23 @@ impl IdleMachine {
             tracing::warn!("a machine's agent did not write its file systems back in time");
         }
         self.machine.end().await;
+    }
+}
+
+impl Shared {
+    /// Ends the machine of a container that does not run, which an earlier daemon was about to end: what was written in it
+    /// is the container's.
+    pub(super) async fn end_left_over(self: &Arc<Self>, id: &ContainerId) {
+        if let Some(machine) = self.machines.find(id.machine_id()).await {
+            let write_back = async { AgentClient::connect(&machine.vsock_path()).await?.shut_down().await };
+            let deadline = machine.pace().deadline(LEFT_OVER_DEADLINE);
+            let written_back = within(deadline, "its file systems to be written back", write_back).await;
+            if let Err(error) = written_back {
+                tracing::warn!(container = %id, %error, "a machine that was ending may have lost its last writes");
+            }
+            machine.end().await;
+        }
+        self.clear_machine(id).await;
     }
 }
 

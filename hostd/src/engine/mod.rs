@@ -153,8 +153,8 @@ struct Shared {
     image_removal: Arc<tokio::sync::RwLock<()>>,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
     events: Events,
-    /// What removed containers left is deleted by these, after the removal's reply.
-    removals: TaskTracker,
+    /// These end machines that nobody runs in any more and delete what removed containers left, after the reply.
+    endings: TaskTracker,
 }
 
 impl Engine {
@@ -229,7 +229,7 @@ impl Shared {
             image_removal: Arc::default(),
             execs: Mutex::default(),
             events: Events::default(),
-            removals: TaskTracker::new(),
+            endings: TaskTracker::new(),
             settings,
         })
     }

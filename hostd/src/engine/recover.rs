@@ -57,7 +57,10 @@ async fn recover_container(shared: &Arc<Shared>, mut record: ContainerRecord) ->
         | ContainerState::Restarting(_)
         | ContainerState::Starting { .. } => {
             // A machine of a container that does not run was starting or ending when the daemon died.
-            shared.clear_machine(&record.id).await;
+            match record.state {
+                ContainerState::Starting { .. } => shared.clear_machine(&record.id).await,
+                _ => shared.end_left_over(&record.id).await,
+            }
             if record.spec.restart.follows_daemon_start(&record.state, record.manually_stopped) {
                 record.await_restart();
             }

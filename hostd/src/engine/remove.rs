@@ -16,8 +16,9 @@ use super::stop::end_for_good;
 use super::view::ContainerView;
 use super::{Engine, Shared};
 
-/// How long a daemon that stops waits for what it is still deleting; the next one deletes the rest.
-const LAST_REMOVALS_DEADLINE: Duration = Duration::from_secs(20);
+/// How long a daemon that stops waits for machines that it is still ending and for what it is still deleting; the next
+/// one does the rest.
+const LAST_ENDINGS_DEADLINE: Duration = Duration::from_secs(20);
 
 /// How often a container that somebody starts again and again is ended before force is given up.
 const FORCED_ATTEMPTS: u32 = 5;
@@ -76,11 +77,12 @@ impl Engine {
         removing.await.map_err(|error| EngineError::internal("cannot remove container", &error))?
     }
 
-    /// To be called when nobody asks for anything any more: completes when removed containers have left nothing.
-    pub async fn finish_removals(&self) {
-        self.shared.removals.close();
-        if timeout(LAST_REMOVALS_DEADLINE, self.shared.removals.wait()).await.is_err() {
-            tracing::warn!("not all that removed containers left is deleted; the next start does the rest");
+    /// To be called when nobody asks for anything any more: completes when no machine is ending any more, and removed
+    /// containers have left nothing.
+    pub async fn finish_endings(&self) {
+        self.shared.endings.close();
+        if timeout(LAST_ENDINGS_DEADLINE, self.shared.endings.wait()).await.is_err() {
+            tracing::warn!("not all that ended or was removed is gone; the next start does the rest");
         }
     }
 }
@@ -139,7 +141,7 @@ impl Shared {
     /// it: should the daemon die before, the next one finds what no record names.
     pub(super) fn delete_remains_later(self: &Arc<Self>, id: ContainerId, teardown: Option<JoinHandle<()>>) {
         let shared = Arc::clone(self);
-        self.removals.spawn(async move {
+        self.endings.spawn(async move {
             if let Some(teardown) = teardown {
                 // If it panicked, clearing the machine's directory does the rest.
                 let _panicked = teardown.await;

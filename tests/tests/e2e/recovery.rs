@@ -82,3 +82,25 @@ fn a_daemon_killed_at_any_moment_of_a_start_leaves_nothing_behind() {
     }
     client.run(["run", "--rm", "busybox", "echo", "fine"]).exits_with(0).prints_exactly("fine");
 }
+
+#[test]
+fn what_was_written_before_a_stop_is_there_whatever_becomes_of_the_daemon() {
+    let Some(mut host) = Host::start() else { return };
+    let client = host.berth();
+    for (name, killed) in [("killed", true), ("stopped", false)] {
+        let script = "dd if=/dev/zero of=/large bs=1M count=16 2>/dev/null; echo word > /small; echo written; exec sleep 1000";
+        client.run(["run", "-d", "--name", name, "busybox", "sh", "-c", script]).exits_with(0);
+        eventually("it has written", || client.run(["logs", name]).stdout.contains("written"));
+        client.run(["kill", name]).exits_with(0);
+        if killed {
+            host.kill_daemon();
+        } else {
+            host.stop_daemon();
+        }
+        host.start_daemon();
+        let copy = host.path(name);
+        client.run(["cp", &format!("{name}:/small"), &copy.to_string_lossy()]).exits_with(0);
+        assert_eq!(std::fs::read_to_string(copy).unwrap(), "word\n");
+        client.run(["rm", name]).exits_with(0);
+    }
+}

@@ -150,7 +150,7 @@ fn for_many<T: std::fmt::Debug>(values: &impl Strategy<Value = T>, ask: &impl As
     });
     ran.unwrap();
     runtime.block_on(async {
-        daemon.engine.finish_removals().await;
+        daemon.engine.finish_endings().await;
         assert_eq!(remains(&daemon).await, before);
     });
 }

@@ -22,7 +22,7 @@ impl Driver {
         let machine = IdleMachine::boot(&self.shared, &self.container).await?;
         let files = machine.files();
         let opened = files.open();
-        self.teardown = Some(tokio::spawn(machine.end(Unwritten::Keep)));
+        self.teardown = Some(self.shared.endings.spawn(machine.end(Unwritten::Keep)));
         self.idle = Some(files);
         let gone = || EngineError::conflict(format!("the machine of container {} ends", self.container.id));
         opened.ok_or_else(gone)

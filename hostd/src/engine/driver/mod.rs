@@ -226,7 +226,7 @@ impl Driver {
         let (exit, machine) = active.finish(end).await;
         let discard = self.record.spec.auto_remove == AutoRemove::Remove;
         let unwritten = if discard { Unwritten::Discard } else { Unwritten::Keep };
-        self.teardown = machine.map(|machine| tokio::spawn(machine.end(unwritten)));
+        self.teardown = machine.map(|machine| self.shared.endings.spawn(machine.end(unwritten)));
         publish_end(&self.container, &exit);
         match self.record.state.after(Step::Exited(exit.clone())) {
             Ok(exited) => {
