@@ -209,21 +209,24 @@ impl CpuControls {
     }
 
     fn group_of(&self, pid: u32) -> std::path::PathBuf {
-        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap();
-        let line = groups.lines().find(|line| line.contains(self.prefix)).unwrap();
-        let path = line.rsplit(':').next().unwrap();
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).expect("the process lives");
+        let line = groups.lines().find(|line| line.contains(self.prefix)).expect("it is in a group");
+        let path = line.rsplit(':').next().expect("a split gives something");
         std::path::Path::new(self.root).join(path.trim_start_matches('/'))
     }
 
     /// In version 1's measure.
     fn share(&self, group: &std::path::Path) -> u64 {
         let read = |file: &str| std::fs::read_to_string(group.join(file)).ok()?.trim().parse::<u64>().ok();
-        read("cpu.shares").or_else(|| Some(read("cpu.weight")? * 1024 / 100)).unwrap()
+        read("cpu.shares").or_else(|| Some(read("cpu.weight")? * 1024 / 100)).expect("a group has a share")
     }
 
     /// A group that the test named, in every hierarchy that machines have groups in.
     fn remove(&self, group: &str) {
-        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").unwrap().flatten().map(|entry| entry.path());
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup")
+            .expect("there are groups")
+            .flatten()
+            .map(|entry| entry.path());
         for hierarchy in hierarchies.chain([self.root.into()]) {
             let _not_there: std::io::Result<()> = std::fs::remove_dir(hierarchy.join(&group[1..]));
         }
