@@ -56,11 +56,10 @@ fn options_that_are_not_there_yet_are_refused_by_name() {
     let Some(host) = Host::start() else { return };
     let Some(docker) = host.docker() else { return };
     for (options, what) in [
-        (&["-p", "80:80"][..], "PortBindings"),
-        (&["--cgroup-parent", "/x"], "CgroupParent"),
-        (&["--runtime", "runc"], "Runtime"),
         (&["--volumes-from", "x"], "VolumesFrom"),
-        (&["--network", "host"], "NetworkMode"),
+        (&["--network", "container:x"], "NetworkMode"),
+        (&["--pid", "container:x"], "PidMode"),
+        (&["--volume", "data:/x"], "Binds"),
     ] {
         let outcome = docker.run([&["run"], options, &["busybox", "true"]].concat()).exits_with(125);
         outcome.complains(what);
