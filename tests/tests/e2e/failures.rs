@@ -56,7 +56,7 @@ fn options_that_are_not_there_yet_are_refused_by_name() {
     let Some(host) = Host::start() else { return };
     let Some(docker) = host.docker() else { return };
     for (options, what) in [
-        (&["--volumes-from", "x"], "VolumesFrom"),
+        (&["--volumes-from", "x"][..], "VolumesFrom"),
         (&["--network", "container:x"], "NetworkMode"),
         (&["--pid", "container:x"], "PidMode"),
         (&["--volume", "data:/x"], "Binds"),
