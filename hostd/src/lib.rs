@@ -16,3 +16,4 @@ pub mod seccomp;
 mod agent_client;
 mod logs;
 mod machine;
+pub mod network;

@@ -43,4 +43,4 @@ mod vcpu;
 mod virtio;
 
 pub use process::{host_cpuid, run};
-pub use virtio::{TapError, open_tap};
+pub use virtio::{TapError, make_tap, open_tap};

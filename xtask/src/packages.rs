@@ -20,7 +20,7 @@ const fn package(name: &'static str, reason: &'static str) -> Package {
 }
 
 /// In the order in which they are used.
-const PACKAGES: [Package; 18] = [
+const PACKAGES: [Package; 19] = [
     package("build-essential", "the linker for Rust, and the compiler for the kernel and SQLite"),
     package("linux-source-6.12", "the guest kernel's source"),
     package("xz-utils", "unpacks that source"),
@@ -35,6 +35,7 @@ const PACKAGES: [Package; 18] = [
     package("erofs-utils", "checks image disks in the tests"),
     package("busybox-static", "the content of the busybox image"),
     package("iproute2", "network namespaces and interfaces in the tests"),
+    package("nftables", "the rules of networks on the host"),
     package("docker-registry", "the registry that the tests push to and pull from"),
     package("skopeo", "a second opinion on what is in a registry and in an archive"),
     package("python3-venv", "the Python clients of the tests, in an environment of their own"),

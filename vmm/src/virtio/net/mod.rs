@@ -32,7 +32,7 @@ pub(crate) use self::binding::{BindingError, CardHandle};
 use self::receive::{Pause, Receiver};
 use self::statistics::NetworkStatistics;
 pub(crate) use self::tap::Tap;
-pub use self::tap::{TapError, open_tap};
+pub use self::tap::{TapError, make_tap, open_tap};
 use self::transmit::Transmitter;
 use self::watch::Watch;
 use super::{

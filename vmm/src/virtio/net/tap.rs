@@ -56,6 +56,22 @@ pub fn open_tap(name: &str) -> Result<OwnedFd, TapError> {
 pub(super) const OFFLOADS_EVERYWHERE: u32 =
     libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
 
+/// Makes an interface in this network namespace for machines to attach to. It is down, and lasts until it is removed.
+///
+/// # Errors
+/// There is one of this name already, or this process may not.
+pub fn make_tap(name: &str) -> Result<(), TapError> {
+    let failed = |step| move |source| TapError::Call { name: name.to_owned(), step, source };
+    let file = HOST_FILES.open(Path::new(DEVICE), Access::ReadWrite).map_err(failed("open /dev/net/tun"))?;
+    // Without the flag, one that is there and unused would be taken for the new one.
+    attach(&file, name, MODE | libc::IFF_TUN_EXCL).map_err(failed("make it"))?;
+    // SAFETY: this request takes a number, no pointer.
+    if unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETPERSIST, 1) } != 0 {
+        return Err(failed("make it last")(io::Error::last_os_error()));
+    }
+    Ok(())
+}
+
 #[derive(Debug)]
 pub(crate) struct Tap {
     name: String,
@@ -115,7 +131,7 @@ fn open_attached(name: &str) -> Result<File, TapError> {
     let failed = |step| move |source| TapError::Call { name: name.to_owned(), step, source };
     let file = HOST_FILES.open(Path::new(DEVICE), Access::ReadWrite).map_err(failed("open /dev/net/tun"))?;
     check_exists(name)?;
-    attach(&file, name).map_err(|source| match source.raw_os_error() {
+    attach(&file, name, MODE).map_err(|source| match source.raw_os_error() {
         Some(libc::EBUSY) => TapError::Busy(name.to_owned()),
         _ => failed("attach to it as a TAP interface")(source),
     })?;
@@ -133,7 +149,7 @@ fn check_exists(name: &str) -> Result<(), TapError> {
     }
 }
 
-fn attach(file: &File, name: &str) -> io::Result<()> {
+fn attach(file: &File, name: &str, mode: libc::c_int) -> io::Result<()> {
     if name.len() > MAX_TAP_NAME_BYTES {
         return Err(io::ErrorKind::InvalidInput.into());
     }
@@ -141,7 +157,7 @@ fn attach(file: &File, name: &str) -> io::Result<()> {
     for (place, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *place = byte.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = libc::c_short::try_from(MODE).expect("flags have 16 bits");
+    request.ifr_ifru.ifru_flags = u16::try_from(mode).expect("flags have 16 bits").cast_signed();
     set(file, libc::TUNSETIFF, &request)
 }
 
