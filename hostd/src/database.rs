@@ -103,6 +103,16 @@ const MIGRATIONS: &[Migration] = &[
         -- What the tag stood for when it was pulled or loaded, if anything stood for it: an index or a manifest.
         ALTER TABLE image_tags ADD COLUMN target TEXT;",
     },
+    Migration {
+        name: "networks",
+        sql: "
+        -- record: the engine's own description of the network, as JSON.
+        CREATE TABLE networks (
+            id      TEXT PRIMARY KEY,
+            name    TEXT UNIQUE NOT NULL,
+            record  TEXT NOT NULL
+        ) STRICT;",
+    },
 ];
 
 /// Why the database did not open.

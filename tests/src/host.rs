@@ -95,6 +95,21 @@ impl Host {
         Self::with_daemon(flags, Some(namespace))
     }
 
+    /// A daemon in that network, with networks of its own there and the image busybox.
+    ///
+    /// # Panics
+    /// As [`Host::start`].
+    #[must_use]
+    pub fn with_networks(namespace: &Namespace) -> Option<Self> {
+        if program("nft").is_none() {
+            skip("networks need nft");
+            return None;
+        }
+        let host = Self::inside(namespace, &["--bridge", "berth0"])?;
+        host.berth().run(["load", "--quiet", "--input", &host.image_archive("busybox")]).exits_with(0);
+        Some(host)
+    }
+
     fn with_daemon(flags: &[&str], namespace: Option<&Namespace>) -> Option<Self> {
         let environment = match Environment::from_variables() {
             Ok(environment) => environment,
@@ -162,6 +177,7 @@ impl Host {
             .arg(&self.environment.kernel)
             .arg("--initramfs")
             .arg(&self.environment.initramfs)
+            .args(self.network_flags())
             .args(&self.flags)
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a file can be shared"))
@@ -175,6 +191,13 @@ impl Host {
             UnixStream::connect(&socket).is_ok()
         });
         self.daemon = Some(daemon);
+    }
+
+    /// The networks of the host that the tests run on are not theirs to change: a test that is about networks says so, and
+    /// has a namespace.
+    fn network_flags(&self) -> &'static [&'static str] {
+        let says_which = self.flags.iter().any(|flag| flag.starts_with("--bridge"));
+        if says_which { &[] } else { &["--bridge", "none"] }
     }
 
     /// Ends the daemon in good order.

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::environment::{program, skip};
+use crate::outcome::Outcome;
 
 /// In the block that RFC 5737 keeps for documents: nobody is there.
 const ADDRESS: [u8; 4] = [192, 0, 2, 1];
@@ -46,6 +47,25 @@ impl Namespace {
     #[must_use]
     pub fn ip(&self) -> IpAddr {
         ADDRESS.into()
+    }
+
+    /// Runs a command in it.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    #[must_use]
+    pub fn run(&self, words: &[&str]) -> Outcome {
+        let [program, arguments @ ..] = words else { panic!("no command") };
+        let output = Self::enter(&self.name, Path::new(program)).args(arguments).output();
+        Outcome::new(words.join(" "), &output.expect("a command can be started"))
+    }
+
+    /// What a server there answers to a request for its first page, as a client in the namespace sees it.
+    #[must_use]
+    pub fn get(&self, address: &str, port: u16) -> Outcome {
+        let script =
+            format!("exec 3<>/dev/tcp/{address}/{port} && printf 'GET / HTTP/1.0\r\n\r\n' >&3 && cat <&3");
+        self.run(&["timeout", "20", "bash", "-c", &script])
     }
 
     /// A command in the namespace of that name, which sees everything else as we do.

@@ -51,6 +51,8 @@ impl Daemon {
         command.arg("--kernel").arg(&products.kernel);
         command.arg("--initramfs").arg(&products.initramfs);
         command.arg("--vmm").arg(products.programs.join("berth-vmm"));
+        // The networks of a developer's machine stay as they are.
+        command.args(["--bridge", "none"]);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().context("cannot start berthd")?;
         let client = products.programs.join("berth");

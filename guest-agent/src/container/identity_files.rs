@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::fs::chown;
 use std::path::Path;
 
-use berth_protocol::agent::StartContainer;
+use berth_protocol::agent::{NameResolution, StartContainer};
 
 use super::ids::IdMaps;
 
@@ -45,14 +45,33 @@ pub(crate) fn write(
     if let Some(machine_id) = machine_id {
         fs::write(directory.join(MACHINE_ID), format!("{machine_id}\n"))?;
     }
-    // Without a network there is no name server to ask; a file of the root's own must not suggest one.
-    fs::write(directory.join("resolv.conf"), "")?;
+    // Without a name server there is nobody to ask; a file of the root's own must not suggest one.
+    let resolution = request.name_resolution.as_ref().map(resolv_conf).unwrap_or_default();
+    fs::write(directory.join("resolv.conf"), resolution)?;
     if ids.is_mapped() {
         for entry in fs::read_dir(&directory)? {
             chown(entry?.path(), Some(ids.users.root()), Some(ids.groups.root()))?;
         }
     }
     Ok(())
+}
+
+/// resolv.conf(5).
+fn resolv_conf(resolution: &NameResolution) -> String {
+    let servers = resolution.servers.iter().map(|server| format!("nameserver {}\n", one_line(server)));
+    let list = |word: &str, values: &[String]| match values {
+        [] => String::new(),
+        values => format!("{word} {}\n", one_line(&values.join(" "))),
+    };
+    let mut text: String = servers.collect();
+    text.push_str(&list("search", &resolution.search));
+    text.push_str(&list("options", &resolution.options));
+    text
+}
+
+/// A value cannot begin a line of its own.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The standard lines, then one per `address name`.
@@ -81,6 +100,18 @@ mod tests {
     #[test]
     fn a_line_cannot_smuggle_in_another() {
         assert!(hosts(&["10.0.0.1 db\n127.0.0.1 bank".into()]).ends_with("10.0.0.1\tdb 127.0.0.1 bank\n"));
+    }
+
+    #[test]
+    fn a_name_server_is_a_line() {
+        let resolution = NameResolution {
+            servers: vec!["127.0.0.11".into(), "10.0.0.1\nsearch evil".into()],
+            search: vec!["a.example".into(), "b.example".into()],
+            options: vec!["ndots:0".into()],
+        };
+        let text = "nameserver 127.0.0.11\nnameserver 10.0.0.1 search evil\nsearch a.example b.example\noptions ndots:0\n";
+        assert_eq!(resolv_conf(&resolution), text);
+        assert_eq!(resolv_conf(&NameResolution::default()), "");
     }
 
     #[test]

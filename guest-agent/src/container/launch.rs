@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use berth_protocol::agent::{ErrorCode, ExitStatus, Namespace, Process as ProcessRequest};
+use berth_protocol::agent::{ErrorCode, ExitStatus, Namespace, NetworkInterface, Process as ProcessRequest};
 use nix::sched::{CloneFlags, setns};
 use prost::Message;
 use rustix::fs::{FileType, Gid, MemfdFlags, Uid, fchown, fstat, memfd_create};
@@ -22,6 +22,7 @@ use super::ids::IdMaps;
 use crate::agent::Agent;
 use crate::clock;
 use crate::failure::{During, Failure};
+use crate::network;
 use crate::processes::{Process, ProcessStreams, Role};
 use crate::stage::report::Report;
 use crate::stage::spec::StageSpec;
@@ -30,9 +31,10 @@ use crate::streams::{Endpoint, Input, Output, ProcessEnds, Stdio};
 use crate::sys::{self, Child, End, Spawn};
 
 /// What every container has of its own. Its cgroup namespace follows in the stage, which is in the right cgroup by then.
-const OWN_NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS.union(CloneFlags::CLONE_NEWNET);
+const OWN_NAMESPACES: CloneFlags = CloneFlags::CLONE_NEWNS;
 /// What a container has of its own unless it asks for the machine's.
-const USUALLY_OWN: [(Namespace, CloneFlags); 3] = [
+const USUALLY_OWN: [(Namespace, CloneFlags); 4] = [
+    (Namespace::NetworkNamespace, CloneFlags::CLONE_NEWNET),
     (Namespace::PidNamespace, CloneFlags::CLONE_NEWPID),
     (Namespace::UtsNamespace, CloneFlags::CLONE_NEWUTS),
     (Namespace::IpcNamespace, CloneFlags::CLONE_NEWIPC),
@@ -71,9 +73,15 @@ pub(super) async fn launch(agent: &Rc<Agent>, launch: Launch<'_>) -> Result<Rc<P
     let oom_kills_before = launch.cgroup.oom_kills();
     let child = spawn_stage(&launch, &ends, &stage_end).during(ErrorCode::Internal, || "start the stage")?;
     let end = agent.reaper.watch(child.pid);
+    let cards = launch.spec.container.iter().flat_map(|container| &container.interfaces);
+    let given = give_cards(&child, cards, &reports).inspect_err(|_| kill(&child));
     // The ends of the streams and of the reports come when the process closes its copies, if these are the only ones.
     drop((ends, stage_end));
-    let streams = match become_program(reports).await {
+    let became = match given {
+        Ok(()) => become_program(reports).await,
+        Err(failure) => Err(failure),
+    };
+    let streams = match became {
         // A program that nobody can talk to is of no use to anybody.
         Ok(terminal) => streams(stdio, terminal, launch.process.stdin).inspect_err(|_| kill(&child)),
         Err(failure) => Err(failure),
@@ -90,6 +98,24 @@ pub(super) async fn launch(agent: &Rc<Agent>, launch: Launch<'_>) -> Result<Rc<P
     let cgroup = Cgroup::of(launch.container_id);
     spawn_local(supervise(Rc::clone(&process), end, cgroup, oom_kills_before));
     Ok(process)
+}
+
+/// A stage that is to have network cards waits for them.
+fn give_cards<'a>(
+    child: &Child,
+    interfaces: impl Iterator<Item = &'a NetworkInterface>,
+    stage: &OwnedFd,
+) -> Result<(), Failure> {
+    let pid = u32::try_from(child.pid).expect("pids are positive");
+    let mut interfaces = interfaces.peekable();
+    if interfaces.peek().is_none() {
+        return Ok(());
+    }
+    for interface in interfaces {
+        network::give_to(pid, &interface.card)
+            .during(ErrorCode::Internal, || format!("give away the network card {}", interface.card))?;
+    }
+    report::let_go_on(stage).during(ErrorCode::Internal, || "let the stage go on")
 }
 
 /// The stage's descriptors, in the order of [`crate::stage`]'s numbers.

@@ -4,11 +4,14 @@ use berth_protocol::agent::{ErrorCode, MountContainer, Process, StartContainer, 
 use berth_protocol::shares::is_name;
 
 use crate::failure::Failure;
+use crate::network;
 
 const MAX_ID_BYTES: usize = 128;
 /// `HOST_NAME_MAX` of Linux.
 pub(crate) const MAX_HOSTNAME_BYTES: usize = 64;
 const MAX_MOUNTS: usize = 1024;
+/// More than any machine has.
+const MAX_INTERFACES: usize = 64;
 
 /// # Errors
 /// INVALID_REQUEST naming the field, BAD_WORKING_DIRECTORY for one that is not absolute.
@@ -33,6 +36,10 @@ pub(super) fn check_start(mut request: StartContainer) -> Result<(StartContainer
     for device in &request.devices {
         check_absolute("devices.path", &device.path)?;
         check_absolute("devices.target", &device.target)?;
+    }
+    check_length("interfaces", request.interfaces.len(), MAX_INTERFACES)?;
+    for interface in &request.interfaces {
+        network::check(interface).map_err(|error| Failure::invalid(error.to_string()))?;
     }
     let process = check_process(request.process.take())?;
     request.process = Some(process.clone());

@@ -94,7 +94,7 @@ fn run(reporter: &Reporter) -> Result<ExitCode, Failure> {
             if container.users.is_empty() {
                 limits::set_oom_score(&process)?;
             }
-            set_up_container(&container, &spec.directory, &spec.devices)?;
+            set_up_container(reporter, &container, &spec.directory, &spec.devices)?;
             run_process(reporter, &process, Some(&container))
         }
         (None, Some(process)) => {
@@ -129,6 +129,7 @@ fn read_spec() -> Result<StageSpec, Failure> {
 /// The world of a new container, from its namespaces inwards. The process was born into all but the cgroup namespace:
 /// that one takes its root from where a process *is*, so it must be in its cgroup first.
 fn set_up_container(
+    reporter: &Reporter,
     container: &StartContainer,
     directory: &str,
     devices: &[DeviceNode],
@@ -141,8 +142,23 @@ fn set_up_container(
     if has_own(Namespace::UtsNamespace) {
         host_names::set(container)?;
     }
-    network::bring_up_loopback().during(ErrorCode::Internal, || "bring up the loopback interface")?;
+    if has_own(Namespace::NetworkNamespace) {
+        set_up_network(reporter, container)?;
+    }
     rootfs::enter(container, directory, devices)
+}
+
+fn set_up_network(reporter: &Reporter, container: &StartContainer) -> Result<(), Failure> {
+    network::bring_up_loopback().during(ErrorCode::Internal, || "bring up the loopback interface")?;
+    if container.interfaces.is_empty() {
+        return Ok(());
+    }
+    reporter.wait_to_go_on().during(ErrorCode::Internal, || "wait for the network cards")?;
+    for interface in &container.interfaces {
+        network::set_up(interface)
+            .during(ErrorCode::Internal, || format!("set up the network interface {}", interface.name))?;
+    }
+    Ok(())
 }
 
 /// The PID namespace was given at birth; the others are joined here, the mount namespace (and with it the root) last.

@@ -13,7 +13,7 @@ use prost::Message;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, send, sendmsg, socketpair,
 };
 
 use crate::failure::Failure;
@@ -25,6 +25,8 @@ const MAX_MESSAGE_BYTES: usize = 8 << 10;
 const TERMINAL: u8 = b't';
 const EXECUTING: u8 = b'x';
 const FAILED: u8 = b'f';
+/// The agent's only word to a stage.
+const GO_ON: &[u8] = b"g";
 
 /// One packet.
 #[derive(Debug)]
@@ -59,6 +61,18 @@ impl Reporter {
     /// For a process that goes on but has nothing more to say.
     pub(crate) fn close(&self) {
         self.socket.take();
+    }
+
+    /// Waits until the agent has done its part outside of the stage's namespaces.
+    ///
+    /// # Errors
+    /// The agent is gone, or says something else.
+    pub(crate) fn wait_to_go_on(&self) -> io::Result<()> {
+        let socket = self.socket.borrow();
+        let socket = socket.as_ref().ok_or(Errno::NOTCONN)?;
+        let mut word = [0; 2];
+        let (_, length) = recv(socket, &mut word, RecvFlags::empty())?;
+        if word.get(..length) == Some(GO_ON) { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
     }
 
     /// # Errors
@@ -104,6 +118,15 @@ fn truncate(message: &mut String) {
         end -= 1;
     }
     message.truncate(end);
+}
+
+/// The agent's side: the stage may go on.
+///
+/// # Errors
+/// The stage is gone.
+pub(crate) fn let_go_on(socket: impl AsFd) -> io::Result<()> {
+    send(socket, GO_ON, SendFlags::NOSIGNAL)?;
+    Ok(())
 }
 
 /// The agent's side: one packet, if there is one.
@@ -160,6 +183,16 @@ mod tests {
         let mut bytes = [0; 5];
         rustix::io::read(&received, &mut bytes).unwrap();
         assert_eq!(&bytes, b"hello");
+    }
+
+    #[test]
+    fn a_stage_waits_for_the_agents_word() {
+        let (agent, stage) = channel().unwrap();
+        let reporter = Reporter::new(stage);
+        let_go_on(&agent).unwrap();
+        reporter.wait_to_go_on().unwrap();
+        drop(agent);
+        assert!(reporter.wait_to_go_on().is_err());
     }
 
     #[test]

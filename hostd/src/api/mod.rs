@@ -13,6 +13,7 @@ mod events;
 mod exec;
 mod images;
 mod missing;
+mod networks;
 mod system;
 mod usage;
 
@@ -84,6 +85,10 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/images/{name}/history", get(images::history))
         .route("/distribution/{name}/json", get(distribution::inspect))
         .route("/distribution/{name}/manifest", get(distribution::manifest))
+        .route("/networks", get(networks::list))
+        .route("/networks/create", post(networks::create))
+        .route("/networks/prune", post(networks::prune))
+        .route("/networks/{id}", get(networks::inspect).delete(networks::remove))
         .route("/containers/json", get(containers::list))
         .route("/containers/create", post(containers::create))
         .route("/containers/prune", post(containers::prune))

@@ -170,9 +170,14 @@ fn machines(daemon: &Daemon) -> Value {
     let jail = engine.jail.name();
     let warnings: Vec<String> = accelerator::warning(daemon.accelerator.accelerator)
         .into_iter()
-        .chain(["WARNING: containers have no network but loopback yet"])
         .map(str::to_owned)
-        .chain(engine.jail_warnings.iter().map(|warning| format!("WARNING: {warning}")))
+        .chain(
+            engine
+                .network_warning
+                .iter()
+                .chain(&engine.jail_warnings)
+                .map(|warning| format!("WARNING: {warning}")),
+        )
         .collect();
     json!({
         "Warnings": warnings,

@@ -79,6 +79,8 @@ fn settings(root: &std::path::Path) -> Settings {
         flag("initramfs", "initramfs.cpio"),
         flag("vmm", "berth-vmm"),
         "--insecure-registry=registry.example:5000".to_owned(),
+        // The host's networks are not a test's to change.
+        "--bridge=none".to_owned(),
     ];
     let settings = Settings::resolve(Flags::try_parse_from(flags).unwrap()).unwrap();
     std::fs::create_dir_all(&settings.data_root).unwrap();

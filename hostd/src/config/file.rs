@@ -8,6 +8,7 @@ use super::flags::{Flags, LogLevel};
 use super::{ConfigError, invalid};
 use crate::accelerator::Request;
 use crate::engine::UserRange;
+use crate::network::pools::AddressPool;
 
 /// Settings are a few lines; anything longer is the wrong file.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -40,6 +41,11 @@ pub(super) struct FileSettings {
     pub(super) no_jail: Option<bool>,
     pub(super) scratch_size: Option<String>,
     pub(super) userns_remap: Option<String>,
+    pub(super) bridge: Option<String>,
+    pub(super) bip: Option<String>,
+    pub(super) default_address_pools: Vec<AddressPool>,
+    pub(super) mtu: Option<i64>,
+    pub(super) icc: Option<bool>,
 }
 
 /// dockerd keeps these in an object of their own.
@@ -65,6 +71,7 @@ impl FileSettings {
     pub(super) fn merge(self, flags: Flags) -> Result<Self, ConfigError> {
         let mut twice = Vec::new();
         let registry = flags.registries;
+        let networks = flags.networks;
         let debug = flags.debug.then_some(true);
         let no_jail = flags.no_jail.then_some(true);
         let merged = Self {
@@ -122,6 +129,16 @@ impl FileSettings {
             no_jail: one("no-jail", self.no_jail, no_jail, &mut twice),
             scratch_size: one("scratch-size", self.scratch_size, flags.scratch_size, &mut twice),
             userns_remap: one("userns-remap", self.userns_remap, flags.userns_remap, &mut twice),
+            bridge: one("bridge", self.bridge, networks.bridge, &mut twice),
+            bip: one("bip", self.bip, networks.bip, &mut twice),
+            default_address_pools: list(
+                "default-address-pools",
+                self.default_address_pools,
+                networks.default_address_pools,
+                &mut twice,
+            ),
+            mtu: one("mtu", self.mtu, networks.mtu, &mut twice),
+            icc: one("icc", self.icc, networks.icc, &mut twice),
         };
         if twice.is_empty() { Ok(merged) } else { Err(ConfigError::Twice(twice)) }
     }
@@ -134,12 +151,7 @@ fn one<T>(name: &'static str, file: Option<T>, flag: Option<T>, twice: &mut Vec<
     flag.or(file)
 }
 
-fn list(
-    name: &'static str,
-    file: Vec<String>,
-    flag: Vec<String>,
-    twice: &mut Vec<&'static str>,
-) -> Vec<String> {
+fn list<T>(name: &'static str, file: Vec<T>, flag: Vec<T>, twice: &mut Vec<&'static str>) -> Vec<T> {
     if !file.is_empty() && !flag.is_empty() {
         twice.push(name);
     }

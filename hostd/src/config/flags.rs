@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use crate::accelerator::Request;
 use crate::engine::UserRange;
+use crate::network::pools::AddressPool;
 
 /// Runs containers, each in its own machine, and answers the Docker Engine API for them.
 #[derive(Clone, Debug, Default, Parser)]
@@ -28,6 +29,8 @@ pub struct Flags {
     pub pidfile: Option<PathBuf>,
     #[command(flatten)]
     pub registries: RegistryFlags,
+    #[command(flatten)]
+    pub networks: NetworkFlags,
     /// Least severe level that is logged [default: info]
     #[arg(short, long, value_name = "LEVEL")]
     pub log_level: Option<LogLevel>,
@@ -111,6 +114,26 @@ pub struct RegistryFlags {
     /// Directory with HOST[:PORT]/{*.crt,*.cert,*.key} for registries [default: /etc/docker/certs.d]
     #[arg(long, value_name = "DIR")]
     pub certs_dir: Option<PathBuf>,
+}
+
+/// What networks there are, and where they get their addresses.
+#[derive(Clone, Debug, Default, Args)]
+pub struct NetworkFlags {
+    /// Interface of the network `bridge`; none: containers that name no network have loopback alone [default: berth0]
+    #[arg(short, long, value_name = "NAME")]
+    pub bridge: Option<String>,
+    /// Address of the host on the network `bridge`, with its prefix [default: of the first free range]
+    #[arg(long, value_name = "CIDR")]
+    pub bip: Option<String>,
+    /// Range that networks are cut from, as base=10.10.0.0/16,size=24; may be repeated [default: dockerd's]
+    #[arg(long = "default-address-pool", value_name = "POOL")]
+    pub default_address_pools: Vec<AddressPool>,
+    /// Largest packet of networks that ask for none, in bytes [default: 1500]
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
+    pub mtu: Option<i64>,
+    /// Whether containers of the network `bridge` reach each other [default: true]
+    #[arg(long, value_name = "BOOL")]
+    pub icc: Option<bool>,
 }
 
 /// dockerd's levels.

@@ -16,6 +16,14 @@ pub enum Host {
 }
 
 impl Host {
+    /// Nothing of one that the kernel chooses: such is of loopback alone.
+    pub(super) fn tcp_port(&self) -> Option<u16> {
+        match self {
+            Self::Tcp(address) => Some(address.port()).filter(|port| *port != 0),
+            Self::Unix(_) => None,
+        }
+    }
+
     /// `default_socket` is what `unix://` without a path means.
     pub(super) fn parse(text: &str, default_socket: &Path) -> Result<Self, String> {
         let Some((scheme, rest)) = text.split_once("://") else {

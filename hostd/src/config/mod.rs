@@ -7,6 +7,7 @@ mod artifacts;
 mod file;
 mod flags;
 mod host;
+mod networks;
 mod registries;
 mod remap;
 mod size;
@@ -23,7 +24,8 @@ pub use self::registries::without_password;
 use self::remap::Accounts;
 use crate::accelerator::{Choice, Request};
 use crate::engine::{
-    EngineSettings, JailSettings, MachineSettings, Pace, SCRATCH_DISK_BYTES, UserNamespace, UserRange,
+    EngineSettings, JailSettings, MachineSettings, NetworkPolicy, Pace, SCRATCH_DISK_BYTES, UserNamespace,
+    UserRange,
 };
 use crate::registry::RegistrySettings;
 
@@ -57,6 +59,7 @@ pub struct Settings {
     pub scratch_disk_bytes: u64,
     /// `None`: containers' users are their machines'.
     pub user_namespace: Option<UserNamespace>,
+    pub networks: NetworkPolicy,
 }
 
 /// A setting that cannot be used. Each message is one sentence that names the setting.
@@ -97,9 +100,12 @@ impl Settings {
         let data_root =
             absolute("data-root", given.data_root.as_deref().unwrap_or(Path::new("/var/lib/berth")))?;
         let pidfile = absolute("pidfile", given.pidfile.as_deref().unwrap_or(&exec_root.join("berthd.pid")))?;
+        let hosts = hosts(&given.hosts, &exec_root)?;
+        let networks = networks::resolve(&given, &hosts)?;
         let artifacts = Artifacts::find(given.kernel, given.initramfs, given.vmm, given.virtiofsd)?;
         Ok(Self {
-            hosts: hosts(&given.hosts, &exec_root)?,
+            hosts,
+            networks,
             pidfile,
             log_level: given.log_level.unwrap_or_default(),
             debug: given.debug.unwrap_or(false),
@@ -140,6 +146,7 @@ impl Settings {
             machine_vcpus: self.machine_vcpus.unwrap_or_else(|| default_vcpus(choice)),
             scratch_disk_bytes: self.scratch_disk_bytes,
             user_namespace: self.user_namespace.clone(),
+            networks: self.networks.clone(),
         }
     }
 }

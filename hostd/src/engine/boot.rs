@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use berth_protocol::agent::Ready;
-use berth_vmm::config::{DiskAccess, Extent};
+use berth_vmm::config::{DiskAccess, Extent, MacAddress, NetworkCardConfig};
 
 use super::Shared;
 use super::container::Container;
 use super::error::EngineError;
-use crate::machine::{Disk, Machine, MachineError};
+use super::networks::Endpoint;
+use crate::machine::{Devices, Disk, Machine, MachineError};
 
 /// The machine's disks in guest order: image, scratch. Blocks.
 pub(super) fn prepare_disks(shared: &Shared, container: &Container) -> Result<Vec<Disk>, EngineError> {
@@ -29,16 +30,28 @@ pub(super) fn prepare_disks(shared: &Shared, container: &Container) -> Result<Ve
     ])
 }
 
+/// One per endpoint, in its order.
+fn cards(endpoints: &[Endpoint]) -> Vec<NetworkCardConfig> {
+    let card = |endpoint: &Endpoint| NetworkCardConfig {
+        mac: MacAddress(endpoint.mac),
+        tap: Some(endpoint.card.clone()),
+        mtu: Some(endpoint.mtu_bytes),
+    };
+    endpoints.iter().map(card).collect()
+}
+
 /// Starts it and waits for its agent. What did not get there is gone again.
 pub(super) async fn boot_machine(
     shared: &Arc<Shared>,
     container: &Container,
     disks: Vec<Disk>,
+    endpoints: &[Endpoint],
 ) -> Result<(Machine, Ready), MachineError> {
     let spec = container.spec();
     let size = shared.machine_size(&spec.limits);
     let share = spec.limits.host_share(spec.cgroup_parent.as_deref());
-    let starting = match shared.machines.start(container.id.machine_id(), size, &share, disks, None).await {
+    let devices = Devices { disks, network_cards: cards(endpoints), shares: None };
+    let starting = match shared.machines.start(container.id.machine_id(), size, &share, devices).await {
         Ok(starting) => starting,
         Err(error) => {
             shared.clear_machine(&container.id).await;

@@ -5,6 +5,7 @@ use berth_protocol::agent;
 use super::capabilities::CapabilitySet;
 use super::error::{EngineError, ErrorKind};
 use super::launch::{MASKED_PATHS, READONLY_PATHS};
+use super::networks::NetworkMode;
 use super::security::{Device, DeviceKind, DeviceRule, Ipc, Namespace, Security, Ulimit};
 use super::spec::ContainerSpec;
 
@@ -102,6 +103,7 @@ pub(super) fn outer_namespaces(spec: &ContainerSpec) -> Vec<i32> {
         (wanted.ipc == Ipc::Machine, agent::Namespace::IpcNamespace),
         (is_outer(wanted.uts), agent::Namespace::UtsNamespace),
         (is_outer(wanted.cgroup), agent::Namespace::CgroupNamespace),
+        (spec.network.mode == NetworkMode::Machine, agent::Namespace::NetworkNamespace),
     ];
     outer.into_iter().filter(|(is_outer, _)| *is_outer).map(|(_, namespace)| namespace.into()).collect()
 }

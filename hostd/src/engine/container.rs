@@ -14,6 +14,7 @@ use super::health::Health;
 use super::hub::Hub;
 use super::identity::ContainerId;
 use super::limits::Limits;
+use super::networks::Endpoint;
 use super::readers::Readers;
 use super::restart::RestartPolicy;
 use super::spec::ContainerSpec;
@@ -57,6 +58,8 @@ pub(super) struct Status {
     /// Only while it runs.
     pub(super) live: Option<Arc<Live>>,
     pub(super) timeline: Option<Timeline>,
+    /// What it has of networks while it runs.
+    pub(super) endpoints: Arc<[Endpoint]>,
     /// Counts runs that ended, so that one can wait for the next end.
     pub(super) runs_ended: u64,
     /// The container is gone for good.

@@ -34,7 +34,8 @@ impl Engine {
         let image = self.resolve_image(&spec.image).await?;
         // After the image: a client that hears of a missing one pulls it and asks again.
         let name = name.filter(|name| !name.is_empty()).map(|name| parse_name(&name)).transpose()?;
-        let spec = spec.with_image_defaults(&image.config);
+        let mut spec = spec.with_image_defaults(&image.config);
+        self.shared.networks.settle(&mut spec.network);
         if spec.args().is_empty() {
             return Err(EngineError::invalid("no command specified"));
         }
@@ -56,6 +57,7 @@ impl Engine {
             run_log_start: 0,
             run_log_id: 0,
             timeline: None,
+            endpoints: Vec::new(),
         };
         // A task of its own: a client that goes away must not leave a container half made.
         let shared = Arc::clone(&self.shared);

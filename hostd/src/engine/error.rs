@@ -8,7 +8,7 @@ pub enum ErrorKind {
     NotFound,
     Conflict,
     InvalidParameter,
-    /// What is asked for would write what is read-only.
+    /// Nobody may: what it is about is read-only, or always there.
     Forbidden,
     /// The process could not be executed: the request was understood, the program was not there, or not executable.
     StartFailed,

@@ -23,6 +23,7 @@ const MAX_HISTORY_BYTES: usize = 8 << 20;
 pub enum EventKind {
     Container,
     Image,
+    Network,
     Daemon,
 }
 
@@ -32,6 +33,7 @@ impl EventKind {
         match self {
             Self::Container => "container",
             Self::Image => "image",
+            Self::Network => "network",
             Self::Daemon => "daemon",
         }
     }

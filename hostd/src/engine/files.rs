@@ -16,6 +16,7 @@ use super::container::{Container, Live};
 use super::error::EngineError;
 use super::identity::ContainerId;
 use super::launch::{IMAGE_DISK, SCRATCH_DISK};
+use super::networks::Joined;
 use super::readers::{Readers, Reading};
 use crate::agent_client::{AgentClient, CallError, within};
 use crate::machine::{Machine, Pace};
@@ -73,6 +74,7 @@ pub(super) struct IdleMachine {
     readers: Arc<Readers>,
     /// How long it stays for further readers.
     linger: Duration,
+    joined: Option<Joined>,
 }
 
 /// What becomes of writes that the guest has not passed on yet.
@@ -85,9 +87,9 @@ pub(super) enum Unwritten {
 
 impl IdleMachine {
     /// What is left of a run that has ended.
-    pub(super) fn after_run(machine: Machine, live: &Live) -> Self {
+    pub(super) fn after_run(machine: Machine, live: &Live, joined: Option<Joined>) -> Self {
         let (agent, readers) = (Arc::clone(&live.agent), Arc::clone(&live.readers));
-        Self { machine, agent, readers, linger: Duration::ZERO }
+        Self { machine, agent, readers, linger: Duration::ZERO, joined }
     }
 
     /// Boots one with the container's disks mounted.
@@ -100,12 +102,16 @@ impl IdleMachine {
         let disks = tokio::task::spawn_blocking(move || prepare_disks(&task_shared, &task_container)).await;
         let disks = disks.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         let (machine, _ready) =
-            boot_machine(shared, container, disks).await.map_err(|error| failed(&error))?;
+            boot_machine(shared, container, disks, &[]).await.map_err(|error| failed(&error))?;
         let deadline = machine.pace().deadline(MOUNT_DEADLINE);
         match within(deadline, "its disks to be mounted", mount(&machine, container)).await {
-            Ok(agent) => {
-                Ok(Self { machine, agent: Arc::new(agent), readers: Readers::new(), linger: LINGER })
-            }
+            Ok(agent) => Ok(Self {
+                machine,
+                agent: Arc::new(agent),
+                readers: Readers::new(),
+                linger: LINGER,
+                joined: None,
+            }),
             Err(error) => {
                 let failure = failed(&error);
                 machine.end().await;
@@ -126,6 +132,9 @@ impl IdleMachine {
             tracing::warn!("a machine's agent did not write its file systems back in time");
         }
         self.machine.end().await;
+        if let Some(joined) = self.joined {
+            joined.leave().await;
+        }
     }
 }
 

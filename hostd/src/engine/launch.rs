@@ -6,11 +6,13 @@ use super::confinement::{self, Confinement};
 use super::container::{Container, StartError};
 use super::error::{EngineError, ErrorKind, chain};
 use super::exec::ExecSpec;
+use super::networks::{DnsSpec, Endpoint};
 use super::security::{Ipc, Namespace};
 use super::spec::{ContainerSpec, TerminalSize};
 use super::state::StartFailure;
 use super::user_namespace::UserNamespace;
 use crate::agent_client::CallError;
+use crate::network::resolv_conf;
 
 /// Disks in guest order, as `run` gives them to the machine.
 pub(super) const IMAGE_DISK: &str = "vda";
@@ -44,6 +46,7 @@ const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 pub(super) fn launch_request(
     container: &Container,
     user_namespace: Option<&UserNamespace>,
+    endpoints: &[Endpoint],
 ) -> Result<agent::StartContainer, EngineError> {
     let spec = &*container.spec();
     let user_namespace = UserNamespace::of(user_namespace, spec)?;
@@ -61,7 +64,7 @@ pub(super) fn launch_request(
         readonly_rootfs: spec.readonly_rootfs,
         masked_paths,
         readonly_paths,
-        extra_hosts: spec.extra_hosts.iter().filter_map(|host| hosts_line(host)).collect(),
+        extra_hosts: host_lines(container, endpoints),
         shm_size_bytes: spec.shm_size_bytes.unwrap_or(DEFAULT_SHM_BYTES),
         init: spec.init,
         sysctls: spec.sysctls.clone(),
@@ -72,7 +75,52 @@ pub(super) fn launch_request(
         no_shm: spec.namespaces.ipc == Ipc::WithoutShm,
         users,
         groups,
+        interfaces: interfaces(endpoints),
+        name_resolution: (!endpoints.is_empty()).then(|| name_resolution(&spec.network.dns)),
     })
+}
+
+/// The first endpoint's card is the machine's first. One way leads out, whatever the number of networks: by the first
+/// that leads anywhere.
+fn interfaces(endpoints: &[Endpoint]) -> Vec<agent::NetworkInterface> {
+    let outward = endpoints.iter().position(|endpoint| !endpoint.gateways.is_empty());
+    let interface = |(number, endpoint): (usize, &Endpoint)| agent::NetworkInterface {
+        card: format!("eth{number}"),
+        name: endpoint.interface.clone(),
+        mac_address: endpoint.mac.to_vec(),
+        addresses: endpoint.addresses.iter().map(ToString::to_string).collect(),
+        gateways: match outward == Some(number) {
+            true => endpoint.gateways.iter().map(ToString::to_string).collect(),
+            false => Vec::new(),
+        },
+        mtu_bytes: endpoint.mtu_bytes.into(),
+    };
+    endpoints.iter().enumerate().map(interface).collect()
+}
+
+/// The servers that were asked for, or the host's.
+fn name_resolution(asked: &DnsSpec) -> agent::NameResolution {
+    let host = resolv_conf::of_host();
+    let or_hosts = |asked: &[String], host: Vec<String>| if asked.is_empty() { host } else { asked.to_vec() };
+    let servers = if asked.servers.is_empty() { &host.servers } else { &asked.servers };
+    agent::NameResolution {
+        servers: servers.iter().map(ToString::to_string).collect(),
+        search: or_hosts(&asked.search, host.search),
+        options: or_hosts(&asked.options, host.options),
+    }
+}
+
+/// The container's own names at its own addresses, then those of the request.
+fn host_lines(container: &Container, endpoints: &[Endpoint]) -> Vec<String> {
+    let hostname = hostname(container);
+    let names = match container.spec().domainname.as_deref().filter(|domain| !domain.is_empty()) {
+        Some(domain) => format!("{hostname}.{domain} {hostname}"),
+        None => hostname,
+    };
+    let own = endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    let asked = container.spec();
+    let asked = asked.extra_hosts.iter().filter_map(|host| hosts_line(host));
+    own.map(|net| format!("{}\t{names}", net.addr())).chain(asked).collect()
 }
 
 /// What machines are called (`CONFIG_DEFAULT_HOSTNAME` of the guest's kernel).

@@ -28,6 +28,7 @@ mod log;
 mod outgoing;
 mod readers;
 mod record;
+mod records;
 mod restart;
 mod run;
 mod scratch;
@@ -42,6 +43,7 @@ mod create;
 mod exec;
 mod export;
 mod images;
+mod networks;
 mod pause;
 mod recover;
 mod remove;
@@ -78,6 +80,11 @@ pub use images::{
 };
 pub use launch::{DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS};
 pub use limits::{DeviceThrottle, DeviceWeight, Limits, Throttled, highest};
+pub use networks::{
+    CreatedNetwork, DefaultBridge, DnsSpec, Endpoint, EndpointSpec, Network, NetworkDriver, NetworkId,
+    NetworkMode, NetworkPolicy, NetworkRequest, NetworkSpec, NetworkView, PortBinding, PublishedPort, Reach,
+    StationView, Subnet, SubnetRequest,
+};
 pub use outgoing::OutgoingArchive;
 pub use remove::{PrunedContainers, RemoveOptions};
 pub use restart::RestartPolicy;
@@ -98,6 +105,7 @@ pub use wait::{Wait, WaitCondition, WaitResult};
 
 pub use crate::logs::{LogDriver, LogQuery, LogRecord, LogSettings, OutputStream, Rotation};
 pub use crate::machine::{JailSettings, MachineSettings, Pace, Profile, UserRange};
+pub use crate::network::firewall::Protocol;
 
 use crate::database::Database;
 use crate::image::ImageStore;
@@ -107,7 +115,9 @@ use crate::registry::Registries;
 use container::{Command, Container, Status};
 use exec::Exec;
 use hub::Hub;
-use record::{ContainerRecord, Records};
+use networks::Networks;
+use record::ContainerRecord;
+use records::Records;
 use scratch::ScratchTemplates;
 
 /// Machines that boot at the same time, per CPU of the host: more only slow each other down.
@@ -126,6 +136,7 @@ pub struct EngineSettings {
     pub scratch_disk_bytes: u64,
     /// Of containers that do not stay out; `None` is their machines'.
     pub user_namespace: Option<UserNamespace>,
+    pub networks: NetworkPolicy,
 }
 
 /// A container host. Cheap to clone.
@@ -143,7 +154,8 @@ struct Shared {
     pushes: images::PushTurns,
     /// Layers that pulls wait for.
     flights: images::Flights,
-    records: Records,
+    records: Records<ContainerRecord>,
+    networks: Arc<Networks>,
     machines: Machines,
     scratch: ScratchTemplates,
     /// Turns to boot a machine.
@@ -221,6 +233,11 @@ impl Shared {
             flights: images::Flights::new(registries.settings().max_concurrent_downloads),
             registries,
             pushes: images::PushTurns::default(),
+            networks: Arc::new(Networks::new(
+                settings.networks.clone(),
+                host_name(&settings.exec_root),
+                database.clone(),
+            )),
             records: Records::new(database),
             machines,
             scratch,
@@ -283,4 +300,9 @@ impl Shared {
         self.containers_mut().remove(id);
         self.execs().retain(|_id, exec| exec.container.id != *id);
     }
+}
+
+/// What this daemon's links and rules are called on a host that others share: the same as long as its exec root is.
+fn host_name(exec_root: &std::path::Path) -> String {
+    format!("{:08x}", crc32fast::hash(exec_root.as_os_str().as_encoded_bytes()))
 }

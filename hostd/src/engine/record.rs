@@ -5,13 +5,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::error::EngineError;
 use super::health::Health;
 use super::identity::ContainerId;
+use super::networks::Endpoint;
+use super::records::Record;
 use super::spec::ContainerSpec;
 use super::state::{ContainerState, Step};
 use super::timeline::Timeline;
-use crate::database::Database;
 use crate::image::ImageId;
 use crate::logs::RunInLog;
 
@@ -45,6 +45,9 @@ pub(super) struct ContainerRecord {
     #[serde(default)]
     pub(super) run_log_id: u64,
     pub(super) timeline: Option<Timeline>,
+    /// Of the current run.
+    #[serde(default)]
+    pub(super) endpoints: Vec<Endpoint>,
 }
 
 impl ContainerRecord {
@@ -65,60 +68,15 @@ impl ContainerRecord {
     }
 }
 
-/// The table of containers.
-#[derive(Clone, Debug)]
-pub(super) struct Records {
-    database: Database,
-}
+impl Record for ContainerRecord {
+    const TABLE: &'static str = "containers";
+    const NOUN: &'static str = "container";
 
-impl Records {
-    pub(super) fn new(database: Database) -> Self {
-        Self { database }
+    fn id(&self) -> &str {
+        self.id.as_str()
     }
 
-    /// Writes a record, new or changed, and waits until it is durable.
-    pub(super) async fn put(&self, record: &ContainerRecord) -> Result<(), EngineError> {
-        let json = serde_json::to_string(record).expect("plain data is always JSON");
-        let (id, name) = (record.id.to_string(), record.name.clone());
-        self.write(move |database| {
-            let statement = "INSERT INTO containers (id, name, record) VALUES (?1, ?2, ?3)
-                ON CONFLICT (id) DO UPDATE SET name = excluded.name, record = excluded.record";
-            database.with(|transaction| transaction.execute(statement, (id, name, json)).map(|_rows| ()))
-        })
-        .await
-    }
-
-    pub(super) async fn delete(&self, id: &ContainerId) -> Result<(), EngineError> {
-        let id = id.to_string();
-        self.write(move |database| {
-            let statement = "DELETE FROM containers WHERE id = ?1";
-            database.with(|transaction| transaction.execute(statement, [id]).map(|_rows| ()))
-        })
-        .await
-    }
-
-    async fn write(
-        &self,
-        write: impl FnOnce(&Database) -> Result<(), rusqlite::Error> + Send + 'static,
-    ) -> Result<(), EngineError> {
-        let database = self.database.clone();
-        let written = tokio::task::spawn_blocking(move || write(&database)).await;
-        let failed =
-            |error: &dyn std::error::Error| EngineError::internal("cannot write to the database", error);
-        written.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
-    }
-
-    /// All records. One that cannot be read is an error: guessing would lose a container.
-    pub(super) fn all(&self) -> Result<Vec<ContainerRecord>, EngineError> {
-        let rows = self.database.with(|transaction| {
-            let mut statement = transaction.prepare("SELECT record FROM containers")?;
-            let rows = statement.query_map([], |row| row.get::<_, String>(0))?;
-            rows.collect::<Result<Vec<_>, rusqlite::Error>>()
-        });
-        let rows = rows.map_err(|error| EngineError::internal("cannot read the database", &error))?;
-        let parse = |row: &String| serde_json::from_str(row);
-        let records = rows.iter().map(parse).collect::<Result<_, _>>();
-        records
-            .map_err(|error| EngineError::internal("a container's record in the database is damaged", &error))
+    fn name(&self) -> &str {
+        &self.name
     }
 }

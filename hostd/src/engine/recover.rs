@@ -19,10 +19,16 @@ impl Engine {
     pub(super) async fn recover(&self) -> Result<(), EngineError> {
         let shared = &self.shared;
         let task_shared = Arc::clone(shared);
-        let reading = tokio::task::spawn_blocking(move || task_shared.records.all()).await;
-        let records =
-            reading.map_err(|error| EngineError::internal("cannot read the database", &error))??;
+        let reading = tokio::task::spawn_blocking(move || {
+            Ok::<_, EngineError>((task_shared.networks.records()?, task_shared.records.all()?))
+        });
+        let unreadable = |error| EngineError::internal("cannot read the database", &error);
+        let (networks, records) = reading.await.map_err(unreadable)??;
+        shared.networks.recover(networks).await?;
         clear_unknown(shared, &records).await?;
+        for record in records.iter().filter(|record| record.state.is_up()) {
+            shared.networks.keep(&record.id, &record.name, &record.endpoints);
+        }
         let sizes = records.iter().filter_map(|record| record.spec.scratch_disk_bytes);
         if let Err(error) = shared.scratch.keep_only(sizes) {
             tracing::warn!(%error, "cannot remove templates of scratch disks that nobody needs");
@@ -39,6 +45,7 @@ impl Engine {
                 .await
                 .map_err(|error| EngineError::internal("cannot take over a container", &error))??;
         }
+        shared.networks.sweep().await;
         Ok(())
     }
 }
@@ -50,7 +57,7 @@ async fn recover_container(shared: &Arc<Shared>, mut record: ContainerRecord) ->
         }
         ContainerState::Removing => {
             shared.delete_remains(&record.id).await?;
-            shared.records.delete(&record.id).await
+            shared.records.delete(record.id.as_str()).await
         }
         ContainerState::Created { .. }
         | ContainerState::Exited(_)
@@ -78,6 +85,8 @@ async fn recover_running(
     let lost = match shared.machines.find(record.id.machine_id()).await {
         Some(machine) => match adopt(shared, &record, run.clone(), machine).await {
             Ok(active) => {
+                let joined = shared.networks.rejoin(&record.id, record.endpoints.clone()).await;
+                let active = active.rejoined(joined);
                 revive(shared, record, Some(active));
                 return Ok(());
             }
@@ -87,6 +96,7 @@ async fn recover_running(
     };
     tracing::warn!(container = %record.id, reason = lost, "a container's machine is gone");
     shared.clear_machine(&record.id).await;
+    shared.networks.leave(&record.id, &std::mem::take(&mut record.endpoints)).await;
     let exit = exit_of_dead_machine(format!("the container's machine ended: {lost}"), run.started_at);
     if let Ok(exited) = record.state.after(Step::Exited(exit.clone())) {
         record.state = exited;

@@ -23,6 +23,7 @@ use super::error::{EngineError, chain};
 use super::files::IdleMachine;
 use super::launch::{launch_request, start_error};
 use super::limits::Limits;
+use super::networks::{Endpoint, Joined};
 use super::readers::Readers;
 use super::state::{Exit, Run};
 use super::stdio::{EndOfInput, Plumbing, Pumps, SharedLog};
@@ -54,6 +55,8 @@ pub(super) struct ActiveRun {
     run_in_log: RunInLog,
     pumps: Option<Pumps>,
     waiting: JoinHandle<RunEnd>,
+    /// Its places on networks.
+    joined: Option<Joined>,
 }
 
 /// A container's log, open for one run.
@@ -100,9 +103,35 @@ impl ActiveRun {
         // A host boots a few machines at a time faster than all at once; the others wait here, without a deadline.
         let _turn =
             shared.boots.acquire().await.map_err(|error| failed("wait for a turn to start", &error))?;
+        let joined = shared.networks.join(container).await.map_err(StartError::Engine)?;
+        match Self::start_joined(shared, container, joined.endpoints()).await {
+            Ok((active, timeline)) => Ok((Self { joined: Some(joined), ..active }, timeline)),
+            Err(error) => {
+                // Before anybody starts it again and asks for the same.
+                joined.leave().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_joined(
+        shared: &Arc<Shared>,
+        container: &Arc<Container>,
+        endpoints: &[Endpoint],
+    ) -> Result<(Self, Timeline), StartError> {
         let prepared = Prepared::new(shared, container).await?;
-        let booted = prepared.boot(shared, container).await?;
-        booted.launch(shared, container).await
+        let booted = prepared.boot(shared, container, endpoints).await?;
+        booted.launch(shared, container, endpoints).await
+    }
+
+    /// The places on networks that an earlier daemon gave it.
+    pub(super) fn rejoined(self, joined: Joined) -> Self {
+        Self { joined: Some(joined), ..self }
+    }
+
+    /// What it has of networks.
+    pub(super) fn endpoints(&self) -> Arc<[Endpoint]> {
+        self.joined.iter().flat_map(|joined| joined.endpoints()).cloned().collect()
     }
 
     /// Takes over a run that an earlier daemon started.
@@ -135,7 +164,17 @@ impl ActiveRun {
         });
         let run_in_log = log.writer.as_ref().map(LogWriter::run).unwrap_or_default();
         let shared_log = log.writer.map(|writer| Arc::new(Mutex::new(writer)));
-        Self { machine, live, run, log: shared_log, log_files: log.files, run_in_log, pumps: None, waiting }
+        Self {
+            machine,
+            live,
+            run,
+            log: shared_log,
+            log_files: log.files,
+            run_in_log,
+            pumps: None,
+            waiting,
+            joined: None,
+        }
     }
 
     /// Gives its machine the share of the host that the limits say.
@@ -185,11 +224,14 @@ impl ActiveRun {
         let (exit, ended) = match end {
             Ok(status) => {
                 self.drain().await;
-                let idle = IdleMachine::after_run(self.machine, &self.live);
+                let idle = IdleMachine::after_run(self.machine, &self.live, self.joined);
                 (exit_of(&status, self.run.started_at), Some(idle))
             }
             Err(error) => {
                 let reason = reason_of_death(self.machine, &error).await;
+                if let Some(joined) = self.joined {
+                    joined.leave().await;
+                }
                 (exit_of_dead_machine(reason, self.run.started_at), None)
             }
         };
@@ -219,9 +261,14 @@ impl Prepared {
         Ok(Self { clock, log, disks })
     }
 
-    async fn boot(mut self, shared: &Arc<Shared>, container: &Container) -> Result<Booted, StartError> {
+    async fn boot(
+        mut self,
+        shared: &Arc<Shared>,
+        container: &Container,
+        endpoints: &[Endpoint],
+    ) -> Result<Booted, StartError> {
         self.clock.image_ready();
-        let (machine, ready) = boot_machine(shared, container, self.disks)
+        let (machine, ready) = boot_machine(shared, container, self.disks, endpoints)
             .await
             .map_err(|error| failed("start its machine", &error))?;
         self.clock.agent_ready();
@@ -234,8 +281,9 @@ impl Booted {
         self,
         shared: &Shared,
         container: &Container,
+        endpoints: &[Endpoint],
     ) -> Result<(ActiveRun, Timeline), StartError> {
-        let request = match launch_request(container, shared.settings.user_namespace.as_ref()) {
+        let request = match launch_request(container, shared.settings.user_namespace.as_ref(), endpoints) {
             Ok(request) => request,
             Err(error) => {
                 self.machine.end().await;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::health::Healthcheck;
 use super::limits::Limits;
+use super::networks::NetworkSpec;
 use super::restart::RestartPolicy;
 use super::security::{Device, DeviceRule, Namespaces, Security, Ulimit};
 use super::signal::Signal;
@@ -45,6 +46,7 @@ pub struct ContainerSpec {
     pub healthcheck: Option<Healthcheck>,
     #[serde(default)]
     pub log: LogSettings,
+    pub network: NetworkSpec,
     pub limits: Limits,
     /// The host's control group that its machine's is made in.
     pub cgroup_parent: Option<String>,

@@ -12,6 +12,7 @@ use super::error::EngineError;
 use super::exec::ExecState;
 use super::health::Health;
 use super::identity::ContainerId;
+use super::networks::Endpoint;
 use super::spec::ContainerSpec;
 use super::state::ContainerState;
 use super::timeline::Timeline;
@@ -39,6 +40,8 @@ pub struct ContainerView {
     pub exec_ids: Vec<String>,
     /// Of the last start.
     pub timeline: Option<Timeline>,
+    /// What it has of networks while it runs.
+    pub endpoints: Arc<[Endpoint]>,
 }
 
 /// What this engine is and how much it holds.
@@ -53,6 +56,8 @@ pub struct EngineInfo {
     /// What is missing of a whole jail, a sentence each.
     pub jail_warnings: Vec<String>,
     pub user_namespace: bool,
+    /// What is to be known of the default network, if it is not there.
+    pub network_warning: Option<String>,
     /// Containers, each counted once.
     pub running: usize,
     pub paused: usize,
@@ -76,7 +81,7 @@ impl Engine {
     }
 
     fn view(&self, container: &Container) -> ContainerView {
-        let Status { state, restart_count, health, timeline, .. } = container.current();
+        let Status { state, restart_count, health, timeline, endpoints, .. } = container.current();
         let execs = self.shared.execs();
         let its_own = execs.values().filter(|exec| exec.container.id == container.id);
         let running = its_own.filter(|exec| matches!(exec.state(), ExecState::Running { .. }));
@@ -93,6 +98,7 @@ impl Engine {
             log_path: container.log.as_ref().map(|log| log.path().to_owned()),
             exec_ids: running.map(|exec| exec.id.clone()).collect(),
             timeline,
+            endpoints,
         }
     }
 
@@ -114,6 +120,7 @@ impl Engine {
             jail: self.shared.machines.jails().profile(),
             jail_warnings: self.shared.machines.jails().warnings(),
             user_namespace: settings.user_namespace.is_some(),
+            network_warning: self.shared.networks.warning(),
             running,
             paused,
             stopped: containers.len() - running - paused,
@@ -122,6 +129,12 @@ impl Engine {
 }
 
 impl ContainerView {
+    /// Of the container, as "80/tcp".
+    pub fn published_ports(&self) -> impl Iterator<Item = String> {
+        let published = self.endpoints.iter().flat_map(|endpoint| &endpoint.published);
+        published.map(|port| format!("{}/{}", port.port, port.protocol))
+    }
+
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.state.is_running()

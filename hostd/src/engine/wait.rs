@@ -111,6 +111,7 @@ mod tests {
             state: ContainerState::Running(Run { pid: 7, started_at: Timestamp::UNIX_EPOCH }),
             live: None,
             timeline: None,
+            endpoints: Arc::default(),
             runs_ended: 0,
             removed: false,
         }

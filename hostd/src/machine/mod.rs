@@ -24,7 +24,8 @@ use std::time::Duration;
 
 use berth_protocol::agent::Ready;
 use berth_vmm::config::{
-    Accelerator, BalloonConfig, CpuidLeaf, DiskAccess, DiskConfig, Extent, MachineConfig, files,
+    Accelerator, BalloonConfig, CpuidLeaf, DiskAccess, DiskConfig, Extent, MachineConfig, NetworkCardConfig,
+    files,
 };
 use berth_vmm::control::{MachineExit, Reply, Request};
 use tokio::time::timeout;
@@ -83,6 +84,16 @@ pub struct MachineSettings {
 pub(crate) struct MachineSize {
     pub(crate) memory_mib: u32,
     pub(crate) vcpus: u8,
+}
+
+/// What a machine is made of beside processors and memory.
+#[derive(Debug, Default)]
+pub(crate) struct Devices {
+    pub(crate) disks: Vec<Disk>,
+    /// In guest order, the first is `eth0`.
+    pub(crate) network_cards: Vec<NetworkCardConfig>,
+    /// Those that it has from the beginning; `None` if it can never have any.
+    pub(crate) shares: Option<Vec<NewShare>>,
 }
 
 /// A disk in guest order, the first is `vda`.
@@ -159,11 +170,11 @@ impl Machines {
         id: &str,
         size: MachineSize,
         share: &HostShare,
-        disks: Vec<Disk>,
-        shares: Option<Vec<NewShare>>,
+        devices: Devices,
     ) -> Result<StartingMachine, MachineError> {
         let directory = self.directory(id);
-        let mut config = self.config(id, &size, disks);
+        let Devices { disks, network_cards, shares } = devices;
+        let mut config = MachineConfig { network_cards, ..self.config(id, &size, disks) };
         config.shares.extend(shares.is_some().then(|| shares::device(&directory)));
         self.prepare_directory(id, &directory, &config)?;
         let cell = self.jails.prepare(id, &directory, share).map_err(io_error(id, "prepare its jail"))?;

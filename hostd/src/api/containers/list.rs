@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{State, status};
+use super::{State, network, status};
 use crate::api::Daemon;
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::filters::{Filters, NamePattern};
@@ -35,8 +35,6 @@ const FILTERS: [&str; 15] = [
     "volume",
 ];
 const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
-/// What every container is alike in.
-const NETWORK: &str = "none";
 const ISOLATIONS: [&str; 2] = ["machine", "default"];
 const STATES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
 
@@ -51,7 +49,7 @@ pub(in crate::api) struct ContainerSummary {
     command: String,
     /// Unix seconds.
     created: i64,
-    ports: [(); 0],
+    ports: Vec<Value>,
     labels: BTreeMap<String, String>,
     state: &'static str,
     status: String,
@@ -95,6 +93,9 @@ struct Selection {
     states: Vec<String>,
     healths: Vec<String>,
     exposed: Vec<PortRange>,
+    published: Vec<PortRange>,
+    /// Names of networks.
+    networks: Vec<String>,
     /// Whether the filters that are alike for all containers let any through.
     possible: bool,
     names: Vec<NamePattern>,
@@ -124,11 +125,9 @@ impl Selection {
         Ok(Self {
             states,
             healths,
-            exposed: filters
-                .values("expose")
-                .iter()
-                .map(|text| PortRange::parse(text))
-                .collect::<Result<_, _>>()?,
+            exposed: port_ranges(filters.values("expose"))?,
+            published: port_ranges(filters.values("publish"))?,
+            networks: networks(filters.values("network"), daemon),
             possible: is_possible(filters)?,
             names: patterns(filters.values("name"))?,
             ids: patterns(filters.values("id"))?,
@@ -146,6 +145,8 @@ impl Selection {
         self.possible
             && any(&self.healths, |wanted| wanted == health(view))
             && any(&self.exposed, |range| view.spec.exposed_ports.iter().any(|port| range.has(port)))
+            && any(&self.published, |range| view.published_ports().any(|port| range.has(&port)))
+            && any(&self.networks, |wanted| network::names(view).any(|name| name == wanted))
             && (self.states.is_empty() || self.states.iter().any(|wanted| wanted == state))
             && any(&self.names, |name| name.fits(&view.name) || name.fits(&format!("/{}", view.name)))
             && any(&self.ids, |id| id.fits(view.id.as_str()))
@@ -165,13 +166,10 @@ impl Selection {
     }
 }
 
-/// No container is a task of a swarm, has a volume, publishes a port, or is on another network than the others.
+/// No container is a task of a swarm or has a volume.
 fn is_possible(filters: &Filters) -> ApiResult<bool> {
-    filters.values("publish").iter().try_for_each(|text| PortRange::parse(text).map(drop))?;
     Ok(filters.flag("is-task")? != Some(true)
         && filters.values("volume").is_empty()
-        && filters.values("publish").is_empty()
-        && filters.any("network", |network| network == NETWORK)
         && filters.any("isolation", |isolation| ISOLATIONS.contains(&isolation.as_str())))
 }
 
@@ -203,6 +201,18 @@ impl PortRange {
         let (number, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
         protocol == self.protocol && number.parse().is_ok_and(|number: u16| self.ports.contains(&number))
     }
+}
+
+fn port_ranges(texts: &[String]) -> ApiResult<Vec<PortRange>> {
+    texts.iter().map(|text| PortRange::parse(text)).collect()
+}
+
+/// By their names, whatever the client calls them.
+fn networks(words: &[String], daemon: &Daemon) -> Vec<String> {
+    let name = |word: &String| {
+        daemon.engine.network(word).map_or_else(|_unknown| word.clone(), |view| view.network.name)
+    };
+    words.iter().map(name).collect()
 }
 
 fn any<T>(wanted: &[T], fits: impl FnMut(&T) -> bool) -> bool {
@@ -259,12 +269,12 @@ pub(in crate::api) fn summary(
         image_id: view.image_id.to_string(),
         command: command_column(&view.spec),
         created: view.created_at.as_second(),
-        ports: [],
+        ports: network::port_list(view),
         labels: view.spec.labels.clone(),
         state: view.state.name(),
         status: status::with_health(view, now),
-        host_config: json!({ "NetworkMode": "none" }),
-        network_settings: json!({ "Networks": { "none": super::inspect::none_endpoint() } }),
+        host_config: json!({ "NetworkMode": network::mode(view) }),
+        network_settings: network::summary(view),
         mounts: [],
     }
 }
@@ -309,16 +319,11 @@ mod tests {
     fn filters_that_no_container_can_fit_let_none_through() {
         let possible = |json: &str| is_possible(&Filters::parse(json).unwrap());
         assert_eq!(possible("{}"), Ok(true));
-        assert_eq!(possible(r#"{"network":["none","x"],"is-task":["false"]}"#), Ok(true));
-        for none in [
-            r#"{"network":["bridge"]}"#,
-            r#"{"volume":["v"]}"#,
-            r#"{"publish":["80"]}"#,
-            r#"{"is-task":["true"]}"#,
-        ] {
+        assert_eq!(possible(r#"{"is-task":["false"]}"#), Ok(true));
+        for none in [r#"{"volume":["v"]}"#, r#"{"is-task":["true"]}"#] {
             assert_eq!(possible(none), Ok(false), "{none}");
         }
-        assert!(possible(r#"{"publish":["x"]}"#).is_err());
+        assert!(port_ranges(&["x".to_owned()]).is_err());
     }
 
     #[test]

@@ -73,6 +73,7 @@ impl Driver {
             state: record.state.clone(),
             live: adopt.as_ref().map(ActiveRun::live),
             timeline: record.timeline,
+            endpoints: record.endpoints.clone().into(),
             runs_ended: 0,
             removed: false,
         });
@@ -199,6 +200,7 @@ impl Driver {
                 let running = step(&starting, Step::Started(active.run()))?;
                 self.record.begin_run_in_log(active.run_in_log());
                 self.record.timeline = Some(timeline);
+                self.record.endpoints = active.endpoints().to_vec();
                 self.begin_monitoring(&active);
                 self.commit(running).await;
                 active.connect_streams(&self.container);
@@ -231,6 +233,7 @@ impl Driver {
         match self.record.state.after(Step::Exited(exit.clone())) {
             Ok(exited) => {
                 self.record.state = exited;
+                self.record.endpoints.clear();
                 let run = exit.finished_at.duration_since(exit.started_at).try_into().unwrap_or_default();
                 self.follow(&exit, run);
                 self.commit(self.record.state.clone()).await;
@@ -243,6 +246,7 @@ impl Driver {
         self.show(|status| {
             status.enter(self.record.state.clone());
             status.live = None;
+            status.endpoints = Arc::default();
             status.runs_ended += 1;
         });
     }
@@ -274,6 +278,7 @@ impl Driver {
             status.enter(self.record.state.clone());
             status.timeline = self.record.timeline;
             status.live = active.map(ActiveRun::live);
+            status.endpoints = active.map(ActiveRun::endpoints).unwrap_or_default();
         });
     }
 
@@ -332,7 +337,7 @@ impl Driver {
             self.record.state = removing.map_err(|illegal| EngineError::conflict(illegal.to_string()))?;
         }
         self.publish(ContainerState::Removing);
-        self.shared.records.delete(&id).await?;
+        self.shared.records.delete(id.as_str()).await?;
         self.shared.forget(&id);
         self.container.hub.finish();
         self.hurry_teardown();

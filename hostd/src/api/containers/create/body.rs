@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::network::HostPort;
+
 /// The container itself: what runs in it and how.
 #[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -30,6 +32,8 @@ pub(super) struct Config {
     pub(super) labels: BTreeMap<String, String>,
     pub(super) stop_signal: String,
     pub(super) stop_timeout: Option<i64>,
+    pub(super) mac_address: String,
+    pub(super) network_disabled: bool,
 }
 
 /// How the container is asked for its health. Durations in nanoseconds.
@@ -120,6 +124,16 @@ pub(super) struct HostConfig {
     #[serde(deserialize_with = "list")]
     pub(super) ulimits: Vec<Ulimit>,
     pub(super) userns_mode: String,
+    pub(super) network_mode: String,
+    #[serde(deserialize_with = "null_as_default")]
+    pub(super) port_bindings: BTreeMap<String, Option<Vec<HostPort>>>,
+    pub(super) publish_all_ports: bool,
+    #[serde(deserialize_with = "list")]
+    pub(super) dns: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub(super) dns_options: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub(super) dns_search: Vec<String>,
 }
 
 /// Of the machine that the container runs in.
@@ -206,7 +220,7 @@ pub(super) struct TmpfsOptions {
     pub(super) options: Vec<Vec<String>>,
 }
 
-fn null_as_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
+pub(super) fn null_as_default<'de, T: Deserialize<'de> + Default, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
@@ -227,6 +241,8 @@ fn words<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String
 }
 
 /// Clients write a list that nobody filled as null.
-fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Vec<T>, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }

@@ -26,7 +26,7 @@ pub(in crate::api) fn changed_limits(
     cpu_count: usize,
 ) -> ApiResult<Change> {
     let none = Map::new();
-    let objects = fields::Objects { config: &none, host_config: body, networking_config: &none };
+    let objects = fields::Objects { config: &none, host_config: body };
     let mut warnings = fields::check(&objects)?;
     warnings.extend(not_changed(body));
     let asked: HostConfig = json::decode(body)?;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{body, decode, fields};
+use super::{body, decode, fields, network};
 use crate::engine::ContainerSpec;
 
 /// Enough for every example.
@@ -81,6 +81,7 @@ pub(in crate::api) fn known_fields() -> BTreeSet<String> {
     };
     let acted_on: BTreeSet<String> = keys("", serde_json::to_value(body::Config::default()))
         .chain(keys("HostConfig.", serde_json::to_value(body::HostConfig::default())))
+        .chain(keys("NetworkingConfig.", serde_json::to_value(network::NetworkingConfig::default())))
         .collect();
     let in_the_table: BTreeSet<String> = fields::names().into_iter().collect();
     assert!(acted_on.is_disjoint(&in_the_table), "a field is acted on and in the table");

@@ -13,7 +13,6 @@ use crate::api::error::{ApiError, ApiResult};
 enum Object {
     Config,
     HostConfig,
-    NetworkingConfig,
 }
 
 impl Object {
@@ -22,7 +21,6 @@ impl Object {
         match self {
             Self::Config => "",
             Self::HostConfig => "HostConfig.",
-            Self::NetworkingConfig => "NetworkingConfig.",
         }
     }
 }
@@ -56,7 +54,8 @@ const fn host(name: &'static str, asks_for_nothing: fn(&Value) -> bool, otherwis
     Field { object: Object::HostConfig, name, asks_for_nothing, otherwise }
 }
 
-const NETWORKS: Otherwise = Otherwise::Refuse("networks");
+const LINKS: Otherwise =
+    Otherwise::Refuse("names of single containers; those of a network find each other by name");
 const SHARES: Otherwise = Otherwise::Refuse("shares of host directories and volumes");
 const NAMESPACES: Otherwise = Otherwise::Refuse("namespaces shared between containers");
 const REALTIME: Otherwise =
@@ -66,8 +65,6 @@ const BUILD_ONLY: Otherwise = Otherwise::Warn("it matters only to builds and was
 #[rustfmt::skip]
 const FIELDS: &[Field] = &[
     config("ArgsEscaped", empty, Otherwise::Granted("arguments are passed on as they are")),
-    config("NetworkDisabled", empty, Otherwise::Granted("there is no network but loopback")),
-    config("MacAddress", empty, NETWORKS),
     config("OnBuild", empty, BUILD_ONLY),
     config("Shell", empty, BUILD_ONLY),
     config("Volumes", empty, SHARES),
@@ -93,20 +90,12 @@ const FIELDS: &[Field] = &[
     host("VolumeDriver", empty, SHARES),
     host("VolumesFrom", empty, SHARES),
 
-    host("Dns", empty, NETWORKS),
-    host("DnsOptions", empty, NETWORKS),
-    host("DnsSearch", empty, NETWORKS),
-    host("Links", empty, NETWORKS),
-    host("NetworkMode", |value| is_one_of(value, &["", "default", "none"]), NETWORKS),
-    host("PortBindings", empty, NETWORKS),
-    host("PublishAllPorts", empty, NETWORKS),
+    host("Links", empty, LINKS),
 
     host("ContainerIDFile", empty, Otherwise::Granted("the client writes the file")),
     host("Isolation", |value| is_one_of(value, &["", "default", "machine"]), Otherwise::Impossible(|value|
         format!("invalid isolation ({}): linux only supports 'default'", value.as_str().unwrap_or_default()))),
 
-    Field { object: Object::NetworkingConfig, name: "EndpointsConfig", asks_for_nothing: no_endpoint,
-        otherwise: NETWORKS },
 ];
 
 /// Go's zero values, at any depth.
@@ -125,22 +114,10 @@ fn is_one_of(value: &Value, harmless: &[&str]) -> bool {
     value.as_str().is_some_and(|text| harmless.contains(&text))
 }
 
-/// Endpoints on the networks that need none, with nothing asked of them.
-fn no_endpoint(value: &Value) -> bool {
-    let asks_for_nothing =
-        |endpoint: &Value| endpoint.as_object().is_none_or(|fields| fields.values().all(empty));
-    value.as_object().is_some_and(|endpoints| {
-        endpoints.iter().all(|(network, endpoint)| {
-            matches!(network.as_str(), "default" | "none") && asks_for_nothing(endpoint)
-        })
-    })
-}
-
-/// The three objects of a request, as far as they were sent.
+/// The two objects of a request, as far as they were sent.
 pub(super) struct Objects<'a> {
     pub(super) config: &'a Map<String, Value>,
     pub(super) host_config: &'a Map<String, Value>,
-    pub(super) networking_config: &'a Map<String, Value>,
 }
 
 /// Goes through the table.
@@ -153,7 +130,6 @@ pub(super) fn check(objects: &Objects<'_>) -> ApiResult<Vec<String>> {
         let object = match field.object {
             Object::Config => objects.config,
             Object::HostConfig => objects.host_config,
-            Object::NetworkingConfig => objects.networking_config,
         };
         let (prefix, name) = (field.object.prefix(), field.name);
         let asks_for_nothing = |value: &Value| value.is_null() || (field.asks_for_nothing)(value);

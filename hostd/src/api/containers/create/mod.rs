@@ -9,6 +9,7 @@ mod limits;
 mod logging;
 mod mounts;
 mod namespaces;
+mod network;
 mod restart;
 mod security;
 mod size;
@@ -76,14 +77,17 @@ fn decode(body: &Map<String, Value>, cpu_count: usize) -> ApiResult<(ContainerSp
     let none = Map::new();
     let host_config = object(body, "HostConfig", &none)?;
     let networking_config = object(body, "NetworkingConfig", &none)?;
-    let objects = fields::Objects { config: body, host_config, networking_config };
+    let objects = fields::Objects { config: body, host_config };
     let config: body::Config = json::decode(body)?;
     let host: body::HostConfig = json::decode_part("HostConfig", host_config)?;
+    let networking = json::decode_part("NetworkingConfig", networking_config)?;
+    let network = network::network(&config, &host, networking)?;
     let mounts = mounts::mounts(&host)?;
     let mut warnings = fields::check(&objects)?;
+    warnings.extend(network::warnings(&network));
     let limits = limits::limits(&host, cpu_count, &mut warnings)?;
     let security = security::security(&host, &mut warnings)?;
-    Ok((spec::spec(config, host, spec::Parts { limits, security, mounts })?, warnings))
+    Ok((spec::spec(config, host, spec::Parts { limits, security, mounts, network })?, warnings))
 }
 
 /// Whether a member of a request is the container's own, and not its host's or its networks'.

@@ -10,7 +10,8 @@ use super::restart::restart_policy;
 use super::{devices, logging, namespaces, storage};
 use crate::api::error::{ApiError, ApiResult};
 use crate::engine::{
-    AutoRemove, ContainerSpec, Limits, RESTART_UNHEALTHY_LABEL, RestartPolicy, Security, Stdio, TerminalSize,
+    AutoRemove, ContainerSpec, Limits, NetworkSpec, RESTART_UNHEALTHY_LABEL, RestartPolicy, Security, Stdio,
+    TerminalSize,
 };
 
 /// What has been decoded already, for its warnings or its order.
@@ -18,6 +19,7 @@ pub(super) struct Parts {
     pub(super) limits: Limits,
     pub(super) security: Security,
     pub(super) mounts: Mounts,
+    pub(super) network: NetworkSpec,
 }
 
 /// # Errors
@@ -69,6 +71,7 @@ pub(super) fn spec(config: Config, host: HostConfig, parts: Parts) -> ApiResult<
         shm_size_bytes: shm_size_bytes(host.shm_size)?,
         init: host.init.unwrap_or(false),
         annotations: host.annotations,
+        network: parts.network,
     })
 }
 

@@ -2,13 +2,16 @@
 //! nothing, in Docker's order.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
+use super::super::network;
 use crate::engine::{
-    AutoRemove, CapabilityName, ContainerSpec, DEFAULT_SHM_BYTES, Device, DeviceThrottle, Ipc, Limits,
-    MASKED_PATHS, Namespace, READONLY_PATHS, RestartPolicy, Security, Throttled, TmpfsMount, Ulimit,
+    AutoRemove, CapabilityName, ContainerView, DEFAULT_SHM_BYTES, Device, DeviceThrottle, Ipc, Limits,
+    MASKED_PATHS, Namespace, PortBinding, READONLY_PATHS, RestartPolicy, Security, Throttled, TmpfsMount,
+    Ulimit,
 };
 
 /// A list nobody filled.
@@ -21,8 +24,8 @@ pub(super) struct HostConfig {
     #[serde(rename = "ContainerIDFile")]
     container_id_file: &'static str,
     log_config: Value,
-    network_mode: &'static str,
-    port_bindings: BTreeMap<String, ()>,
+    network_mode: String,
+    port_bindings: Map<String, Value>,
     restart_policy: Value,
     auto_remove: bool,
     volume_driver: &'static str,
@@ -33,9 +36,9 @@ pub(super) struct HostConfig {
     cap_add: Option<Vec<String>>,
     cap_drop: Option<Vec<String>>,
     cgroupns_mode: &'static str,
-    dns: [(); 0],
-    dns_options: [(); 0],
-    dns_search: [(); 0],
+    dns: Vec<IpAddr>,
+    dns_options: Vec<String>,
+    dns_search: Vec<String>,
     extra_hosts: Option<Vec<String>>,
     group_add: Option<Vec<String>>,
     ipc_mode: &'static str,
@@ -100,9 +103,10 @@ pub(super) struct HostConfig {
     init: Option<bool>,
 }
 
-impl From<&ContainerSpec> for HostConfig {
+impl HostConfig {
     #[rustfmt::skip]
-    fn from(spec: &ContainerSpec) -> Self {
+    pub(super) fn of(view: &ContainerView) -> Self {
+        let spec = &*view.spec;
         let memory = spec.limits.memory_bytes.unwrap_or(0);
         let size = spec.stdio.terminal_size.unwrap_or_default();
         let Limits { blkio_throttles, blkio_device_weights, .. } = &spec.limits;
@@ -162,15 +166,39 @@ impl From<&ContainerSpec> for HostConfig {
             isolation: "",
             // What every container has.
             log_config: json!({ "Type": spec.log.driver.name(), "Config": spec.log.options }),
-            network_mode: "none",
+            network_mode: network::mode(view).to_owned(),
+            port_bindings: port_bindings(&spec.network.published),
+            publish_all_ports: spec.network.publish_all,
+            dns: spec.network.dns.servers.clone(),
+            dns_options: spec.network.dns.options.clone(),
+            dns_search: spec.network.dns.search.clone(),
             // What nobody can ask for yet.
-            binds: None, container_id_file: "", port_bindings: BTreeMap::new(), volume_driver: "",
-            volumes_from: None, dns: [], dns_options: [], dns_search: [], cgroup: "", links: None,
-            publish_all_ports: false, cpu_realtime_period: 0, cpu_realtime_runtime: 0,
+            binds: None, container_id_file: "", volume_driver: "",
+            volumes_from: None, cgroup: "", links: None,
+            cpu_realtime_period: 0, cpu_realtime_runtime: 0,
             device_requests: None, memory_swappiness: None, oom_kill_disable: None, cpu_count: 0, cpu_percent: 0,
             io_maximum_iops: 0, io_maximum_bandwidth: 0,
         }
     }
+}
+
+/// As they were asked for, by port of the container.
+fn port_bindings(published: &[PortBinding]) -> Map<String, Value> {
+    let mut bindings = Map::new();
+    for binding in published {
+        let ports = match binding.host_ports {
+            None => String::new(),
+            Some((first, last)) if first == last => first.to_string(),
+            Some((first, last)) => format!("{first}-{last}"),
+        };
+        let address = binding.host_address.map(|address| address.to_string()).unwrap_or_default();
+        let place = json!({ "HostIp": address, "HostPort": ports });
+        match bindings.entry(format!("{}/{}", binding.port, binding.protocol)).or_insert(Value::Null) {
+            Value::Array(places) => places.push(place),
+            places => *places = json!([place]),
+        }
+    }
+    bindings
 }
 
 fn restart_policy(policy: RestartPolicy) -> Value {

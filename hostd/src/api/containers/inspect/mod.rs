@@ -2,7 +2,6 @@
 
 mod config;
 mod host_config;
-mod network;
 mod state;
 
 use std::path::PathBuf;
@@ -14,9 +13,8 @@ use serde_json::{Value, json};
 
 use self::config::Config;
 use self::host_config::HostConfig;
-use self::network::NetworkSettings;
-pub(super) use self::network::none_endpoint;
 use self::state::State;
+use super::network::{self, NetworkSettings};
 use super::timeline::{Phase, phases};
 use crate::accelerator;
 use crate::api::error::ApiResult;
@@ -107,13 +105,13 @@ fn reply(view: &ContainerView, accelerator: &'static str) -> ContainerInspect {
         process_label: "",
         app_armor_profile: "",
         exec_ids: (!view.exec_ids.is_empty()).then(|| view.exec_ids.clone()),
-        host_config: HostConfig::from(&*view.spec),
+        host_config: HostConfig::of(view),
         graph_driver: json!({ "Data": null, "Name": "erofs" }),
         size_rw: None,
         size_root_fs: None,
         mounts: view.spec.tmpfs_mounts.iter().map(mount_point).collect(),
         config: Config::from(view),
-        network_settings: NetworkSettings::default(),
+        network_settings: network::settings(view),
         berth: Berth {
             accelerator,
             isolation: "machine",

@@ -5,13 +5,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::*;
-use crate::engine::{ContainerId, ContainerSpec, ContainerState, Exit, Run, StartFailure, Timeline};
+use crate::engine::{
+    ContainerId, ContainerSpec, ContainerState, Exit, NetworkMode, NetworkSpec, Run, StartFailure, Timeline,
+};
 use crate::image::ImageId;
 
 fn view(state: ContainerState) -> ContainerView {
     let spec = ContainerSpec {
         image: "busybox".into(),
         command: Some(vec!["sleep".into(), "9".into()]),
+        network: NetworkSpec { mode: NetworkMode::None, ..NetworkSpec::default() },
         ..ContainerSpec::default()
     };
     ContainerView {
@@ -27,6 +30,7 @@ fn view(state: ContainerState) -> ContainerView {
         health: None,
         exec_ids: Vec::new(),
         timeline: None,
+        endpoints: Arc::default(),
     }
 }
 

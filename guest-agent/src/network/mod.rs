@@ -1,29 +1,19 @@
-//! What the agent does to network interfaces of its own namespace, over rtnetlink: it brings up the loopback interface,
-//! and gives a card of a restored machine its new address.
+//! What the agent does to network interfaces, over rtnetlink: it brings up the loopback interface, gives its
+//! cards to the containers whose they are, and sets them up there.
 //!
-//! Knows neither addresses of the network layer nor routes.
+//! Chooses nothing: names, addresses and routes come with the request.
+
+mod interface;
+mod netlink;
 
 use std::fmt;
 use std::io;
 
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
+pub(crate) use interface::{check, give_to, set_up};
+use netlink::{IFF_UP, Message};
 
 /// In every network namespace the loopback interface is created first.
 const LOOPBACK: &str = "lo";
-
-/// Message types, flags and attributes of `linux/netlink.h`, `linux/rtnetlink.h` and `linux/if_link.h`.
-const RTM_NEWLINK: u16 = 16;
-const NLMSG_ERROR: u16 = 2;
-const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const IFLA_ADDRESS: u16 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFF_UP: u32 = 1;
-
-/// `struct nlmsghdr`; `struct ifinfomsg` behind it is as long.
-const HEADER_BYTES: usize = 16;
-const ATTRIBUTE_HEADER_BYTES: usize = 4;
-const ALIGNMENT_BYTES: usize = 4;
 
 /// The address of one station: not of a group, not zero (IEEE 802, clause 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +39,7 @@ impl fmt::Display for MacAddress {
 /// # Errors
 /// What the kernel answered.
 pub(crate) fn bring_up_loopback() -> io::Result<()> {
-    ask(&Change::of(LOOPBACK).up(true))
+    Message::change_of(LOOPBACK).up(true).ask()
 }
 
 /// Gives an interface another address. It is down for a moment, in which it forgets its neighbours; one that was down
@@ -60,10 +50,10 @@ pub(crate) fn bring_up_loopback() -> io::Result<()> {
 pub(crate) fn replace_mac_address(interface: &str, address: MacAddress) -> io::Result<()> {
     let was_up = is_up(interface)?;
     if was_up {
-        ask(&Change::of(interface).up(false))?;
+        Message::change_of(interface).up(false).ask()?;
     }
-    ask(&Change::of(interface).attribute(IFLA_ADDRESS, &address.0))?;
-    if was_up { ask(&Change::of(interface).up(true)) } else { Ok(()) }
+    Message::change_of(interface).mac_address(address).ask()?;
+    if was_up { Message::change_of(interface).up(true).ask() } else { Ok(()) }
 }
 
 fn is_up(interface: &str) -> io::Result<bool> {
@@ -72,76 +62,12 @@ fn is_up(interface: &str) -> io::Result<bool> {
     Ok(flags & IFF_UP != 0)
 }
 
-/// A message that changes an interface.
-struct Change(Vec<u8>);
-
-impl Change {
-    /// Header, `struct ifinfomsg` without an index, and the name instead.
-    fn of(interface: &str) -> Self {
-        let mut message = vec![0; 2 * HEADER_BYTES];
-        message[4..6].copy_from_slice(&RTM_NEWLINK.to_ne_bytes());
-        message[6..8].copy_from_slice(&(NLM_F_REQUEST | NLM_F_ACK).to_ne_bytes());
-        Self(message).attribute(IFLA_IFNAME, &[interface.as_bytes(), &[0]].concat())
-    }
-
-    fn up(mut self, up: bool) -> Self {
-        let flags = if up { IFF_UP } else { 0 };
-        self.0[24..28].copy_from_slice(&flags.to_ne_bytes());
-        self.0[28..32].copy_from_slice(&IFF_UP.to_ne_bytes());
-        self
-    }
-
-    fn attribute(mut self, kind: u16, value: &[u8]) -> Self {
-        let length =
-            u16::try_from(ATTRIBUTE_HEADER_BYTES + value.len()).expect("names and addresses are short");
-        self.0.extend(length.to_ne_bytes());
-        self.0.extend(kind.to_ne_bytes());
-        self.0.extend(value);
-        self.0.resize(self.0.len().next_multiple_of(ALIGNMENT_BYTES), 0);
-        let length = u32::try_from(self.0.len()).expect("a few attributes");
-        self.0[0..4].copy_from_slice(&length.to_ne_bytes());
-        self
-    }
-}
-
-fn ask(change: &Change) -> io::Result<()> {
-    // The protocol NETLINK_ROUTE is number 0, which is what "none" says.
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)?;
-    send(&socket, &change.0, SendFlags::empty())?;
-    let mut answer = [0; 256];
-    let (_, length) = recv(&socket, &mut answer, RecvFlags::empty())?;
-    check_answer(answer.get(..length).unwrap_or(&answer))
-}
-
-/// An acknowledgement is an error message with the error 0.
-fn check_answer(answer: &[u8]) -> io::Result<()> {
-    let malformed = || io::Error::from(io::ErrorKind::InvalidData);
-    let kind: [u8; 2] = answer.get(4..6).and_then(|bytes| bytes.try_into().ok()).ok_or_else(malformed)?;
-    let code = answer.get(HEADER_BYTES..HEADER_BYTES + 4).and_then(|bytes| bytes.try_into().ok());
-    let code = i32::from_ne_bytes(code.ok_or_else(malformed)?);
-    match (u16::from_ne_bytes(kind), code) {
-        (NLMSG_ERROR, 0) => Ok(()),
-        (NLMSG_ERROR, code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
-        _ => Err(malformed()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    #[test]
-    fn an_answer_is_checked_before_it_is_believed() {
-        let mut answer = [0; 20];
-        answer[4..6].copy_from_slice(&NLMSG_ERROR.to_ne_bytes());
-        assert!(check_answer(&answer).is_ok());
-        answer[16..20].copy_from_slice(&(-1_i32).to_ne_bytes());
-        assert_eq!(check_answer(&answer).unwrap_err().raw_os_error(), Some(1));
-        assert!(check_answer(&answer[..10]).is_err());
-    }
-
     /// Runs `story` in a network namespace of its own, with a /sys that shows it; says so where that takes root.
-    fn in_a_network_namespace(test: &str, story: impl FnOnce() + Send) {
+    pub(in crate::network) fn in_a_network_namespace(test: &str, story: impl FnOnce() + Send) {
         use nix::mount::{MsFlags, mount};
         use nix::sched::{CloneFlags, unshare};
         if !rustix::process::geteuid().is_root() {
@@ -186,7 +112,7 @@ mod tests {
             let shown = || std::fs::read_to_string("/sys/class/net/card/address").unwrap().trim().to_owned();
             replace_mac_address("card", address(&[2, 0, 0, 0, 0, 1])).unwrap();
             assert_eq!((shown().as_str(), is_up("card").unwrap()), ("02:00:00:00:00:01", false));
-            ask(&Change::of("card").up(true)).unwrap();
+            Message::change_of("card").up(true).ask().unwrap();
             replace_mac_address("card", address(&[2, 0, 0, 0, 0, 0xfe])).unwrap();
             assert_eq!((shown().as_str(), is_up("card").unwrap()), ("02:00:00:00:00:fe", true));
             assert!(replace_mac_address("nosuch", address(&[2, 0, 0, 0, 0, 1])).is_err());

@@ -1,0 +1,210 @@
+//! Networks: what there is of them, and who is on them.
+//!
+//! A network is a record first and a bridge of the host's second: a daemon that starts makes the bridges that its records
+//! name, and removes those of its own that none names. The host is not touched before there is a network that has a
+//! bridge.
+
+mod create;
+mod endpoint;
+mod join;
+mod network;
+mod options;
+mod recover;
+mod remove;
+mod view;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use ipnet::IpNet;
+use tokio::sync::OnceCell;
+
+pub use self::create::{CreatedNetwork, NetworkRequest, SubnetRequest};
+pub use self::endpoint::{
+    DnsSpec, Endpoint, EndpointSpec, NetworkMode, NetworkSpec, PortBinding, PublishedPort,
+};
+pub(super) use self::join::Joined;
+pub use self::network::{Network, NetworkDriver, NetworkId, Reach, Subnet};
+pub use self::view::{NetworkView, StationView};
+
+use super::Engine;
+use super::error::{EngineError, ErrorKind};
+use super::events::{Actor, EventKind};
+use super::identity::ContainerId;
+use super::records::{Record, Records};
+use crate::database::Database;
+use crate::network::addresses::Addresses;
+use crate::network::host::HostNetworks;
+use crate::network::pools::AddressPools;
+
+/// What networks there are without anybody's asking, and where others get their addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkPolicy {
+    pub default_bridge: DefaultBridge,
+    pub pools: AddressPools,
+    /// Of networks that ask for none.
+    pub mtu_bytes: u16,
+    /// TCP ports of the daemon, closed to containers.
+    pub daemon_ports: Vec<u16>,
+}
+
+/// The network of containers that name none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DefaultBridge {
+    /// There is none: they have loopback alone.
+    None,
+    /// The network `bridge`.
+    Network {
+        interface: String,
+        /// The host's address on it, with its subnet's prefix; if unset, of the first free range.
+        address: Option<IpNet>,
+        icc: bool,
+    },
+}
+
+/// All networks of a daemon's.
+#[derive(Debug)]
+pub(super) struct Networks {
+    policy: NetworkPolicy,
+    records: Records<Network>,
+    /// What tells this daemon's links and rules from those of others on the host.
+    host_name: String,
+    host: OnceCell<HostNetworks>,
+    active: RwLock<BTreeMap<NetworkId, Arc<ActiveNetwork>>>,
+    /// Held while networks are made or removed: whoever chooses a range knows all that are taken.
+    changes: tokio::sync::Mutex<()>,
+    /// Why the default network, which was asked for, is not there.
+    no_default: OnceLock<String>,
+}
+
+/// A network that is there.
+#[derive(Debug)]
+pub(super) struct ActiveNetwork {
+    pub(super) network: Network,
+    /// In the order of the network's subnets.
+    addresses: Mutex<Vec<Addresses>>,
+    stations: Mutex<BTreeMap<ContainerId, StationView>>,
+}
+
+impl Record for Network {
+    const TABLE: &'static str = "networks";
+    const NOUN: &'static str = "network";
+
+    fn id(&self) -> &str {
+        self.id.as_str()
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+impl Networks {
+    pub(super) fn new(policy: NetworkPolicy, host_name: String, database: Database) -> Self {
+        Self {
+            policy,
+            records: Records::new(database),
+            host_name,
+            host: OnceCell::new(),
+            active: RwLock::default(),
+            changes: tokio::sync::Mutex::default(),
+            no_default: OnceLock::new(),
+        }
+    }
+
+    /// All that the database has. Blocks.
+    pub(super) fn records(&self) -> Result<Vec<Network>, EngineError> {
+        self.records.all()
+    }
+
+    /// What is to be known of the default network, if it is not there.
+    pub(super) fn warning(&self) -> Option<String> {
+        match (&self.policy.default_bridge, self.no_default.get()) {
+            (DefaultBridge::None, _) => {
+                Some("containers that name no network have loopback alone (--bridge=none)".to_owned())
+            }
+            (_, Some(reason)) => {
+                Some(format!("containers that name no network have loopback alone: {reason}"))
+            }
+            (_, None) => None,
+        }
+    }
+
+    /// The host's side, set up when it is first needed.
+    async fn host(&self) -> Result<&HostNetworks, EngineError> {
+        let open = || HostNetworks::open(&self.host_name, self.policy.daemon_ports.clone());
+        let opened = self.host.get_or_try_init(open).await;
+        opened.map_err(|error| EngineError::internal("networks are not possible on this host", &error))
+    }
+
+    fn active(&self) -> RwLockReadGuard<'_, BTreeMap<NetworkId, Arc<ActiveNetwork>>> {
+        self.active.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn active_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<NetworkId, Arc<ActiveNetwork>>> {
+        self.active.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn activate(&self, network: Network) -> Arc<ActiveNetwork> {
+        let active = Arc::new(ActiveNetwork::new(network));
+        self.active_mut().insert(active.network.id.clone(), Arc::clone(&active));
+        active
+    }
+
+    /// The network that a client's word means: a name, an id, or the beginning of one id.
+    pub(super) fn find(&self, word: &str) -> Result<Arc<ActiveNetwork>, EngineError> {
+        let active = self.active();
+        let exact = active.values().find(|active| active.network.id.as_str() == word);
+        if let Some(found) = exact.or_else(|| active.values().find(|active| active.network.name == word)) {
+            return Ok(Arc::clone(found));
+        }
+        let fits =
+            |active: &&Arc<ActiveNetwork>| !word.is_empty() && active.network.id.as_str().starts_with(word);
+        let found: Vec<_> = active.values().filter(fits).collect();
+        match found[..] {
+            [one] => Ok(Arc::clone(one)),
+            [] => Err(EngineError::not_found(format!("network {word} not found"))),
+            _ => {
+                let matches = found.len();
+                let message =
+                    format!("network {word} is ambiguous ({matches} matches found based on ID prefix)");
+                Err(EngineError::invalid(message))
+            }
+        }
+    }
+}
+
+impl ActiveNetwork {
+    fn new(network: Network) -> Self {
+        let addresses = network.subnets.iter().map(|subnet| {
+            let mut addresses = Addresses::new(subnet.net, subnet.range);
+            for reserved in std::iter::once(&subnet.gateway).chain(subnet.auxiliary.values()) {
+                // Both may name the same.
+                let _taken_already = addresses.take(*reserved);
+            }
+            addresses
+        });
+        Self { addresses: Mutex::new(addresses.collect()), stations: Mutex::default(), network }
+    }
+
+    fn stations(&self) -> MutexGuard<'_, BTreeMap<ContainerId, StationView>> {
+        self.stations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Engine {
+    fn publish_network(&self, action: &'static str, network: &Network, more: Option<(&str, String)>) {
+        let mut attributes = BTreeMap::from([
+            ("name".to_owned(), network.name.clone()),
+            ("type".to_owned(), network.driver.name().to_owned()),
+        ]);
+        attributes.extend(more.map(|(name, value)| (name.to_owned(), value)));
+        let actor = Actor { id: network.id.to_string(), attributes };
+        self.events().publish(EventKind::Network, action, actor);
+    }
+}
+
+/// Nobody may, whatever the network's state.
+fn forbidden(message: impl Into<String>) -> EngineError {
+    EngineError::new(ErrorKind::Forbidden, message)
+}
