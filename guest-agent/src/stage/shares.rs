@@ -59,11 +59,16 @@ fn open_in_share(share: &Path, path: &str) -> rustix::io::Result<OwnedFd> {
         Err(Errno::NOTDIR) => open(OFlags::empty())?,
         result => result?,
     };
+    // Opened as a path, a link is opened itself.
+    if FileType::from_raw_mode(rustix::fs::fstat(&whole)?.st_mode) == FileType::Symlink {
+        return Err(Errno::LOOP);
+    }
+    let path = path.trim_start_matches('/');
     if path.is_empty() {
         return Ok(whole);
     }
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(&whole, path.trim_start_matches('/'), as_path, Mode::empty(), inside)
+    openat2(&whole, path, as_path, Mode::empty(), inside)
 }
 
 impl OpenedShare {
