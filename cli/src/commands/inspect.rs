@@ -1,4 +1,4 @@
-//! `berth inspect`: everything the daemon says about containers and images.
+//! `berth inspect`: everything the daemon says about containers, images and networks.
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
@@ -13,9 +13,10 @@ use crate::output::print;
 enum Kind {
     Container,
     Image,
+    Network,
 }
 
-/// Return low-level information on containers and images
+/// Return low-level information on containers, images and networks
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   berth inspect web
@@ -39,6 +40,11 @@ impl Arguments {
     /// For `berth container inspect`.
     pub(super) fn of_containers(format: Option<String>, size: bool, names: Vec<String>) -> Self {
         Self { format, size, kind: Some(Kind::Container), names }
+    }
+
+    /// For `berth network inspect`.
+    pub(super) fn of_networks(format: Option<String>, names: Vec<String>) -> Self {
+        Self { format, size: false, kind: Some(Kind::Network), names }
     }
 
     /// For `berth image inspect`.
@@ -70,17 +76,24 @@ pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
     if failures.is_empty() { Ok(0) } else { Err(Failure::Several(failures)) }
 }
 
-/// A container of that name, else an image: the order in which Docker looks.
+/// A container of that name, else an image, else a network: the order in which Docker looks.
 async fn inspect(arguments: &Arguments, client: &Client, name: &str) -> Result<Bytes, Failure> {
     let missing = |error: ClientError| match arguments.kind {
         None if error.is_not_found() => Failure::Usage(format!("Error: No such object: {name}")),
         _ => error.into(),
     };
-    if arguments.kind != Some(Kind::Image) {
+    let goes_on = |error: &ClientError| error.is_not_found() && arguments.kind.is_none();
+    if matches!(arguments.kind, None | Some(Kind::Container)) {
         match client.inspect_container(name, arguments.size).await {
-            Err(error) if error.is_not_found() && arguments.kind.is_none() => {}
+            Err(error) if goes_on(&error) => {}
             result => return result.map_err(Failure::from),
         }
     }
-    client.inspect_image(name).await.map_err(missing)
+    if matches!(arguments.kind, None | Some(Kind::Image)) {
+        match client.inspect_image(name).await {
+            Err(error) if goes_on(&error) => {}
+            result => return result.map_err(Failure::from),
+        }
+    }
+    client.inspect_network(name).await.map_err(missing)
 }

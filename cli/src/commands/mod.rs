@@ -28,6 +28,7 @@ mod login;
 mod logout;
 mod logs;
 mod manifest;
+mod network;
 mod pause;
 mod port;
 mod progress;
@@ -84,6 +85,7 @@ pub(crate) enum Command {
     Container(Box<container::Arguments>),
     Image(image::Arguments),
     Images(images::Arguments),
+    Network(network::Arguments),
     History(history::Arguments),
     Tag(tag::Arguments),
     Pull(pull::Arguments),
@@ -143,6 +145,7 @@ impl Command {
             Self::Export(arguments) => export::execute(&arguments, &client?).await,
             Self::Import(arguments) => import::execute(&arguments, &client?).await,
             Self::System(arguments) => system::execute(&arguments, &client?).await,
+            Self::Network(arguments) => network::execute(&arguments, &client?).await,
             Self::Images(arguments) => images::execute(&arguments, &client?).await,
             Self::Pull(arguments) => pull::execute(&arguments, &client?).await,
             Self::Push(arguments) => push::execute(&arguments, &client?).await,

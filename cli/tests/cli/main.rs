@@ -3,6 +3,7 @@
 #![cfg(unix)]
 
 mod images;
+mod networks;
 mod registries;
 mod run;
 mod support;
