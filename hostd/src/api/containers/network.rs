@@ -83,7 +83,8 @@ pub(super) fn mode(view: &ContainerView) -> &str {
 
 /// The names of the networks it is on, or would be if it ran.
 pub(super) fn names(view: &ContainerView) -> impl Iterator<Item = &str> {
-    std::iter::once(mode(view)).chain(view.spec.network.endpoints.keys().map(String::as_str))
+    let others = view.spec.network.endpoints.keys().map(String::as_str);
+    std::iter::once(mode(view)).chain(others.filter(|name| *name != mode(view)))
 }
 
 pub(super) fn settings(view: &ContainerView) -> NetworkSettings {
@@ -116,7 +117,7 @@ pub(super) fn port_list(view: &ContainerView) -> Vec<Value> {
             "IP": port.host.ip(), "PrivatePort": port.port, "PublicPort": port.host.port(), "Type": port.protocol.to_string(),
         }));
     }
-    for exposed in view.spec.exposed_ports.iter().filter(|_| view.state.is_up()) {
+    for exposed in view.spec.exposed_ports.iter().filter(|_| !view.endpoints.is_empty()) {
         let (number, protocol) = exposed.split_once('/').unwrap_or((exposed, "tcp"));
         let Ok(number) = number.parse::<u16>() else { continue };
         if !published(view).any(|port| port.port == number && port.protocol.to_string() == protocol) {
@@ -129,7 +130,8 @@ pub(super) fn port_list(view: &ContainerView) -> Vec<Value> {
 /// By port of the container, where it is on the host; null of one that is exposed and no more.
 fn ports(view: &ContainerView) -> Map<String, Value> {
     let mut ports = Map::new();
-    if !view.state.is_up() {
+    // To whom, without a network?
+    if view.endpoints.is_empty() {
         return ports;
     }
     for exposed in &view.spec.exposed_ports {

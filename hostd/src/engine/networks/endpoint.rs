@@ -125,9 +125,7 @@ impl NetworkSpec {
             NetworkMode::Network(name) => name,
         };
         let mut wanted = self.endpoints.clone();
-        // Clients call the default network by both names.
-        let default = wanted.remove("default");
-        wanted.entry(mode.to_owned()).or_insert_with(|| default.unwrap_or_default());
+        wanted.entry(mode.to_owned()).or_default();
         let mut wanted: Vec<_> = wanted.into_iter().collect();
         wanted.sort_by_key(|(name, spec)| (std::cmp::Reverse(spec.gateway_priority), name != mode));
         wanted
@@ -194,8 +192,6 @@ mod tests {
         assert_eq!(names(&NetworkSpec::default()), ["bridge"]);
         let none = NetworkSpec { mode: NetworkMode::None, ..NetworkSpec::default() };
         assert_eq!(names(&none), [""; 0]);
-        let default = NetworkSpec { endpoints: endpoints(&[("default", 7)]), ..NetworkSpec::default() };
-        assert_eq!(default.wanted()[0].1.gateway_priority, 7);
     }
 
     #[test]

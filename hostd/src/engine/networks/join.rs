@@ -64,11 +64,16 @@ impl Joined {
 impl Networks {
     /// What "the default" is here.
     pub(in crate::engine) fn settle(&self, spec: &mut NetworkSpec) {
+        // Clients call the network of the mode by this word, too.
+        let of_default = spec.endpoints.remove("default");
         if spec.mode == NetworkMode::Default {
             spec.mode = match (&self.policy.default_bridge, self.no_default.get()) {
                 (DefaultBridge::Network { .. }, None) => NetworkMode::Network("bridge".to_owned()),
                 (DefaultBridge::Network { .. }, Some(_)) | (DefaultBridge::None, _) => NetworkMode::None,
             };
+        }
+        if let (NetworkMode::Network(name), Some(endpoint)) = (&spec.mode, of_default) {
+            spec.endpoints.entry(name.clone()).or_insert(endpoint);
         }
     }
 
