@@ -35,7 +35,7 @@ impl Engine {
         // After the image: a client that hears of a missing one pulls it and asks again.
         let name = name.filter(|name| !name.is_empty()).map(|name| parse_name(&name)).transpose()?;
         let mut spec = spec.with_image_defaults(&image.config);
-        self.shared.networks.settle(&mut spec.network);
+        let network_warnings = self.shared.networks.settle(&mut spec.network);
         if spec.args().is_empty() {
             return Err(EngineError::invalid("no command specified"));
         }
@@ -69,7 +69,7 @@ impl Engine {
         let id =
             creating.await.map_err(|error| EngineError::internal("cannot create container", &error))??;
         let warnings = undone(&image.config).into_iter().chain(self.without_parent(has_parent));
-        Ok(Created { id, warnings: warnings.collect() })
+        Ok(Created { id, warnings: warnings.chain(network_warnings).collect() })
     }
 }
 

@@ -76,7 +76,7 @@ pub(super) fn launch_request(
         users,
         groups,
         interfaces: interfaces(endpoints),
-        name_resolution: (!endpoints.is_empty()).then(|| name_resolution(&spec.network.dns)),
+        name_resolution: has_name_servers(spec, endpoints).then(|| name_resolution(&spec.network.dns)),
     })
 }
 
@@ -96,6 +96,11 @@ fn interfaces(endpoints: &[Endpoint]) -> Vec<agent::NetworkInterface> {
         mtu_bytes: endpoint.mtu_bytes.into(),
     };
     endpoints.iter().enumerate().map(interface).collect()
+}
+
+/// Without a network there is nobody to ask, unless somebody says who.
+fn has_name_servers(spec: &ContainerSpec, endpoints: &[Endpoint]) -> bool {
+    !endpoints.is_empty() || spec.network.dns != DnsSpec::default()
 }
 
 /// The servers that were asked for, or the host's.

@@ -12,12 +12,10 @@ use ipnet::IpNet;
 use super::super::container::Container;
 use super::super::error::EngineError;
 use super::super::identity::ContainerId;
-use super::endpoint::{
-    Endpoint, EndpointSpec, NetworkMode, NetworkSpec, PortBinding, PublishedPort, bindings, mac_of,
-};
+use super::endpoint::{Endpoint, EndpointSpec, PortBinding, PublishedPort, bindings, mac_of};
 use super::network::{NetworkDriver, Reach};
 use super::view::StationView;
-use super::{ActiveNetwork, DefaultBridge, Networks};
+use super::{ActiveNetwork, Networks};
 use crate::network::firewall::{Neighbours, Publication, Station};
 use crate::network::host::Card;
 use crate::network::ports::ReservedPort;
@@ -62,21 +60,6 @@ impl Joined {
 }
 
 impl Networks {
-    /// What "the default" is here.
-    pub(in crate::engine) fn settle(&self, spec: &mut NetworkSpec) {
-        // Clients call the network of the mode by this word, too.
-        let of_default = spec.endpoints.remove("default");
-        if spec.mode == NetworkMode::Default {
-            spec.mode = match (&self.policy.default_bridge, self.no_default.get()) {
-                (DefaultBridge::Network { .. }, None) => NetworkMode::Network("bridge".to_owned()),
-                (DefaultBridge::Network { .. }, Some(_)) | (DefaultBridge::None, _) => NetworkMode::None,
-            };
-        }
-        if let (NetworkMode::Network(name), Some(endpoint)) = (&spec.mode, of_default) {
-            spec.endpoints.entry(name.clone()).or_insert(endpoint);
-        }
-    }
-
     /// Joins every network that the container asks for, and publishes its ports.
     ///
     /// # Errors

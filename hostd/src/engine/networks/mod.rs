@@ -11,6 +11,7 @@ mod network;
 mod options;
 mod recover;
 mod remove;
+mod settle;
 mod view;
 
 use std::collections::BTreeMap;
