@@ -6,14 +6,37 @@ use serde_json::{Value, json};
 /// Ctrl-P Ctrl-Q.
 const DETACH: &[u8] = b"\x10\x11";
 
-/// Reads until `text` has come twice, as typed and as printed, whatever is around it: frames begin where they like.
+/// Reads until `text` has come twice, as typed and as printed.
 fn read_twice(connection: &mut Opened, text: &str) {
-    let mut seen = String::new();
-    while seen.matches(text).count() < 2 {
+    read_twice_in(connection, text, <[u8]>::to_vec);
+}
+
+/// The same of a WebSocket, whose messages begin where they like: even within a line.
+fn read_messages_twice(socket: &mut Opened, text: &str) {
+    read_twice_in(socket, text, messages);
+}
+
+fn read_twice_in(connection: &mut Opened, text: &str, content: fn(&[u8]) -> Vec<u8>) {
+    let mut seen = Vec::new();
+    while String::from_utf8_lossy(&content(&seen)).matches(text).count() < 2 {
         let bytes = connection.some_bytes(4096);
-        assert!(!bytes.is_empty(), "the connection ended after {seen:?}, before {text:?}");
-        seen.push_str(&String::from_utf8_lossy(&bytes));
+        assert!(!bytes.is_empty(), "the connection ended after {seen:x?}, before {text:?}");
+        seen.extend(bytes);
     }
+}
+
+/// What the text and binary frames carry, one behind the other; short frames of a server's (RFC 6455, section 5.2).
+fn messages(mut frames: &[u8]) -> Vec<u8> {
+    let mut content = Vec::new();
+    while let [first, length, rest @ ..] = frames {
+        assert!(*length < 126, "a frame of {length} bytes is longer than what was printed");
+        let Some((payload, next)) = rest.split_at_checked(usize::from(*length)) else { break };
+        if matches!(first & 0x0f, 0..=2) {
+            content.extend_from_slice(payload);
+        }
+        frames = next;
+    }
+    content
 }
 
 /// As a client sends it: in one frame with a mask of zeros.
@@ -45,14 +68,14 @@ fn attach_over_a_websocket(api: &Api, id: &str) {
     let mut socket = api.websocket(&path);
     assert_eq!(socket.status, 101);
     // What was printed before comes first.
-    read_twice(&mut socket, "first\r\n");
+    read_messages_twice(&mut socket, "first\r\n");
     socket.says(&masked(0x81, b"second\n"));
-    read_twice(&mut socket, "second\r\n");
+    read_messages_twice(&mut socket, "second\r\n");
     // Of a message in two frames, the second with a ping before it.
     socket.says(&masked(0x02, b"thi"));
     socket.says(&masked(0x89, b"?"));
     socket.says(&masked(0x80, b"rd\n"));
-    read_twice(&mut socket, "third\r\n");
+    read_messages_twice(&mut socket, "third\r\n");
     socket.says(&masked(0x88, &1000_u16.to_be_bytes()));
     let rest = socket.rest();
     assert!(rest.ends_with(&[0x88, 2, 0x03, 0xe8]), "{rest:x?} ends with a close");
