@@ -77,6 +77,7 @@ pub(super) fn launch_request(
         groups,
         interfaces: interfaces(endpoints),
         name_resolution: has_name_servers(spec, endpoints).then(|| name_resolution(&spec.network.dns)),
+        ..agent::StartContainer::default()
     })
 }
 
