@@ -111,7 +111,8 @@ pub enum DiskAccess {
     ReadWrite,
 }
 
-/// A run of bytes of a file. A disk is its extents one after the other; beyond the last, reads give zeros.
+/// A run of bytes of a file. A disk, or what is bound of it at a time, is its extents one after the other; beyond the last
+/// and between those bound at different times, reads give zeros.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Extent {
@@ -333,6 +334,22 @@ pub fn validate_extents(extents: &[Extent], capacity_bytes: u64) -> Result<(), I
         total = total.saturating_add(extent.length_bytes);
     }
     check(total <= capacity_bytes, "extents", "longer than the disk's capacity")
+}
+
+/// # Errors
+/// As [`validate_extents`], of those that are bound from `start_bytes` of a disk on.
+pub fn validate_binding(
+    start_bytes: u64,
+    extents: &[Extent],
+    capacity_bytes: u64,
+) -> Result<(), InvalidConfig> {
+    check(start_bytes.is_multiple_of(SECTOR_BYTES), "start_bytes", "a multiple of 512")?;
+    let room = capacity_bytes.checked_sub(start_bytes);
+    let room = room.ok_or_else(|| InvalidConfig {
+        field: "start_bytes",
+        problem: "beyond the disk's capacity".into(),
+    })?;
+    validate_extents(extents, room)
 }
 
 #[cfg(test)]

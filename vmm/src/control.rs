@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Extent;
+use crate::config::{DiskAccess, Extent};
 
 /// The longest line either side accepts: a bind of [`crate::config::MAX_EXTENTS`] long paths fits.
 pub const MAX_LINE_BYTES: usize = 8 << 20;
@@ -16,10 +16,24 @@ pub const MAX_LINE_BYTES: usize = 8 << 20;
 pub enum Request {
     /// Answered with [`Reply::Status`].
     Status,
-    /// Gives an unbound disk its files. Answered with [`Reply::Done`] when the guest's next read sees them.
+    /// Gives a part of a disk that is bound to nothing its files. Answered with [`Reply::Done`] when the guest's next
+    /// read sees them.
     BindDisk {
         disk: usize,
+        /// Where on the disk the part begins.
+        #[serde(default)]
+        start_bytes: u64,
+        /// What may be done with these files, if that is less than with the disk.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        access: Option<DiskAccess>,
         extents: Vec<Extent>,
+    },
+    /// Takes the files away that were bound from there on. Answered with [`Reply::Done`] when no request of the guest's
+    /// on them is under way any more; it reads zeros there then, until something else is bound. Nothing is done where
+    /// nothing is bound.
+    UnbindDisk {
+        disk: usize,
+        start_bytes: u64,
     },
     /// Binds a network card that is bound to nothing to a TAP interface: one of this process's network namespace, or what
     /// was handed over under that name ([`crate::open_tap`] makes it). Answered with [`Reply::Done`]; the card takes it

@@ -22,7 +22,7 @@ use crate::jail::{self, ThreadKind};
 use crate::kvm_machine::Tracking;
 use crate::machine::Machine;
 use crate::state_dir::host_pid;
-use crate::virtio::{BindingError, CardHandle};
+use crate::virtio::{BindError, BindingError, CardHandle, Disk};
 
 /// Connections at the same time: the daemon's, a second daemon's during an upgrade, a person's.
 const MAX_CONNECTIONS: usize = 16;
@@ -63,10 +63,12 @@ impl Controlled {
         match request {
             Request::Status => Reply::Status(self.status()),
             Request::Counters => Reply::Counters(Box::new(self.counters())),
-            Request::BindDisk { disk, extents } => match self.devices.disks.get(*disk) {
-                Some(bound) => done(bound.bind(extents)),
-                None => error(format!("there is no disk {disk}")),
-            },
+            Request::BindDisk { disk, start_bytes, access, extents } => {
+                self.on_disk(*disk, |disk| disk.bind(*start_bytes, *access, extents))
+            }
+            Request::UnbindDisk { disk, start_bytes } => {
+                self.on_disk(*disk, |disk| disk.unbind(*start_bytes))
+            }
             Request::BindCard { card, tap } => {
                 self.on_card(*card, |handle| validate_tap(tap).map(|()| handle.bind(tap)))
             }
@@ -81,6 +83,13 @@ impl Controlled {
             Request::Resume => self.set_paused(false),
             // The connection answers the former; the latter happens once it is answered.
             Request::TakeFiles { .. } | Request::ShutDown => Reply::Done,
+        }
+    }
+
+    fn on_disk(&self, index: usize, act: impl FnOnce(&Disk) -> Result<(), BindError>) -> Reply {
+        match self.devices.disks.get(index) {
+            Some(disk) => done(act(disk)),
+            None => error(format!("there is no disk {index}")),
         }
     }
 
@@ -365,11 +374,20 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(1024).unwrap();
         let extent = Extent { path: file.path().into(), offset_bytes: 0, length_bytes: 1024 };
-        let bind =
-            |disk, extents: Vec<Extent>| serde_json::to_string(&Request::BindDisk { disk, extents }).unwrap();
+        let bind = |disk, extents: Vec<Extent>| {
+            let request = Request::BindDisk { disk, start_bytes: 0, access: None, extents };
+            serde_json::to_string(&request).unwrap()
+        };
         assert!(refusal(ask(&mut connection, &bind(1, vec![]))).contains("no disk 1"));
         assert_eq!(ask(&mut connection, &bind(0, vec![extent.clone()])), Reply::Done);
-        assert!(refusal(ask(&mut connection, &bind(0, vec![extent]))).contains("bound already"));
+        assert!(refusal(ask(&mut connection, &bind(0, vec![extent.clone()]))).contains("bound already"));
+        for _twice in 0..2 {
+            assert_eq!(
+                ask(&mut connection, r#"{"request":"unbind_disk","disk":0,"start_bytes":0}"#),
+                Reply::Done
+            );
+        }
+        assert_eq!(ask(&mut connection, &bind(0, vec![extent])), Reply::Done);
     }
 
     #[test]

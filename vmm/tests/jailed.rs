@@ -357,7 +357,7 @@ fn a_jailed_machine_takes_disks_as_descriptors_only() {
     let mut control = machine.connect();
     let path = machine.directory.path().join("disk");
     let extent = Extent { path: path.clone(), offset_bytes: 0, length_bytes: 1 << 20 };
-    let bind = Request::BindDisk { disk: 1, extents: vec![extent] };
+    let bind = Request::BindDisk { disk: 1, start_bytes: 0, access: None, extents: vec![extent] };
     let Reply::Error { message } = control.ask(&bind, &[]) else { panic!("bound by its path") };
     assert!(message.contains("was not handed over"), "{message}");
     let take = Request::TakeFiles { paths: vec![path.clone()] };

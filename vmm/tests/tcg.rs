@@ -60,11 +60,26 @@ fn disks_come_in_order_and_keep_what_is_written() {
 fn a_disk_is_bound_while_the_machine_runs() {
     let Some(kernel) = kernel_or_skip("a_disk_is_bound_while_the_machine_runs") else { return };
     let late = file("late", 1);
-    let unbound = DiskConfig { capacity_bytes: 8 << 20, access: DiskAccess::ReadWrite, extents: vec![] };
+    let unbound = DiskConfig { capacity_bytes: 1 << 48, access: DiskAccess::ReadWrite, extents: vec![] };
     let machine = Machine::boot(&harness::with_disks(config(&kernel), vec![unbound]));
-    assert_eq!(machine.ask("read vda 0 4", &[]), [0; 4]);
-    assert_eq!(machine.control(&Request::BindDisk { disk: 0, extents: vec![whole(&late)] }), Reply::Done);
-    assert_eq!(machine.ask("read vda 0 4", &[]), b"late");
+    let read_it = |at: u64| machine.ask(&format!("read vda {at} 4"), &[]);
+    let bind = |start_bytes, access| {
+        let extents = vec![whole(&late)];
+        machine.control(&Request::BindDisk { disk: 0, start_bytes, access, extents })
+    };
+    assert_eq!(read_it(0), [0; 4]);
+    assert_eq!(bind(0, Some(DiskAccess::ReadOnly)), Reply::Done);
+    assert_eq!(read_it(0), b"late");
+    assert_eq!(machine.ask("write vda 0", b"changed"), b"failed");
+    // A part far away, of a disk that is larger than any file.
+    let far = 1 << 47;
+    assert_eq!(bind(far, None), Reply::Done);
+    assert_eq!(machine.ask(&format!("write vda {far}"), b"LATE"), b"done");
+    assert_eq!(machine.control(&Request::UnbindDisk { disk: 0, start_bytes: far }), Reply::Done);
+    assert_eq!(machine.ask(&format!("write vda {far}"), b"more"), b"failed");
+    let mut written = [0; 4];
+    late.as_file().read_exact_at(&mut written, 0).unwrap();
+    assert_eq!(&written, b"LATE");
     let Reply::Counters(counters) = machine.control(&Request::Counters) else { panic!("no counters") };
     assert!(counters.disks[0].reads >= 2 && counters.console_bytes > 0);
 }

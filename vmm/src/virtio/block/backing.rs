@@ -1,4 +1,5 @@
-//! What lies behind a disk: the extents of several files, bound at boot or later.
+//! What lies behind a disk: the extents of several files, bound at boot or later, all at once or one part of the disk
+//! after the other.
 //!
 //! Knows bytes and files, no queues and no requests. The disk's device thread reads and writes while the control
 //! thread binds, counts and asks; both hold the same [`Disk`].
@@ -8,12 +9,13 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
 use rustix::fs::FallocateFlags;
 
 use super::failures::Failures;
-use crate::config::{DiskAccess, DiskConfig, Extent, InvalidConfig, validate_extents};
+use crate::config::{DiskAccess, DiskConfig, Extent, InvalidConfig, validate_binding};
 use crate::console_log::ConsoleLog;
 use crate::control::DiskCounters;
 use crate::host_files::{Access, HOST_FILES};
@@ -24,11 +26,17 @@ use crate::virtio::guest_io;
 /// Zeros for the parts of a disk that no file backs.
 static ZEROS: [u8; 4096] = [0; 4096];
 
-/// Why files could not be bound to a disk.
+/// How long requests that are under way may keep the files of a part that is to be unbound.
+const UNBIND_DEADLINE: Duration = Duration::from_secs(20);
+const UNBIND_PAUSE: Duration = Duration::from_millis(1);
+
+/// Why files could not be bound to a disk, or not be taken from it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
     #[error("the disk is bound already")]
     Bound,
+    #[error("the guest's requests did not let go of the files within {} s", UNBIND_DEADLINE.as_secs())]
+    Busy,
     #[error(transparent)]
     Invalid(#[from] InvalidConfig),
     #[error("{path}")]
@@ -51,6 +59,7 @@ pub(crate) enum DiskError {
 pub(crate) struct Disk {
     capacity_bytes: u64,
     access: DiskAccess,
+    /// By their places on the disk; none overlaps another.
     extents: RwLock<Vec<OpenExtent>>,
     statistics: Statistics,
     failures: Failures,
@@ -60,6 +69,9 @@ pub(crate) struct Disk {
 #[derive(Debug)]
 struct OpenExtent {
     start: u64,
+    /// Where the first of those begins that were bound together with it.
+    bound_at: u64,
+    access: DiskAccess,
     length: u64,
     file: Arc<File>,
     file_offset: u64,
@@ -89,7 +101,7 @@ impl Disk {
     /// # Errors
     /// As [`Self::bind`].
     pub(crate) fn open(config: &DiskConfig) -> Result<Self, BindError> {
-        let extents = open_extents(&config.extents, config.access)?;
+        let extents = open_extents(0, &config.extents, config.access)?;
         Ok(Self {
             capacity_bytes: config.capacity_bytes,
             access: config.access,
@@ -99,19 +111,55 @@ impl Disk {
         })
     }
 
-    /// Gives an unbound disk its files; requests that begin after this returns see them.
+    /// Gives a part of the disk that is not bound its files, from `start` on; requests that begin after this returns see
+    /// them. Without `access` they may be used as the disk may.
     ///
     /// # Errors
-    /// The disk has files already, the extents do not fit it, or a file does not open or is too short.
-    pub(crate) fn bind(&self, extents: &[Extent]) -> Result<(), BindError> {
-        validate_extents(extents, self.capacity_bytes)?;
-        let opened = open_extents(extents, self.access)?;
+    /// Something is bound there already, the extents do not fit the disk, or a file does not open or is too short.
+    pub(crate) fn bind(
+        &self,
+        start: u64,
+        access: Option<DiskAccess>,
+        extents: &[Extent],
+    ) -> Result<(), BindError> {
+        validate_binding(start, extents, self.capacity_bytes)?;
+        let access = if self.is_read_only() { DiskAccess::ReadOnly } else { access.unwrap_or(self.access) };
+        let opened = open_extents(start, extents, access)?;
+        let Some(end) = opened.last().map(OpenExtent::end) else { return Ok(()) };
         let mut bound = self.extents.write().unwrap_or_else(PoisonError::into_inner);
-        if !bound.is_empty() {
+        let place = bound.partition_point(|extent| extent.end() <= start);
+        if bound.get(place).is_some_and(|next| next.start < end) {
             return Err(BindError::Bound);
         }
-        *bound = opened;
+        bound.splice(place..place, opened);
         Ok(())
+    }
+
+    /// Takes away what was bound from `start` on. When this returns nothing the guest asks for reaches those files any
+    /// more, nor is a request on them under way. Where nothing is bound there is nothing to do.
+    ///
+    /// # Errors
+    /// Requests do not end. Everything is bound as before then.
+    pub(crate) fn unbind(&self, start: u64) -> Result<(), BindError> {
+        let deadline = Instant::now() + UNBIND_DEADLINE;
+        let mut bound = self.extents.write().unwrap_or_else(PoisonError::into_inner);
+        let taken: Vec<_> = bound.extract_if(.., |extent| extent.bound_at == start).collect();
+        drop(bound);
+        // A request under way has a handle of its own.
+        while taken.iter().any(|extent| Arc::strong_count(&extent.file) > 1) {
+            if Instant::now() > deadline {
+                let mut bound = self.extents.write().unwrap_or_else(PoisonError::into_inner);
+                bound.extend(taken);
+                bound.sort_unstable_by_key(|extent| extent.start);
+                return Err(BindError::Busy);
+            }
+            std::thread::sleep(UNBIND_PAUSE);
+        }
+        Ok(())
+    }
+
+    fn bound(&self) -> RwLockReadGuard<'_, Vec<OpenExtent>> {
+        self.extents.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn counters(&self) -> DiskCounters {
@@ -172,7 +220,7 @@ impl Disk {
         memory: &GuestMemoryMmap,
     ) -> Result<(), DiskError> {
         self.each_piece(start, from, memory, |piece, slices| match piece.extent {
-            Some(extent) if !self.is_read_only() => {
+            Some(extent) if extent.is_writable() => {
                 extent.check_length()?;
                 extent.transfer(piece.start, slices, guest_io::write_at)
             }
@@ -192,16 +240,16 @@ impl Disk {
 
     /// The file in which a range lies as a whole, and its offset there; `None` if it does not.
     pub(super) fn place(&self, start: u64, length: usize) -> Option<(Arc<File>, u64)> {
-        let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
+        let extents = self.bound();
         let extent = Self::extent_of(&extents, start, length)?;
         Some((extent.file.clone(), extent.file_offset + (start - extent.start)))
     }
 
     /// The same for a write; `None` also if it may not be done, for a reason that [`Self::write`] tells.
     pub(super) fn place_for_writing(&self, start: u64, length: usize) -> Option<(Arc<File>, u64)> {
-        let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
+        let extents = self.bound();
         let extent = Self::extent_of(&extents, start, length)?;
-        let may_be_written = !self.is_read_only() && extent.check_length().is_ok();
+        let may_be_written = extent.is_writable() && extent.check_length().is_ok();
         may_be_written.then(|| (extent.file.clone(), extent.file_offset + (start - extent.start)))
     }
 
@@ -209,31 +257,29 @@ impl Disk {
         let end = start.checked_add(length as u64)?;
         extents
             .get(extents.partition_point(|extent| extent.end() <= start))
-            .filter(|extent| end <= extent.end())
+            .filter(|extent| extent.start <= start && end <= extent.end())
     }
 
     /// The file that a flush brings to stable storage, if it is one.
     pub(super) fn place_to_flush(&self) -> Option<Arc<File>> {
-        let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
-        match extents.as_slice() {
-            [extent] if !self.is_read_only() => Some(extent.file.clone()),
-            _ => None,
-        }
+        let extents = self.bound();
+        let mut writable = extents.iter().filter(|extent| extent.is_writable());
+        let only = writable.next()?;
+        writable.next().is_none().then(|| only.file.clone())
     }
 
     /// What was flushed can be found again.
     pub(super) fn check_flushed(&self) -> Result<(), DiskError> {
-        let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(extents.iter().try_for_each(OpenExtent::check_name)?)
+        let extents = self.bound();
+        let mut writable = extents.iter().filter(|extent| extent.is_writable());
+        Ok(writable.try_for_each(OpenExtent::check_name)?)
     }
 
     /// Brings everything written before to stable storage.
     pub(super) fn flush(&self) -> Result<(), DiskError> {
-        if self.is_read_only() {
-            return Ok(());
-        }
-        let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
-        Ok(extents.iter().try_for_each(OpenExtent::flush)?)
+        let extents = self.bound();
+        let mut writable = extents.iter().filter(|extent| extent.is_writable());
+        Ok(writable.try_for_each(OpenExtent::flush)?)
     }
 
     fn each_piece(
@@ -243,7 +289,7 @@ impl Disk {
         memory: &GuestMemoryMmap,
         mut transfer: impl FnMut(&Piece<'_>, &[VolatileSlice<'_>]) -> Result<(), DiskError>,
     ) -> Result<(), DiskError> {
-        let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
+        let extents = self.bound();
         let mut slices = Vec::new();
         let mut done = 0;
         for piece in self.pieces(&extents, start, segments.len() as u64)? {
@@ -260,9 +306,12 @@ impl Disk {
         if self.is_read_only() {
             return Err(DiskError::Refused);
         }
-        let extents = self.extents.read().unwrap_or_else(PoisonError::into_inner);
+        let extents = self.bound();
         for piece in self.pieces(&extents, start, length)? {
             let Some(extent) = piece.extent else { continue };
+            if !extent.is_writable() {
+                return Err(DiskError::Refused);
+            }
             extent.check_length()?;
             let offset = extent.file_offset + (piece.start - extent.start);
             rustix::fs::fallocate(&extent.file, mode | FallocateFlags::KEEP_SIZE, offset, piece.length)
@@ -274,7 +323,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Splits a range of the disk at the borders of extents.
+    /// Splits a range of the disk at the borders of extents, and of what lies between them.
     fn pieces<'e>(
         &self,
         extents: &'e [OpenExtent],
@@ -289,10 +338,15 @@ impl Disk {
             if position == end {
                 return None;
             }
-            let extent = extents.get(index);
-            let stop = extent.map_or(end, |extent| extent.end().min(end));
+            let next = extents.get(index);
+            let extent = next.filter(|extent| extent.start <= position);
+            let stop = match (extent, next) {
+                (Some(extent), _) => extent.end().min(end),
+                (None, Some(next)) => next.start.min(end),
+                (None, None) => end,
+            };
             let piece = Piece { extent, start: position, length: stop - position };
-            index += 1;
+            index += usize::from(extent.is_some());
             position = stop;
             Some(piece)
         }))
@@ -302,6 +356,10 @@ impl Disk {
 impl OpenExtent {
     fn end(&self) -> u64 {
         self.start + self.length
+    }
+
+    fn is_writable(&self) -> bool {
+        self.access == DiskAccess::ReadWrite
     }
 
     /// A file that was cut short under the running guest has lost some of its data; writing behind the cut would
@@ -377,15 +435,16 @@ fn fill_with_zeros(slice: &VolatileSlice<'_>) {
     }
 }
 
-fn open_extents(extents: &[Extent], access: DiskAccess) -> Result<Vec<OpenExtent>, BindError> {
-    let mut start = 0;
+fn open_extents(bound_at: u64, extents: &[Extent], access: DiskAccess) -> Result<Vec<OpenExtent>, BindError> {
+    let mut start = bound_at;
     let mut opened = Vec::with_capacity(extents.len());
     for extent in extents {
         let failed = |source| BindError::File { path: extent.path.display().to_string(), source };
         let file = Arc::new(open_file(extent, access).map_err(failed)?);
         let was_named = file.metadata().map_err(failed)?.nlink() > 0;
         let length = extent.length_bytes;
-        opened.push(OpenExtent { start, length, file, file_offset: extent.offset_bytes, was_named });
+        let file_offset = extent.offset_bytes;
+        opened.push(OpenExtent { start, bound_at, access, length, file, file_offset, was_named });
         start += length;
     }
     Ok(opened)

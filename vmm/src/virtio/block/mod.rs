@@ -18,6 +18,8 @@ use crate::memory::GuestMemoryMmap;
 
 mod backing;
 #[cfg(test)]
+mod binding_tests;
+#[cfg(test)]
 mod concurrency_tests;
 mod execution;
 mod failures;

@@ -16,8 +16,8 @@ pub(super) const READ: u32 = 0;
 pub(super) const WRITE_SECTORS: u32 = 1;
 pub(super) const FLUSH: u32 = 4;
 const GET_ID: u32 = 8;
-const DISCARD: u32 = 11;
-const WRITE_ZEROES: u32 = 13;
+pub(super) const DISCARD: u32 = 11;
+pub(super) const WRITE_ZEROES: u32 = 13;
 pub(super) const OK: u8 = 0;
 pub(super) const IO_ERROR: u8 = 1;
 const UNSUPPORTED: u8 = 2;
@@ -70,7 +70,7 @@ pub(super) fn header(kind: u32, sector: u64) -> Vec<u8> {
     [&kind.to_le_bytes()[..], &[0; 4], &sector.to_le_bytes()].concat()
 }
 
-fn range(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
+pub(super) fn range(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
     [&sector.to_le_bytes()[..], &sectors.to_le_bytes(), &flags.to_le_bytes()].concat()
 }
 
@@ -160,11 +160,11 @@ fn an_unbound_disk_reads_zeros_until_it_is_bound_once() {
     assert_eq!(bench.read(0, 2048), [0; 2048]);
     assert_eq!(bench.request(WRITE_SECTORS, 0, &[1; 512], 0).1, IO_ERROR);
     assert_eq!(bench.request(DISCARD, 0, &range(0, 4, 0), 0).1, OK, "there is nothing to free");
-    bench.disk.bind(&[extent(&file, 0, 2)]).unwrap();
+    bench.disk.bind(0, None, &[extent(&file, 0, 2)]).unwrap();
     assert_eq!(bench.read(0, 1024), [[5; 512], [6; 512]].concat());
     assert_eq!(bench.request(WRITE_SECTORS, 0, &[1; 512], 0).1, OK);
     assert_eq!(bench.request(WRITE_SECTORS, 2, &[1; 512], 0).1, IO_ERROR, "behind the last extent");
-    assert!(matches!(bench.disk.bind(&[extent(&file, 0, 2)]), Err(BindError::Bound)));
+    assert!(matches!(bench.disk.bind(0, None, &[extent(&file, 0, 2)]), Err(BindError::Bound)));
 }
 
 #[test]
@@ -175,9 +175,9 @@ fn files_that_do_not_fit_are_not_bound() {
     let missing = Extent { path: PathBuf::from("/nonexistent"), offset_bytes: 0, length_bytes: 512 };
     let no_file = Extent { path: directory.path().into(), offset_bytes: 0, length_bytes: 512 };
     for extents in [vec![extent(&file, 0, 3)], vec![extent(&file, 0, 16)], vec![missing], vec![no_file]] {
-        assert!(bench.disk.bind(&extents).is_err(), "{extents:?}");
+        assert!(bench.disk.bind(0, None, &extents).is_err(), "{extents:?}");
     }
-    bench.disk.bind(&[extent(&file, 1, 1)]).unwrap();
+    bench.disk.bind(0, None, &[extent(&file, 1, 1)]).unwrap();
 }
 
 #[test]
