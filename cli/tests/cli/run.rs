@@ -156,6 +156,8 @@ fn a_container_that_does_not_listen_is_left_at_the_third_signal() {
     });
     let mut berth = daemon.command(&["run", "-i", "busybox", "sleep", "9"]);
     let mut berth = berth.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    // Waiting for a child closes what is left of its stdin, which is a half-close of the connection: an end of its own.
+    let stdin = berth.stdin.take();
     let mut ready = [0; 6];
     berth.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
     let pid = rustix::process::Pid::from_child(&berth);
@@ -165,6 +167,7 @@ fn a_container_that_does_not_listen_is_left_at_the_third_signal() {
     }
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(berth.wait().unwrap().code(), Some(130));
+    drop(stdin);
 }
 
 #[test]
