@@ -32,6 +32,10 @@ const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 
 /// `_IO(0x12, 97)` of `linux/fs.h`.
 const BLKFLSBUF: libc::Ioctl = 0x1261;
+/// `linux/blkpg.h`.
+const BLKPG: u64 = 0x1269;
+const BLKPG_ADD_PARTITION: i32 = 1;
+const BLKPG_DEL_PARTITION: i32 = 2;
 /// `_IOW('R', 3, int[2])` of `linux/random.h`.
 const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
 /// `_IO('R', 7)` of `linux/random.h`.
@@ -338,6 +342,48 @@ pub(crate) fn register(descriptor: OwnedFd, interest: Interest) -> io::Result<As
 pub(crate) fn drop_block_cache(disk: impl AsFd) -> io::Result<()> {
     // SAFETY: BLKFLSBUF takes no argument.
     let result = unsafe { libc::ioctl(disk.as_fd().as_raw_fd(), BLKFLSBUF, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `struct blkpg_partition` of `linux/blkpg.h`; lengths in bytes.
+#[repr(C)]
+struct BlkpgPartition {
+    start: i64,
+    length: i64,
+    number: i32,
+    device_name: [u8; 64],
+    volume_name: [u8; 64],
+}
+
+/// `struct blkpg_ioctl_arg`.
+#[repr(C)]
+struct BlkpgArgument {
+    operation: i32,
+    flags: i32,
+    length: i32,
+    partition: *mut BlkpgPartition,
+}
+
+/// Makes a range of a disk a device of its own.
+///
+/// # Errors
+/// What the ioctl returned.
+pub(crate) fn add_partition(disk: impl AsFd, number: i32, start: i64, length: i64) -> io::Result<()> {
+    blkpg(disk, BLKPG_ADD_PARTITION, number, start, length)
+}
+
+/// # Errors
+/// What the ioctl returned: ENXIO for one that is not there.
+pub(crate) fn remove_partition(disk: impl AsFd, number: i32) -> io::Result<()> {
+    blkpg(disk, BLKPG_DEL_PARTITION, number, 0, 0)
+}
+
+fn blkpg(disk: impl AsFd, operation: i32, number: i32, start: i64, length: i64) -> io::Result<()> {
+    let mut partition = BlkpgPartition { start, length, number, device_name: [0; 64], volume_name: [0; 64] };
+    let size = i32::try_from(size_of::<BlkpgPartition>()).expect("a few words");
+    let mut argument = BlkpgArgument { operation, flags: 0, length: size, partition: &raw mut partition };
+    // SAFETY: BLKPG takes a `blkpg_ioctl_arg`, whose pointer leads to a `blkpg_partition`; both live across the call.
+    let result = unsafe { libc::ioctl(disk.as_fd().as_raw_fd(), BLKPG, &raw mut argument) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use berth_protocol::agent::ErrorCode;
+use berth_protocol::agent::{ErrorCode, StartContainer};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -17,6 +17,7 @@ use rustix::mount::{
 };
 
 use super::ids::IdMaps;
+use super::parts::Source;
 use crate::failure::{During, Failure};
 use crate::sys;
 
@@ -34,8 +35,8 @@ const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 /// Where a container's file systems lie, whether mounted or not.
 #[derive(Clone, Debug)]
 pub(crate) struct Disks {
-    lower_device: PathBuf,
-    scratch_device: PathBuf,
+    lower_source: Source,
+    scratch_source: Source,
     directory: PathBuf,
     ids: IdMaps,
 }
@@ -44,11 +45,18 @@ impl Disks {
     /// The names are as the guest's kernel gives them, `vda`; they are checked where requests are.
     pub(crate) fn new(container_id: &str, image_disk: &str, scratch_disk: &str) -> Self {
         Self {
-            lower_device: Path::new("/dev").join(image_disk),
-            scratch_device: Path::new("/dev").join(scratch_disk),
+            lower_source: Source::new(image_disk, None),
+            scratch_source: Source::new(scratch_disk, None),
             directory: Path::new(CONTAINERS).join(container_id),
             ids: IdMaps::default(),
         }
+    }
+
+    /// The same for those that are disks' parts.
+    pub(super) fn in_parts(self, request: &StartContainer) -> Self {
+        let lower = Source::new(&request.image_disk, request.lower_part.as_ref());
+        let scratch = Source::new(&request.scratch_disk, request.scratch_part.as_ref());
+        Self { lower_source: lower, scratch_source: scratch, ..self }
     }
 
     /// The same for a container in a user namespace of its own.
@@ -103,9 +111,19 @@ impl Disks {
             fs::create_dir_all(&directory)
                 .during(ErrorCode::MountFailed, || format!("create {}", directory.display()))?;
         }
-        mount_device(&self.lower_device, &self.lower(), "erofs", MountFlags::RDONLY | MountFlags::NODEV)?;
+        for source in [&self.lower_source, &self.scratch_source] {
+            source
+                .appear()
+                .during(ErrorCode::MountFailed, || format!("find {}", source.device().display()))?;
+        }
+        mount_device(
+            &self.lower_source.device(),
+            &self.lower(),
+            "erofs",
+            MountFlags::RDONLY | MountFlags::NODEV,
+        )?;
         let scratch_options = MountFlags::NODEV | MountFlags::NOSUID;
-        mount_device(&self.scratch_device, &self.scratch(), "ext4", scratch_options)?;
+        mount_device(&self.scratch_source.device(), &self.scratch(), "ext4", scratch_options)?;
         for directory in [self.upper(), self.scratch().join("work")] {
             fs::create_dir_all(&directory)
                 .during(ErrorCode::MountFailed, || format!("create {}", directory.display()))?;
@@ -146,7 +164,7 @@ impl Disks {
             .during(ErrorCode::MountFailed, || "mount the overlay of image disk and scratch disk")
     }
 
-    /// Writes everything back, unmounts what is mounted, and returns when the scratch disk is no longer in use.
+    /// Writes everything back, unmounts what is mounted, and returns when the disks are no longer in use.
     ///
     /// # Errors
     /// If something still uses one of the file systems, or the scratch disk could not be written.
@@ -159,7 +177,10 @@ impl Disks {
             absent_is_fine(fs::remove_dir(&target))?;
         }
         absent_is_fine(fs::remove_dir_all(&self.directory))?;
-        wait_until_unused(&self.scratch_device)?;
+        for source in [&self.scratch_source, &self.lower_source] {
+            wait_until_unused(&source.device())?;
+            source.disappear()?;
+        }
         synced
     }
 }

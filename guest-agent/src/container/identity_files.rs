@@ -56,6 +56,19 @@ pub(crate) fn write(
     Ok(())
 }
 
+/// Whoever shares a network has its names: the files themselves, so that a change is seen by both.
+///
+/// # Errors
+/// What linking a file returned.
+pub(crate) fn take_over(container_directory: &Path, of_network: &Path) -> io::Result<()> {
+    for name in NAMES.iter().filter(|name| **name != MACHINE_ID) {
+        let own = container_directory.join(DIRECTORY).join(name);
+        fs::remove_file(&own)?;
+        fs::hard_link(of_network.join(DIRECTORY).join(name), &own)?;
+    }
+    Ok(())
+}
+
 /// resolv.conf(5).
 fn resolv_conf(resolution: &NameResolution) -> String {
     let servers = resolution.servers.iter().map(|server| format!("nameserver {}\n", one_line(server)));
@@ -112,6 +125,22 @@ mod tests {
         let text = "nameserver 127.0.0.11\nnameserver 10.0.0.1 search evil\nsearch a.example b.example\noptions ndots:0\n";
         assert_eq!(resolv_conf(&resolution), text);
         assert_eq!(resolv_conf(&NameResolution::default()), "");
+    }
+
+    #[test]
+    fn who_shares_a_network_shares_its_names() {
+        let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let request = |hostname: &str| StartContainer { hostname: hostname.into(), ..Default::default() };
+        for (directory, name) in [(&ours, "ours"), (&theirs, "theirs")] {
+            write(directory.path(), &request(name), None, &IdMaps::default()).unwrap();
+        }
+        take_over(ours.path(), theirs.path()).unwrap();
+        let read = |directory: &tempfile::TempDir, name: &str| {
+            fs::read_to_string(directory.path().join(DIRECTORY).join(name)).unwrap()
+        };
+        assert_eq!(read(&ours, "hostname"), "theirs\n");
+        fs::write(theirs.path().join(DIRECTORY).join("hosts"), "changed").unwrap();
+        assert_eq!(read(&ours, "hosts"), "changed");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use tokio::task::spawn_local;
 
 use super::cgroup::Cgroup;
 use super::ids::IdMaps;
+use super::joined::{self, Joined};
 use crate::agent::Agent;
 use crate::clock;
 use crate::failure::{During, Failure};
@@ -42,8 +43,8 @@ const USUALLY_OWN: [(Namespace, CloneFlags); 4] = [
 
 /// Where a process is to live.
 pub(super) enum Place<'a> {
-    /// In new namespaces, but for those that the container does not want of its own.
-    NewContainer { outer: Vec<Namespace> },
+    /// In new namespaces, but for those that the container has of its machine or of others.
+    NewContainer { outer: Vec<Namespace>, joined: Vec<Joined> },
     /// With the process of this pidfd.
     With(BorrowedFd<'a>),
 }
@@ -137,9 +138,11 @@ fn spawn_stage(launch: &Launch<'_>, ends: &ProcessEnds, report: &OwnedFd) -> io:
         held_by: None,
     };
     match &launch.place {
-        Place::NewContainer { outer } => {
-            spawn.namespaces = new_namespaces(outer);
-            if launch.ids.is_mapped() { spawn_mapped(launch, spawn) } else { sys::spawn(&spawn) }
+        Place::NewContainer { outer, joined } => {
+            spawn.namespaces = new_namespaces(outer, joined);
+            joined::within(joined, || {
+                if launch.ids.is_mapped() { spawn_mapped(launch, spawn) } else { sys::spawn(&spawn) }
+            })
         }
         Place::With(joined) => {
             let descriptors = [&descriptors[..], &[*joined]].concat();
@@ -185,8 +188,10 @@ fn give_to_root_of(ids: &IdMaps, streams: &[BorrowedFd<'_>]) -> io::Result<()> {
     Ok(())
 }
 
-fn new_namespaces(outer: &[Namespace]) -> u64 {
-    let own = USUALLY_OWN.iter().filter(|(namespace, _)| !outer.contains(namespace));
+fn new_namespaces(outer: &[Namespace], joined: &[Joined]) -> u64 {
+    let is_joined = |namespace| joined.iter().any(|joined| joined.namespace == namespace);
+    let own =
+        USUALLY_OWN.iter().filter(|(namespace, _)| !outer.contains(namespace) && !is_joined(*namespace));
     let flags = own.fold(OWN_NAMESPACES, |flags, (_, flag)| flags | *flag);
     u64::try_from(flags.bits()).expect("flags of namespaces are positive")
 }

@@ -3,6 +3,7 @@
 use berth_protocol::agent::{ErrorCode, MountContainer, Process, StartContainer, StartExec};
 use berth_protocol::shares::is_name;
 
+use super::parts;
 use crate::failure::Failure;
 use crate::network;
 
@@ -10,6 +11,8 @@ const MAX_ID_BYTES: usize = 128;
 /// `HOST_NAME_MAX` of Linux.
 pub(crate) const MAX_HOSTNAME_BYTES: usize = 64;
 const MAX_MOUNTS: usize = 1024;
+/// As many as there are kinds of them.
+const MAX_JOINED_NAMESPACES: usize = 8;
 /// More than any machine has.
 const MAX_INTERFACES: usize = 64;
 
@@ -19,6 +22,12 @@ pub(super) fn check_start(mut request: StartContainer) -> Result<(StartContainer
     check_id("container_id", &request.container_id)?;
     check_disk("image_disk", &request.image_disk)?;
     check_disk("scratch_disk", &request.scratch_disk)?;
+    parts::check("lower_part", request.lower_part.as_ref())?;
+    parts::check("scratch_part", request.scratch_part.as_ref())?;
+    check_length("joined_namespaces", request.joined_namespaces.len(), MAX_JOINED_NAMESPACES)?;
+    for joined in &request.joined_namespaces {
+        check_id("joined_namespaces.container_id", &joined.container_id)?;
+    }
     check_length("hostname", request.hostname.len(), MAX_HOSTNAME_BYTES)?;
     check_length("domainname", request.domainname.len(), MAX_HOSTNAME_BYTES)?;
     check_length("mounts", request.mounts.len(), MAX_MOUNTS)?;

@@ -1,16 +1,19 @@
 //! The verb StartContainer: take what the container needs, then start its first process; on failure give it all back.
 
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use berth_protocol::agent::{ErrorCode, Process as ProcessRequest, ProcessStarted, StartContainer};
+use berth_protocol::agent::{
+    ErrorCode, Namespace, Process as ProcessRequest, ProcessStarted, StartContainer,
+};
 use tokio::sync::RwLock;
 
 use super::cgroup::Cgroup;
-use super::disks::Disks;
+use super::disks::{CONTAINERS, Disks};
 use super::ids::IdMaps;
 use super::launch::{Launch, Place, launch};
-use super::{Container, devices, identity_files, remove, request, shares};
+use super::{Container, devices, identity_files, joined, remove, request, shares};
 use crate::agent::Agent;
 use crate::failure::{During, Failure};
 use crate::processes::Process;
@@ -28,7 +31,9 @@ pub(crate) async fn start(agent: &Rc<Agent>, request: StartContainer) -> Result<
         id: request.container_id.clone(),
         first_process: Some(process.process_id.clone()),
         cgroup: Cgroup::of(&request.container_id),
-        disks: Disks::new(&request.container_id, &request.image_disk, &request.scratch_disk).owned_as(ids),
+        disks: Disks::new(&request.container_id, &request.image_disk, &request.scratch_disk)
+            .in_parts(&request)
+            .owned_as(ids),
         lifecycle: Arc::new(RwLock::new(())),
     });
     let held = container.lifecycle.try_write().expect("nobody else knows this container yet");
@@ -52,6 +57,7 @@ async fn bring_up(
     mut request: StartContainer,
     process: &ProcessRequest,
 ) -> Result<Rc<Process>, Failure> {
+    let joined = joined::find(agent, &request).await?;
     let disks = container.disks.clone();
     let mounted = tokio::task::spawn_blocking(move || disks.mount()).await;
     mounted.during(ErrorCode::Internal, || "mount the disks")??;
@@ -64,13 +70,18 @@ async fn bring_up(
         container.disks.ids(),
     )
     .during(ErrorCode::Internal, || "write the files of its identity")?;
+    if let Some(joined) = joined.iter().find(|joined| joined.namespace == Namespace::NetworkNamespace) {
+        let theirs = Path::new(CONTAINERS).join(&joined.first.container_id);
+        identity_files::take_over(container.disks.directory(), &theirs)
+            .during(ErrorCode::Internal, || "share the files of the network's identity")?;
+    }
     let devices = devices::find(&request)?;
     container.cgroup.create(&request.resources.take().unwrap_or_default(), devices.rules)?;
     let stage = Launch {
         container_id: &container.id,
         cgroup: &container.cgroup,
         ids: container.disks.ids(),
-        place: Place::NewContainer { outer: request.outer_namespaces().collect() },
+        place: Place::NewContainer { outer: request.outer_namespaces().collect(), joined },
         stage_name: if request.init { INIT_NAME } else { STAGE_NAME },
         spec: StageSpec {
             directory: container.disks.directory().display().to_string(),

@@ -134,7 +134,9 @@ fn set_up_container(
     directory: &str,
     devices: &[DeviceNode],
 ) -> Result<(), Failure> {
-    let has_own = |namespace| !container.outer_namespaces().any(|outer| outer == namespace);
+    let joins = |namespace| container.joined_namespaces.iter().any(|joined| joined.namespace() == namespace);
+    let has_own =
+        |namespace| !joins(namespace) && !container.outer_namespaces().any(|outer| outer == namespace);
     if has_own(Namespace::CgroupNamespace) {
         unshare(CloneFlags::CLONE_NEWCGROUP)
             .during(ErrorCode::Internal, || "unshare the cgroup namespace")?;
