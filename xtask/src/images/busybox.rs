@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use super::archive::{Compression, Image};
+use super::archive::{self, Compression, Image};
 use super::layer::Layer;
 use crate::program;
 
@@ -55,8 +55,8 @@ pub(super) fn image() -> anyhow::Result<Image> {
     Ok(Image {
         name: "busybox",
         made_by: "Debian's busybox-static, packed by Berth",
-        command: "sh".to_owned(),
-        layers: vec![layer()?],
+        defaults: archive::runs("sh"),
+        layers: vec![layer()?.into()],
         compression: Compression::None,
     })
 }

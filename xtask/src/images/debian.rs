@@ -5,10 +5,11 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::process::Command;
+use std::rc::Rc;
 
 use anyhow::{Context, bail};
 
-use super::archive::{CREATED_UNIX_S, Compression, Image};
+use super::archive::{self, CREATED_UNIX_S, Compression, Image};
 use super::tree;
 use crate::program;
 use crate::progress;
@@ -44,16 +45,16 @@ pub(super) fn images(codename: &str) -> anyhow::Result<Vec<Image>> {
     let root = directory.path().join("root");
     install(codename, &root, &directory.path().join("log"))?;
     LEFT_OUT.iter().try_for_each(|path| empty(&root.join(path)))?;
-    let layer = tree::layer(&root)?;
+    let layer: Rc<[u8]> = tree::layer(&root)?.into();
     let image = |name, layer, compression| Image {
         name,
         made_by: "debootstrap --variant=minbase",
-        command: "bash".to_owned(),
+        defaults: archive::runs("bash"),
         layers: vec![layer],
         compression,
     };
     let [gzip, zstd] = NAMES;
-    Ok(vec![image(gzip, layer.clone(), Compression::Gzip), image(zstd, layer, Compression::Zstd)])
+    Ok(vec![image(gzip, Rc::clone(&layer), Compression::Gzip), image(zstd, layer, Compression::Zstd)])
 }
 
 fn install(codename: &str, root: &Path, log: &Path) -> anyhow::Result<()> {

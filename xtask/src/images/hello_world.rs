@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::Context;
 
-use super::archive::{Compression, Image};
+use super::archive::{self, Compression, Image};
 use super::layer::Layer;
 use crate::products::{self, Place};
 use crate::workspace::Workspace;
@@ -19,8 +19,8 @@ pub(super) fn image(workspace: &Workspace) -> anyhow::Result<Image> {
     Ok(Image {
         name: "hello-world",
         made_by: "the hello-world crate of Berth",
-        command: format!("/{PROGRAM}"),
-        layers: vec![layer.finish()?],
+        defaults: archive::runs(&format!("/{PROGRAM}")),
+        layers: vec![layer.finish()?.into()],
         compression: Compression::None,
     })
 }

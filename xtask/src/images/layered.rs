@@ -1,7 +1,7 @@
 //! `layered:latest`: busybox with nine layers on top, which add, replace, link and hide files: what an image that was
 //! built in ten steps looks like to a store.
 
-use super::archive::{Compression, Image};
+use super::archive::{self, Compression, Image};
 use super::busybox;
 use super::layer::Layer;
 
@@ -16,14 +16,14 @@ const EVERY_LARGE: u64 = 8;
 const LARGE_BYTES: usize = 200_000;
 
 pub(super) fn image() -> anyhow::Result<Image> {
-    let mut layers = vec![busybox::layer()?];
+    let mut layers = vec![busybox::layer()?.into()];
     for number in 1..=UPPER_LAYERS {
-        layers.push(upper(number)?);
+        layers.push(upper(number)?.into());
     }
     Ok(Image {
         name: NAME,
         made_by: "files without meaning, by Berth",
-        command: "sh".to_owned(),
+        defaults: archive::runs("sh"),
         layers,
         compression: Compression::Gzip,
     })

@@ -13,6 +13,8 @@ mod debian;
 
 mod layered;
 
+mod servers;
+
 mod archive;
 
 mod layer;
@@ -52,40 +54,58 @@ pub(crate) fn ensure(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     Ok(directory)
 }
 
-/// The same directory, in which `layered.tar` and, where they can be made, `debian.tar` and `debian-zstd.tar` are too.
+/// The same directory, in which `layered.tar` and, where they can be made, `debian.tar`, `debian-zstd.tar` and `servers.tar`
+/// are too.
 pub(crate) fn ensure_all(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     let directory = ensure(workspace)?;
     progress::heading("large images");
     let layered = Key::new().with("recipe", RECIPE_VERSION.as_bytes()).with("busybox", &busybox::layer()?);
     let large = workspace.cache("images").join(layered.digits());
-    keep(&large, &directory, &[layered::NAME], || Ok(vec![layered::image()?]))?;
+    keep(&large, &directory, &[layered::NAME], || one_each(&[layered::image()?]))?;
 
     let codename = debian::codename()?;
     let debian = Key::new().with("recipe", RECIPE_VERSION.as_bytes()).with("codename", codename.as_bytes());
     let large = workspace.cache("images").join(debian.digits());
-    let kept = keep(&large, &directory, &debian::NAMES, || debian::images(&codename));
-    if let Err(error) = kept {
-        // Tests that want it say that they are skipped; everything else goes on.
-        progress::note(format_args!("skipped: the Debian image: {error:#}"));
-        for name in debian::NAMES {
-            remove_link(&directory.join(format!("{name}.tar")))?;
-        }
-    }
+    let kept = keep(&large, &directory, &debian::NAMES, || one_each(&debian::images(&codename)?));
+    or_skipped(kept, "the Debian image", &directory, &debian::NAMES)?;
+
+    let key = Key::new().with("recipe", RECIPE_VERSION.as_bytes()).with("codename", codename.as_bytes());
+    let servers = servers::INPUTS.iter().fold(key, |key, (name, text)| key.with(name, text.as_bytes()));
+    let large = workspace.cache("images").join(servers.digits());
+    let debian = directory.join(format!("{}.tar", debian::NAMES[0]));
+    let kept = keep(&large, &directory, &[servers::NAME], || {
+        Ok(vec![(servers::NAME, archive::archive(&servers::images(&debian)?)?)])
+    });
+    or_skipped(kept, "the images of servers", &directory, &[servers::NAME])?;
     Ok(directory)
 }
 
-/// Makes the images of these names unless the cache has them, and links them into `directory`.
+/// Tests that want what could not be made say that they are skipped; everything else goes on.
+fn or_skipped(kept: anyhow::Result<()>, what: &str, directory: &Path, names: &[&str]) -> anyhow::Result<()> {
+    let Err(error) = kept else { return Ok(()) };
+    progress::note(format_args!("skipped: {what}: {error:#}"));
+    names.iter().try_for_each(|name| remove_link(&directory.join(format!("{name}.tar"))))
+}
+
+/// An archive's name and content.
+type Archive = (&'static str, Vec<u8>);
+
+fn one_each(images: &[Image]) -> anyhow::Result<Vec<Archive>> {
+    images.iter().map(|image| Ok((image.name, image.archive()?))).collect()
+}
+
+/// Makes the archives of these names unless the cache has them, and links them into `directory`.
 fn keep(
     cache: &Path,
     directory: &Path,
     names: &[&str],
-    make: impl FnOnce() -> anyhow::Result<Vec<Image>>,
+    make: impl FnOnce() -> anyhow::Result<Vec<Archive>>,
 ) -> anyhow::Result<()> {
     let archive = |name: &str| format!("{name}.tar");
     if !names.iter().all(|name| cache.join(archive(name)).exists()) {
         let started = Instant::now();
-        for image in make()? {
-            products::replace(&cache.join(archive(image.name)), &image.archive()?)?;
+        for (name, content) in make()? {
+            products::replace(&cache.join(archive(name)), &content)?;
         }
         let took = progress::seconds(started.elapsed());
         progress::note(format_args!("{}: made in {took}, once", names.join(", ")));
@@ -116,15 +136,15 @@ mod tests {
     use super::*;
 
     fn example() -> Image {
-        let (name, made_by, command) = ("example", "a test", "/run".to_owned());
-        Image { name, made_by, command, layers: vec![vec![0; 1024]], compression: Compression::None }
+        let (name, made_by, defaults) = ("example", "a test", archive::runs("/run"));
+        Image { name, made_by, defaults, layers: vec![[0; 1024].into()], compression: Compression::None }
     }
 
     #[test]
     fn a_large_image_is_made_once() {
         let directory = tempfile::tempdir().unwrap();
         let cache = directory.path().join("cache");
-        keep(&cache, directory.path(), &["example"], || Ok(vec![example()])).unwrap();
+        keep(&cache, directory.path(), &["example"], || one_each(&[example()])).unwrap();
         keep(&cache, directory.path(), &["example"], || panic!("it is there")).unwrap();
         let kept = fs::read(directory.path().join("example.tar")).unwrap();
         assert_eq!(kept, example().archive().unwrap());

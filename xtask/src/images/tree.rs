@@ -1,6 +1,8 @@
-//! A layer of what is below a directory of this host: owners, permissions, links of all kinds and devices as they are.
+//! A layer of what is below a directory of this host: owners, permissions and links of all kinds as they are. All of it,
+//! or what has come since it was looked at.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -14,13 +16,60 @@ use super::archive::CREATED_UNIX_S;
 /// The tar archive of everything below `root`, in the order of names. Nothing is younger than the images say they are:
 /// otherwise the day of a build would be in it.
 pub(super) fn layer(root: &Path) -> anyhow::Result<Vec<u8>> {
-    let mut writer = Writer { root, archive: Builder::new(Vec::new()), names: HashMap::new() };
+    layer_above(&Seen::default(), root)
+}
+
+/// The same of what is new or changed since `lower` was seen there. What has gone is not told.
+pub(super) fn layer_above(lower: &Seen, root: &Path) -> anyhow::Result<Vec<u8>> {
+    let mut writer = Writer { root, lower, archive: Builder::new(Vec::new()), names: HashMap::new() };
     writer.directory(Path::new(""))?;
     writer.archive.into_inner().context("cannot finish a layer")
 }
 
+/// What was below a directory: each path's inode and when that was changed last.
+#[derive(Default)]
+pub(super) struct Seen(HashMap<PathBuf, Change>);
+
+/// The inode, and seconds and nanoseconds of its change.
+type Change = (u64, i64, i64);
+
+impl Seen {
+    pub(super) fn below(root: &Path) -> anyhow::Result<Self> {
+        let mut seen = Self::default();
+        let mut directories = vec![PathBuf::new()];
+        while let Some(relative) = directories.pop() {
+            for name in names(&root.join(&relative))? {
+                let path = relative.join(name);
+                let metadata = metadata(root, &path)?;
+                if metadata.is_dir() {
+                    directories.push(path.clone());
+                }
+                seen.0.insert(path, change(&metadata));
+            }
+        }
+        Ok(seen)
+    }
+}
+
+fn change(metadata: &Metadata) -> Change {
+    (metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+}
+
+fn names(directory: &Path) -> anyhow::Result<Vec<OsString>> {
+    let listed: io::Result<Vec<_>> =
+        fs::read_dir(directory).and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
+    let mut names = listed.with_context(|| format!("cannot list {}", directory.display()))?;
+    names.sort();
+    Ok(names)
+}
+
+fn metadata(root: &Path, path: &Path) -> anyhow::Result<Metadata> {
+    fs::symlink_metadata(root.join(path)).with_context(|| format!("cannot look at {}", path.display()))
+}
+
 struct Writer<'a> {
     root: &'a Path,
+    lower: &'a Seen,
     archive: Builder<Vec<u8>>,
     /// The first name of each file that has several, by its inode.
     names: HashMap<u64, PathBuf>,
@@ -28,17 +77,13 @@ struct Writer<'a> {
 
 impl Writer<'_> {
     fn directory(&mut self, relative: &Path) -> anyhow::Result<()> {
-        let directory = self.root.join(relative);
-        let listed: io::Result<Vec<_>> = fs::read_dir(&directory)
-            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect());
-        let mut names = listed.with_context(|| format!("cannot list {}", directory.display()))?;
-        names.sort();
-        for name in names {
+        for name in names(&self.root.join(relative))? {
             let path = relative.join(name);
-            let metadata = fs::symlink_metadata(self.root.join(&path))
-                .with_context(|| format!("cannot look at {}", path.display()))?;
-            self.entry(&path, &metadata)
-                .with_context(|| format!("cannot put {} into a layer", path.display()))?;
+            let metadata = metadata(self.root, &path)?;
+            if self.lower.0.get(&path) != Some(&change(&metadata)) {
+                self.entry(&path, &metadata)
+                    .with_context(|| format!("cannot put {} into a layer", path.display()))?;
+            }
             if metadata.is_dir() {
                 self.directory(&path)?;
             }
@@ -120,5 +165,27 @@ mod tests {
         let mode =
             tar::Archive::new(layer.as_slice()).entries().unwrap().nth(2).unwrap().unwrap().header().mode();
         assert_eq!(mode.unwrap(), 0o4711);
+    }
+
+    #[test]
+    fn a_layer_above_has_only_what_is_new_or_changed() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("kept")).unwrap();
+        for name in ["kept/old", "changed"] {
+            fs::write(root.path().join(name), "before").unwrap();
+        }
+        let seen = Seen::below(root.path()).unwrap();
+        assert!(paths(&layer_above(&seen, root.path()).unwrap()).is_empty());
+        // Another file of that name, whatever the clock says.
+        fs::write(root.path().join("draft"), "after!").unwrap();
+        fs::rename(root.path().join("draft"), root.path().join("changed")).unwrap();
+        fs::create_dir(root.path().join("new")).unwrap();
+        fs::write(root.path().join("new/file"), "").unwrap();
+        assert_eq!(paths(&layer_above(&seen, root.path()).unwrap()), ["changed", "new/", "new/file"]);
+    }
+
+    fn paths(layer: &[u8]) -> Vec<String> {
+        let mut archive = tar::Archive::new(layer);
+        archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect()
     }
 }
