@@ -14,6 +14,8 @@ mod images;
 
 mod python;
 
+mod compose;
+
 mod build;
 
 mod demo;
@@ -26,6 +28,7 @@ mod bench;
 
 mod tidy;
 
+mod apt;
 mod cache;
 mod cpio;
 mod daemon;
@@ -62,6 +65,8 @@ enum Verb {
     Images,
     /// Install the Python clients that the tests drive, and print their interpreter
     Python,
+    /// Unpack both generations of `docker compose` for the tests, and print where they are
+    Compose,
     /// Build all products in release mode and print where they are
     Build,
     /// Build everything, run containers in machines of their own, and leave nothing behind
@@ -103,6 +108,7 @@ fn perform(verb: &Verb) -> anyhow::Result<()> {
         Verb::Agent => agent::run(&workspace),
         Verb::Images => images::run(&workspace),
         Verb::Python => python::run(&workspace),
+        Verb::Compose => compose::run(&workspace),
         Verb::Build => build::run(&workspace),
         Verb::Demo => demo::run(&workspace),
         Verb::Test => test::run(&workspace),

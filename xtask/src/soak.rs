@@ -3,6 +3,7 @@
 //! They are the ignored ones of the end-to-end tests whose names begin with `soak_`; what they say is shown as they go.
 
 use crate::build;
+use crate::compose::Compose;
 use crate::images;
 use crate::program;
 use crate::test::{END_TO_END, Environment};
@@ -15,7 +16,9 @@ pub(crate) fn run(workspace: &Workspace, seconds: u32) -> anyhow::Result<()> {
     cargo.args(["test", "--package", END_TO_END, "--test", "e2e", "soak_", "--"]);
     cargo.args(["--ignored", "--nocapture", "--test-threads", "1"]);
     cargo.env("BERTH_TEST_SOAK_S", seconds.to_string());
-    let python = Err("the soak needs none".to_owned());
-    Environment { products: &products, images: &images, python: &python }.give_to(&mut cargo);
+    let none = || Err("the soak needs none".to_owned());
+    let (python, compose) = (none(), Compose { plugin: none(), predecessor: none() });
+    Environment { products: &products, images: &images, python: &python, compose: &compose }
+        .give_to(&mut cargo);
     program::run(&mut cargo)
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 
 use crate::build::{self, Products};
+use crate::compose::{self, Compose};
 use crate::program;
 use crate::progress;
 use crate::python::{self, Interpreter};
@@ -38,7 +39,9 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     let products = suite.step("build", || build::ensure(workspace))?;
     let images = suite.step("images", || images::ensure_all(workspace))?;
     let python = suite.step("python clients", || python::ensure(workspace))?;
-    let environment = Environment { products: &products, images: &images, python: &python };
+    let compose = suite.step("docker compose", || compose::ensure(workspace))?;
+    let environment =
+        Environment { products: &products, images: &images, python: &python, compose: &compose };
     let heard = suite.step("unit and integration tests", || {
         let packages = ["--workspace", "--exclude", END_TO_END, "--exclude", FUZZ_TARGETS];
         run_tests(workspace, &environment, &packages, "unit")
@@ -63,6 +66,7 @@ pub(crate) struct Environment<'a> {
     pub(crate) products: &'a Products,
     pub(crate) images: &'a Path,
     pub(crate) python: &'a Interpreter,
+    pub(crate) compose: &'a Compose,
 }
 
 impl Environment<'_> {
@@ -71,10 +75,17 @@ impl Environment<'_> {
         command.env("BERTH_TEST_KERNEL", &self.products.kernel);
         command.env("BERTH_TEST_INITRAMFS", &self.products.initramfs);
         command.env("BERTH_TEST_IMAGES", self.images);
-        match self.python {
-            Ok(interpreter) => command.env("BERTH_TEST_PYTHON", interpreter),
-            Err(reason) => command.env("BERTH_TEST_PYTHON_MISSING", reason),
-        };
+        let Compose { plugin, predecessor } = self.compose;
+        for (name, found) in [
+            ("BERTH_TEST_PYTHON", self.python),
+            ("BERTH_TEST_COMPOSE", plugin),
+            ("BERTH_TEST_COMPOSE_PREDECESSOR", predecessor),
+        ] {
+            match found {
+                Ok(path) => command.env(name, path),
+                Err(reason) => command.env(format!("{name}_MISSING"), reason),
+            };
+        }
     }
 }
 

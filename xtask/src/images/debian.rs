@@ -11,6 +11,7 @@ use anyhow::{Context, bail};
 
 use super::archive::{self, CREATED_UNIX_S, Compression, Image};
 use super::tree;
+use crate::apt;
 use crate::program;
 use crate::progress;
 
@@ -28,13 +29,6 @@ const LEFT_OUT: [&str; 9] = [
     "etc/hostname",
     "etc/resolv.conf",
 ];
-
-/// The release of the Debian that runs here.
-pub(super) fn codename() -> anyhow::Result<String> {
-    let release = fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-    let line = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
-    line.map(|name| name.trim_matches('"').to_owned()).context("/etc/os-release names no release")
-}
 
 pub(super) fn images(codename: &str) -> anyhow::Result<Vec<Image>> {
     if !rustix::process::geteuid().is_root() {
@@ -60,7 +54,9 @@ pub(super) fn images(codename: &str) -> anyhow::Result<Vec<Image>> {
 fn install(codename: &str, root: &Path, log: &Path) -> anyhow::Result<()> {
     let output = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
     let mut command = Command::new("debootstrap");
-    command.args(["--variant=minbase", codename]).arg(root).args(source(codename));
+    command.args(["--variant=minbase", codename]).arg(root);
+    // debootstrap knows a place itself if apt does not say.
+    command.args(apt::site(codename));
     // Some maintainer scripts write the date into files.
     command.env("SOURCE_DATE_EPOCH", CREATED_UNIX_S.to_string());
     command.stdout(output.try_clone()?).stderr(output);
@@ -68,14 +64,6 @@ fn install(codename: &str, root: &Path, log: &Path) -> anyhow::Result<()> {
         let said = fs::read_to_string(log).unwrap_or_default();
         said.lines().last().unwrap_or("it said nothing").to_owned()
     })
-}
-
-/// Where apt gets packages of that release from; debootstrap knows a place itself if apt does not say.
-fn source(codename: &str) -> Option<String> {
-    let mut command = Command::new("apt-get");
-    let listed = program::output(command.args(["indextargets", "--format", "$(RELEASE) $(SITE)"])).ok()?;
-    let entries = listed.lines().filter_map(|line| line.split_once(' '));
-    entries.into_iter().find(|(release, _site)| *release == codename).map(|(_release, site)| site.to_owned())
 }
 
 /// Removes the files below a directory, or what is in a file; what is not there is fine.

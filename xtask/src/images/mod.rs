@@ -27,6 +27,7 @@ use std::time::Instant;
 
 use anyhow::Context;
 
+use crate::apt;
 use crate::cache::Key;
 use crate::products;
 use crate::progress;
@@ -63,7 +64,7 @@ pub(crate) fn ensure_all(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     let large = workspace.cache("images").join(layered.digits());
     keep(&large, &directory, &[layered::NAME], || one_each(&[layered::image()?]))?;
 
-    let codename = debian::codename()?;
+    let codename = apt::codename()?;
     let debian = Key::new().with("recipe", RECIPE_VERSION.as_bytes()).with("codename", codename.as_bytes());
     let large = workspace.cache("images").join(debian.digits());
     let kept = keep(&large, &directory, &debian::NAMES, || one_each(&debian::images(&codename)?));
