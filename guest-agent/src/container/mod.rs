@@ -18,6 +18,8 @@ pub(crate) mod write_files;
 
 pub(crate) mod remove;
 
+pub(crate) mod connection;
+
 pub(crate) mod control;
 
 pub(crate) mod process_table;

@@ -19,8 +19,8 @@ const MIN_MTU_BYTES: u32 = 68;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("interfaces.{field}: {value:?} is none")]
 pub(crate) struct InvalidInterface {
-    field: &'static str,
-    value: String,
+    pub(super) field: &'static str,
+    pub(super) value: String,
 }
 
 /// An interface as it was asked for, understood.
@@ -63,7 +63,7 @@ fn understand(request: &NetworkInterface) -> Result<Interface<'_>, InvalidInterf
     })
 }
 
-fn check_name(field: &'static str, name: &str) -> Result<(), InvalidInterface> {
+pub(super) fn check_name(field: &'static str, name: &str) -> Result<(), InvalidInterface> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'/' | b':' | b'%');
     let is_name = (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(plain);
     if is_name && !matches!(name, "." | "..") {
@@ -125,7 +125,7 @@ fn turn_ipv6_off(interface: &str) -> io::Result<()> {
     }
 }
 
-fn index_of(name: &str) -> io::Result<u32> {
+pub(super) fn index_of(name: &str) -> io::Result<u32> {
     let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     Ok(netdevice::name_to_index(&socket, name)?)
 }
@@ -162,6 +162,8 @@ mod tests {
             // A process in a namespace of its own, as a container's first process is.
             let mut child = Command::new("unshare").args(["--net", "sleep", "60"]).spawn().unwrap();
             let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+            // The card's other end is there, and ends with a namespace that nobody has any more.
+            let _home = std::fs::File::open("/proc/thread-self/ns/net").unwrap();
             let its = format!("/proc/{}/ns/net", child.id());
             while std::fs::read_link(&its).unwrap() == own {
                 std::thread::yield_now();

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
@@ -23,6 +24,7 @@ const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_NET_NS_PID: u16 = 19;
+const IFLA_NET_NS_FD: u16 = 28;
 const IFA_ADDRESS: u16 = 1;
 const IFA_LOCAL: u16 = 2;
 /// No other can have an address that the host gave: nobody has to be asked.
@@ -94,6 +96,11 @@ impl Message {
     /// Moves it to the network namespace that a process is in.
     pub(super) fn into_namespace_of(self, pid: u32) -> Self {
         self.attribute(IFLA_NET_NS_PID, &pid.to_ne_bytes())
+    }
+
+    /// Moves it to this network namespace.
+    pub(super) fn into_namespace(self, namespace: BorrowedFd<'_>) -> Self {
+        self.attribute(IFLA_NET_NS_FD, &namespace.as_raw_fd().to_ne_bytes())
     }
 
     /// Of a change of a link.

@@ -14,7 +14,7 @@ use tokio_vsock::{OwnedReadHalf, OwnedWriteHalf, VsockStream};
 
 use super::frames;
 use crate::agent::Agent;
-use crate::container::{control, exec, mount, process_table, remove, shutdown, start, stat_path};
+use crate::container::{connection, control, exec, mount, process_table, remove, shutdown, start, stat_path};
 use crate::failure::{During, Failure};
 use crate::{clock, entropy, identity};
 
@@ -136,6 +136,10 @@ async fn perform(agent: &Rc<Agent>, operation: Option<Operation>) -> Result<repl
         Some(Operation::MountContainer(request)) => mount::mount(agent, request).await.map(done),
         Some(Operation::StatPath(request)) => {
             stat_path::stat_path(agent, request).await.map(reply::Result::PathStat)
+        }
+        Some(Operation::ConnectInterface(request)) => connection::connect(agent, request).await.map(done),
+        Some(Operation::DisconnectInterface(request)) => {
+            connection::disconnect(agent, request).await.map(done)
         }
         Some(Operation::RemoveContainer(request)) => remove::remove(agent, request).await.map(done),
         Some(Operation::AssumeIdentity(request)) => identity::assume(agent, &request).map(done),
