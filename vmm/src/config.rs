@@ -172,6 +172,8 @@ pub const MAX_DISKS: usize = 8;
 /// A disk put together from 127 pieces and a head fits many times.
 pub const MAX_EXTENTS: usize = 1024;
 pub const MAX_NETWORK_CARDS: usize = 8;
+/// Disks, socket, randomness, cards and shares together, under [`Accelerator::Tcg`]: the places of QEMU's microvm.
+pub const MAX_EMULATED_DEVICES: usize = 8;
 pub const MAX_SHARES: usize = 4;
 /// Fixed by virtio 1.2, section 5.11.4.
 pub const MAX_SHARE_TAG_BYTES: usize = 36;

@@ -152,6 +152,21 @@ impl AgentClient {
         }
     }
 
+    /// Gives a card of the machine to a container that runs.
+    #[expect(dead_code, reason = "for the verb of networks, which comes next")]
+    pub(crate) async fn connect_interface(&self, request: agent::ConnectInterface) -> Result<(), CallError> {
+        self.done(Operation::ConnectInterface(request)).await
+    }
+
+    /// Takes a card back from a container that runs.
+    #[expect(dead_code, reason = "for the verb of networks, which comes next")]
+    pub(crate) async fn disconnect_interface(
+        &self,
+        request: agent::DisconnectInterface,
+    ) -> Result<(), CallError> {
+        self.done(Operation::DisconnectInterface(request)).await
+    }
+
     /// What is at a path of a container whose files are there.
     pub(crate) async fn stat_path(
         &self,

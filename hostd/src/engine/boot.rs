@@ -50,7 +50,7 @@ pub(super) async fn boot_machine(
     let spec = container.spec();
     let size = shared.machine_size(&spec.limits);
     let share = spec.limits.host_share(spec.cgroup_parent.as_deref());
-    let devices = Devices { disks, network_cards: cards(endpoints), shares: None };
+    let devices = Devices { disks, network_cards: cards(endpoints), spare_cards: 0, shares: None };
     let starting = match shared.machines.start(container.id.machine_id(), size, &share, devices).await {
         Ok(starting) => starting,
         Err(error) => {

@@ -1,12 +1,16 @@
 //! One connection to a machine's control socket: requests out, replies in, in order; its end is the machine's end.
+//!
+//! Each request goes out whole, with the descriptors that belong to it.
 
 use std::collections::VecDeque;
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use berth_vmm::control::{MAX_LINE_BYTES, Reply, Request};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use berth_vmm::handover::send_with_descriptors;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{oneshot, watch};
@@ -43,6 +47,24 @@ impl ControlClient {
             let mut writer = self.writer.lock().await;
             lock(&self.waiting).push_back(sender);
             writer.write_all(&line).await.ok()?;
+        }
+        reply.await.ok()
+    }
+
+    /// Hands over open files, which later requests mean by these paths. The reply, or `None` if the machine is gone.
+    pub(super) async fn hand_over(&self, files: &[(&Path, BorrowedFd<'_>)]) -> Option<Reply> {
+        let (paths, descriptors): (Vec<_>, Vec<_>) =
+            files.iter().map(|(path, descriptor)| (path.to_path_buf(), *descriptor)).unzip();
+        let mut line = serde_json::to_vec(&Request::TakeFiles { paths }).expect("plain data is always JSON");
+        line.push(b'\n');
+        let (sender, reply) = oneshot::channel();
+        {
+            let writer = self.writer.lock().await;
+            lock(&self.waiting).push_back(sender);
+            let stream = writer.as_ref();
+            let sent =
+                stream.async_io(Interest::WRITABLE, || send_with_descriptors(stream, &line, &descriptors));
+            sent.await.ok()?;
         }
         reply.await.ok()
     }

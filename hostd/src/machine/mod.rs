@@ -4,6 +4,8 @@
 //! this daemon. Everything the daemon knows of one comes from that directory and its sockets. What runs inside is the
 //! agent's business ([`crate::agent_client`]).
 
+#[expect(dead_code, reason = "for the verbs connect and disconnect, which come next")]
+mod cards;
 mod control;
 mod dial;
 mod jail;
@@ -15,8 +17,10 @@ mod ready;
     expect(dead_code, reason = "volumes and bind mounts will use all of it; machines start with it")
 )]
 mod shares;
+mod spares;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -28,6 +32,7 @@ use berth_vmm::config::{
     files,
 };
 use berth_vmm::control::{MachineExit, Reply, Request};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use control::ControlClient;
@@ -92,6 +97,8 @@ pub(crate) struct Devices {
     pub(crate) disks: Vec<Disk>,
     /// In guest order, the first is `eth0`.
     pub(crate) network_cards: Vec<NetworkCardConfig>,
+    /// Further cards, bound to nothing, as far as the machine has places for them.
+    pub(crate) spare_cards: usize,
     /// Those that it has from the beginning; `None` if it can never have any.
     pub(crate) shares: Option<Vec<NewShare>>,
 }
@@ -173,7 +180,9 @@ impl Machines {
         devices: Devices,
     ) -> Result<StartingMachine, MachineError> {
         let directory = self.directory(id);
-        let Devices { disks, network_cards, shares } = devices;
+        let mut devices = devices;
+        spares::add(self.settings.accelerator, &mut devices);
+        let Devices { disks, network_cards, shares, spare_cards: _ } = devices;
         let mut config = MachineConfig { network_cards, ..self.config(id, &size, disks) };
         config.shares.extend(shares.is_some().then(|| shares::device(&directory)));
         self.prepare_directory(id, &directory, &config)?;
@@ -388,6 +397,10 @@ impl Machine {
 
     async fn request(&self, request: Request) -> Result<Reply, MachineError> {
         let reply = timeout(CONTROL_DEADLINE, self.control.request(request)).await;
+        self.replied(reply)
+    }
+
+    fn replied(&self, reply: Result<Option<Reply>, Elapsed>) -> Result<Reply, MachineError> {
         let gone =
             || MachineError::Ended { id: self.id.clone(), reason: "it does not answer any more".into() };
         match reply {
@@ -396,6 +409,17 @@ impl Machine {
             Ok(None) => Err(gone()),
             Err(_elapsed) => Err(deadline(&self.id, "berth-vmm's answer", CONTROL_DEADLINE, &self.directory)),
         }
+    }
+
+    /// Hands over open files, which later requests mean by these paths. Only to a machine that is jailed: others open files
+    /// by themselves.
+    async fn hand_over(&self, files: &[(&Path, BorrowedFd<'_>)]) -> Result<(), MachineError> {
+        let handing = timeout(CONTROL_DEADLINE, self.control.hand_over(files)).await;
+        self.replied(handing).map(|_done| ())
+    }
+
+    fn is_jailed(&self) -> bool {
+        Cell::is_there(&self.directory)
     }
 
     /// What ends it by force; [`Machine::ended`] completes.

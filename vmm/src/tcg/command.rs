@@ -20,9 +20,6 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t mitigation
 /// The kernel's timer interrupts a second (`CONFIG_HZ`); a delay loop is counted in ticks of the counter between two.
 const KERNEL_HZ: u64 = 100;
 
-/// The transports that QEMU's microvm has.
-pub(super) const MAX_TRANSPORTS: usize = 8;
-
 /// Descriptors that QEMU inherits.
 #[derive(Debug)]
 pub(super) struct Inherited {

@@ -17,9 +17,9 @@ use std::thread::JoinHandle;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use self::command::{Inherited, MAX_TRANSPORTS, QemuDevice};
+use self::command::{Inherited, QemuDevice};
 use self::time_stamp::Reading;
-use crate::config::{MachineConfig, NetworkCardConfig};
+use crate::config::{MAX_EMULATED_DEVICES, MachineConfig, NetworkCardConfig};
 use crate::console_log::ConsoleLog;
 use crate::control::MachineExit;
 use crate::device_set::DeviceSet;
@@ -43,7 +43,7 @@ pub(crate) enum TcgError {
     QemuMissing { qemu: PathBuf },
     #[error("{qemu} could not be started")]
     Spawn { qemu: PathBuf, source: io::Error },
-    #[error("{count} devices, and QEMU's microvm has room for {MAX_TRANSPORTS}")]
+    #[error("{count} devices, and QEMU's microvm has room for {MAX_EMULATED_DEVICES}")]
     TooManyDevices { count: usize },
     #[error("serving the devices")]
     Serve(#[from] io::Error),
@@ -150,7 +150,7 @@ fn serve_devices(
     let cards = described.zip(devices.network_cards);
     let ours: Vec<(QemuDevice, Box<dyn VirtioDevice>)> = blocks.chain(others).chain(cards).collect();
     let count = ours.len() + devices.share_servers.len();
-    if count > MAX_TRANSPORTS {
+    if count > MAX_EMULATED_DEVICES {
         return Err(TcgError::TooManyDevices { count });
     }
     let (mut servers, mut ends) = (Vec::new(), DeviceEnds::new());

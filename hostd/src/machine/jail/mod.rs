@@ -175,6 +175,11 @@ impl Cell {
         serde_json::from_slice(&json).unwrap_or_default()
     }
 
+    /// Whether the machine of that state directory is jailed at all.
+    pub(super) fn is_there(directory: &Path) -> bool {
+        directory.join(CELL).exists()
+    }
+
     /// Where the sockets belong that the guest connects to. An emulated machine sees the host's files.
     pub(super) fn ways_out(config: &MachineConfig, directory: &Path, cell: Option<&Self>) -> PathBuf {
         match (config.accelerator, cell) {
