@@ -113,6 +113,16 @@ const MIGRATIONS: &[Migration] = &[
             record  TEXT NOT NULL
         ) STRICT;",
     },
+    Migration {
+        name: "volumes",
+        sql: "
+        -- record: the engine's own description of the volume, as JSON; id: its name.
+        CREATE TABLE volumes (
+            id      TEXT PRIMARY KEY,
+            name    TEXT UNIQUE NOT NULL,
+            record  TEXT NOT NULL
+        ) STRICT;",
+    },
 ];
 
 /// Why the database did not open.

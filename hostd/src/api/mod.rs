@@ -16,6 +16,7 @@ mod missing;
 mod networks;
 mod system;
 mod usage;
+mod volumes;
 
 mod body;
 mod error;
@@ -89,6 +90,10 @@ fn endpoints() -> Router<Arc<Daemon>> {
         .route("/networks/create", post(networks::create))
         .route("/networks/prune", post(networks::prune))
         .route("/networks/{id}", get(networks::inspect).delete(networks::remove))
+        .route("/volumes", get(volumes::list))
+        .route("/volumes/create", post(volumes::create))
+        .route("/volumes/prune", post(volumes::prune))
+        .route("/volumes/{name}", get(volumes::inspect).put(volumes::update).delete(volumes::remove))
         .route("/containers/json", get(containers::list))
         .route("/containers/create", post(containers::create))
         .route("/containers/prune", post(containers::prune))

@@ -130,9 +130,9 @@ async fn an_unknown_path_is_not_found_and_a_missing_endpoint_says_its_name() {
     let not_found = (StatusCode::NOT_FOUND, message("page not found"));
     assert_eq!(daemon.get("/v1.43/nothing").await, not_found);
     assert_eq!(daemon.ask(Method::PUT, "/info", None).await, not_found);
-    let (status, reply) = daemon.get("/v1.43/volumes").await;
+    let (status, reply) = daemon.get("/v1.43/plugins/privileges").await;
     assert_eq!(status, StatusCode::NOT_IMPLEMENTED);
-    assert_eq!(reply, message("GET /volumes is not supported by berth yet"));
+    assert_eq!(reply, message("GET /plugins/privileges is not supported by berth yet"));
     assert_eq!(daemon.ask(Method::POST, "/swarm/init", None).await.0, StatusCode::NOT_IMPLEMENTED);
 }
 

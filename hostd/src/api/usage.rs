@@ -1,4 +1,4 @@
-//! `GET /system/df`: what images and containers take.
+//! `GET /system/df`: what images, containers and volumes take.
 
 use axum::Json;
 use axum::extract::State as Extracted;
@@ -11,11 +11,12 @@ use super::containers::{self, ContainerSummary};
 use super::error::{ApiError, ApiResult};
 use super::images::ImageSummary;
 use super::params::Params;
+use super::volumes::VolumeResource;
 use crate::engine::Usage;
 
 const TYPES: [&str; 4] = ["container", "image", "volume", "build-cache"];
 
-/// Volumes and build caches are lists that stay empty until Berth has some.
+/// Build caches are a list that stays empty until Berth has some.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct DiskUsage {
@@ -26,7 +27,7 @@ pub(super) struct DiskUsage {
     #[serde(skip_serializing_if = "Option::is_none")]
     containers: Option<Vec<ContainerSummary>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    volumes: Option<[(); 0]>,
+    volumes: Option<Vec<VolumeResource>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     build_cache: Option<[(); 0]>,
     berth: Value,
@@ -39,6 +40,7 @@ pub(super) async fn df(Extracted(daemon): State, params: Params) -> ApiResult<Js
     }
     let wants = |kind: &str| types.is_empty() || types.contains(&kind);
     let usage = daemon.engine.usage().await?;
+    let volumes = if wants("volume") { daemon.engine.volumes_usage().await? } else { Vec::new() };
     let now = Timestamp::now();
     Ok(Json(DiskUsage {
         layers_size: wants("image").then_some(usage.store.layers_bytes),
@@ -49,7 +51,7 @@ pub(super) async fn df(Extracted(daemon): State, params: Params) -> ApiResult<Js
             };
             usage.containers.iter().map(entry).collect()
         }),
-        volumes: wants("volume").then_some([]),
+        volumes: wants("volume").then(|| volumes.iter().map(VolumeResource::with_usage).collect()),
         build_cache: wants("build-cache").then_some([]),
         berth: on_the_host(&usage),
     }))

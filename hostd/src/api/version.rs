@@ -23,6 +23,8 @@ impl ApiVersion {
     pub(super) const OLDEST: Self = Self { major: 1, minor: 24 };
     /// Since then multiplexed streams have a content type of their own.
     pub(super) const MULTIPLEXED_TYPE: Self = Self { major: 1, minor: 42 };
+    /// Since then a prune removes anonymous volumes alone, unless asked for all.
+    pub(super) const ANONYMOUS_PRUNE: Self = Self { major: 1, minor: 42 };
 
     /// Numbers with points between them, of which the first two count; one that is too large for anybody is the largest.
     fn parse(text: &str) -> Option<Self> {

@@ -24,6 +24,7 @@ pub enum EventKind {
     Container,
     Image,
     Network,
+    Volume,
     Daemon,
 }
 
@@ -34,6 +35,7 @@ impl EventKind {
             Self::Container => "container",
             Self::Image => "image",
             Self::Network => "network",
+            Self::Volume => "volume",
             Self::Daemon => "daemon",
         }
     }

@@ -52,6 +52,8 @@ mod stop;
 mod update;
 mod usage;
 mod view;
+#[cfg_attr(not(test), expect(dead_code, reason = "containers come to have volumes with their mounts"))]
+mod volumes;
 mod wait;
 
 use std::collections::HashMap;
@@ -101,6 +103,7 @@ pub use timeline::Timeline;
 pub use usage::{ContainerUsage, Usage};
 pub use user_namespace::{IdRange, UserNamespace};
 pub use view::{ContainerView, EngineInfo};
+pub use volumes::{Backing, PrunedVolumes, Volume, VolumeName, VolumeRequest, VolumeUsage, VolumeView};
 pub use wait::{Wait, WaitCondition, WaitResult};
 
 pub use crate::logs::{LogDriver, LogQuery, LogRecord, LogSettings, OutputStream, Rotation};
@@ -119,6 +122,7 @@ use networks::Networks;
 use record::ContainerRecord;
 use records::Records;
 use scratch::ScratchTemplates;
+use volumes::Volumes;
 
 /// Machines that boot at the same time, per CPU of the host: more only slow each other down.
 const BOOTS_PER_CPU: usize = 2;
@@ -156,6 +160,7 @@ struct Shared {
     flights: images::Flights,
     records: Records<ContainerRecord>,
     networks: Arc<Networks>,
+    volumes: Arc<Volumes>,
     machines: Machines,
     scratch: ScratchTemplates,
     /// Turns to boot a machine.
@@ -227,6 +232,7 @@ impl Shared {
         let containers = settings.data_root.join("containers");
         std::fs::create_dir_all(&containers)
             .map_err(|error| EngineError::internal("cannot make the containers' directory", &error))?;
+        let events = Events::default();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             images,
@@ -238,6 +244,7 @@ impl Shared {
                 host_name(&settings.exec_root),
                 database.clone(),
             )),
+            volumes: Arc::new(Volumes::new(&settings.data_root, events.clone(), database.clone())),
             records: Records::new(database),
             machines,
             scratch,
@@ -245,7 +252,7 @@ impl Shared {
             containers: RwLock::default(),
             image_removal: Arc::default(),
             execs: Mutex::default(),
-            events: Events::default(),
+            events,
             endings: TaskTracker::new(),
             settings,
         })

@@ -20,11 +20,13 @@ impl Engine {
         let shared = &self.shared;
         let task_shared = Arc::clone(shared);
         let reading = tokio::task::spawn_blocking(move || {
-            Ok::<_, EngineError>((task_shared.networks.records()?, task_shared.records.all()?))
+            let volumes = task_shared.volumes.records()?;
+            Ok::<_, EngineError>((task_shared.networks.records()?, volumes, task_shared.records.all()?))
         });
         let unreadable = |error| EngineError::internal("cannot read the database", &error);
-        let (networks, records) = reading.await.map_err(unreadable)??;
+        let (networks, volumes, records) = reading.await.map_err(unreadable)??;
         shared.networks.recover(networks).await?;
+        shared.volumes.recover(volumes).await?;
         clear_unknown(shared, &records).await?;
         for record in records.iter().filter(|record| record.state.is_up()) {
             shared.networks.keep(&record.id, &record.name, &record.endpoints);

@@ -45,7 +45,7 @@ pub(crate) use process::MachineKiller;
 use process::VmmProcess;
 use ready::ReadyListener;
 use shares::Shares;
-pub(crate) use shares::{NewShare, SharesError};
+pub(crate) use shares::{NewShare, SharesError, open_source};
 
 /// At [`Pace::Ordinary`]. A guest that does nothing else boots in under a second under tcg; a host that starts dozens at
 /// once on two cores, or nests virtualization, may need a hundred times that. On expiry the message carries the
