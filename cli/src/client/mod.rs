@@ -15,6 +15,7 @@ mod networks;
 mod registry;
 mod request;
 mod system;
+mod volumes;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Limited};
@@ -45,7 +46,8 @@ pub(crate) use networks::{Ipam, NetworkRequest, NetworkSummary, SubnetRequest};
 pub(crate) use registry::{Manifest, PullRequest, SearchResult};
 pub(crate) use request::Body;
 use request::Request;
-pub(crate) use system::{ContainerSize, DiskUsage, EventsQuery, ImageSize};
+pub(crate) use system::{ContainerSize, DiskUsage, EventsQuery, ImageSize, VolumeSize};
+pub(crate) use volumes::{VolumeRequest, VolumeSummary};
 
 use crate::host::Host;
 

@@ -18,7 +18,7 @@ pub(crate) struct EventsQuery {
     pub(crate) filters: Option<String>,
 }
 
-/// What images and containers take.
+/// What images, containers and volumes take.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub(crate) struct DiskUsage {
@@ -26,6 +26,7 @@ pub(crate) struct DiskUsage {
     pub(crate) layers_size: u64,
     pub(crate) images: Vec<ImageSize>,
     pub(crate) containers: Vec<ContainerSize>,
+    pub(crate) volumes: Option<Vec<VolumeSize>>,
     pub(crate) berth: HostUsage,
 }
 
@@ -65,6 +66,32 @@ pub(crate) struct ContainerSize {
     pub(crate) status: String,
     /// Bytes that it wrote.
     pub(crate) size_rw: u64,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct VolumeSize {
+    pub(crate) name: String,
+    usage_data: VolumeUsage,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct VolumeUsage {
+    size: i64,
+    ref_count: i64,
+}
+
+impl VolumeSize {
+    /// What is negative was not computed.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::try_from(self.usage_data.size).unwrap_or(0)
+    }
+
+    /// How many containers have it.
+    pub(crate) fn holders(&self) -> i64 {
+        self.usage_data.ref_count.max(0)
+    }
 }
 
 /// Blocks of the host's disk; nothing of it from a daemon that is not Berth's.

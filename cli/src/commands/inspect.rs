@@ -1,4 +1,4 @@
-//! `berth inspect`: everything the daemon says about containers, images and networks.
+//! `berth inspect`: everything the daemon says about containers, images, networks and volumes.
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
@@ -14,9 +14,10 @@ enum Kind {
     Container,
     Image,
     Network,
+    Volume,
 }
 
-/// Return low-level information on containers, images and networks
+/// Return low-level information on containers, images, networks and volumes
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   berth inspect web
@@ -45,6 +46,11 @@ impl Arguments {
     /// For `berth network inspect`.
     pub(super) fn of_networks(format: Option<String>, names: Vec<String>) -> Self {
         Self { format, size: false, kind: Some(Kind::Network), names }
+    }
+
+    /// For `berth volume inspect`.
+    pub(super) fn of_volumes(format: Option<String>, names: Vec<String>) -> Self {
+        Self { format, size: false, kind: Some(Kind::Volume), names }
     }
 
     /// For `berth image inspect`.
@@ -76,7 +82,7 @@ pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
     if failures.is_empty() { Ok(0) } else { Err(Failure::Several(failures)) }
 }
 
-/// A container of that name, else an image, else a network: the order in which Docker looks.
+/// A container of that name, else an image, else a network, else a volume: the order in which Docker looks.
 async fn inspect(arguments: &Arguments, client: &Client, name: &str) -> Result<Bytes, Failure> {
     let missing = |error: ClientError| match arguments.kind {
         None if error.is_not_found() => Failure::Usage(format!("Error: No such object: {name}")),
@@ -95,5 +101,11 @@ async fn inspect(arguments: &Arguments, client: &Client, name: &str) -> Result<B
             result => return result.map_err(Failure::from),
         }
     }
-    client.inspect_network(name).await.map_err(missing)
+    if matches!(arguments.kind, None | Some(Kind::Network)) {
+        match client.inspect_network(name).await {
+            Err(error) if goes_on(&error) => {}
+            result => return result.map_err(Failure::from),
+        }
+    }
+    client.inspect_volume(name).await.map_err(missing)
 }

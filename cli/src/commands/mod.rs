@@ -52,6 +52,7 @@ mod top;
 mod unpause;
 mod update;
 mod version;
+mod volume;
 mod wait;
 
 use clap::Subcommand;
@@ -86,6 +87,7 @@ pub(crate) enum Command {
     Image(image::Arguments),
     Images(images::Arguments),
     Network(network::Arguments),
+    Volume(volume::Arguments),
     History(history::Arguments),
     Tag(tag::Arguments),
     Pull(pull::Arguments),
@@ -146,6 +148,7 @@ impl Command {
             Self::Import(arguments) => import::execute(&arguments, &client?).await,
             Self::System(arguments) => system::execute(&arguments, &client?).await,
             Self::Network(arguments) => network::execute(&arguments, &client?).await,
+            Self::Volume(arguments) => volume::execute(&arguments, &client?).await,
             Self::Images(arguments) => images::execute(&arguments, &client?).await,
             Self::Pull(arguments) => pull::execute(&arguments, &client?).await,
             Self::Push(arguments) => push::execute(&arguments, &client?).await,

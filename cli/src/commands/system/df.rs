@@ -1,9 +1,9 @@
-//! `berth system df`: what images and containers take.
+//! `berth system df`: what images, containers and volumes take.
 
 use clap::Args;
 use jiff::Zoned;
 
-use crate::client::{Client, ContainerSize, DiskUsage, ImageSize};
+use crate::client::{Client, ContainerSize, DiskUsage, ImageSize, VolumeSize};
 use crate::format::{Column, Format, Listing};
 use crate::moment::ago;
 use crate::outcome::{Failure, Outcome};
@@ -26,7 +26,7 @@ const COMMAND_LENGTH: usize = 20;
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   berth system df
-  berth system df -v     Each image and container, and what it takes of the host's disk")]
+  berth system df -v     Each image, container and volume, and what it takes")]
 pub(crate) struct Arguments {
     /// Format output: 'table', 'table TEMPLATE', 'json' or 'TEMPLATE'
     #[arg(long, default_value = "table", value_name = "FORMAT")]
@@ -45,7 +45,7 @@ pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
     let text = if arguments.verbose {
         details(&usage, &Zoned::now())
     } else {
-        let rows = vec![images(&usage), containers(&usage), none("Local Volumes"), none("Build Cache")];
+        let rows = vec![images(&usage), containers(&usage), volumes(&usage), none("Build Cache")];
         Listing { columns: COLUMNS, default: DEFAULT, rows }.render(&format)?
     };
     print(&text)?;
@@ -70,6 +70,15 @@ fn containers(usage: &DiskUsage) -> Vec<String> {
     row("Containers", usage.containers.len(), active, total_bytes, total_bytes - active_bytes)
 }
 
+/// Those that no container has are reclaimable.
+fn volumes(usage: &DiskUsage) -> Vec<String> {
+    let volumes = usage.volumes.as_deref().unwrap_or_default();
+    let used = volumes.iter().filter(|volume| volume.holders() > 0);
+    let total_bytes: u64 = volumes.iter().map(VolumeSize::bytes).sum();
+    let used_bytes: u64 = used.clone().map(VolumeSize::bytes).sum();
+    row("Local Volumes", volumes.len(), used.count(), total_bytes, total_bytes - used_bytes)
+}
+
 fn none(kind: &str) -> Vec<String> {
     row(kind, 0, 0, 0, 0)
 }
@@ -84,10 +93,12 @@ fn row(kind: &str, total: usize, active: usize, size_bytes: u64, reclaimable_byt
 fn details(usage: &DiskUsage, now: &Zoned) -> String {
     let images = image_rows(usage, now);
     let containers = container_rows(usage, now);
+    let volumes = volume_rows(usage);
     format!(
-        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nOn the host's disk: images {}, containers {}\n",
+        "Images space usage:\n\n{}\nContainers space usage:\n\n{}\nLocal Volumes space usage:\n\n{}\nOn the host's disk: images {}, containers {}\n",
         align(&images),
         align(&containers),
+        align(&volumes),
         decimal_size(usage.berth.images_allocated_bytes),
         decimal_size(usage.berth.containers_written_bytes),
     )
@@ -142,6 +153,15 @@ fn container_rows(usage: &DiskUsage, now: &Zoned) -> Vec<Vec<String>> {
     std::iter::once(header.map(str::to_owned).to_vec()).chain(rows).collect()
 }
 
+fn volume_rows(usage: &DiskUsage) -> Vec<Vec<String>> {
+    let header = ["VOLUME NAME", "LINKS", "SIZE"];
+    let rows =
+        usage.volumes.iter().flatten().map(|volume| {
+            vec![volume.name.clone(), volume.holders().to_string(), decimal_size(volume.bytes())]
+        });
+    std::iter::once(header.map(str::to_owned).to_vec()).chain(rows).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,11 +172,14 @@ mod tests {
             r#"{"LayersSize": 1000, "Images": [
                 {"Id": "a", "Size": 700, "SharedSize": 200, "Containers": 1},
                 {"Id": "b", "Size": 500, "SharedSize": 200, "Containers": 0}],
+               "Volumes": [{"Name": "a", "UsageData": {"Size": 40, "RefCount": 2}},
+                {"Name": "b", "UsageData": {"Size": 60, "RefCount": 0}}, {"Name": "c"}],
                "Containers": [{"SizeRw": 30, "State": "running"}, {"SizeRw": 70, "State": "exited"}]}"#,
         )
         .unwrap();
         assert_eq!(images(&usage), ["Images", "2", "1", "1kB", "500B (50%)"]);
         assert_eq!(containers(&usage), ["Containers", "2", "1", "100B", "70B (70%)"]);
-        assert_eq!(none("Local Volumes"), ["Local Volumes", "0", "0", "0B", "0B"]);
+        assert_eq!(volumes(&usage), ["Local Volumes", "3", "1", "100B", "60B (60%)"]);
+        assert_eq!(none("Build Cache"), ["Build Cache", "0", "0", "0B", "0B"]);
     }
 }
