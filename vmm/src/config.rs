@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -121,7 +122,8 @@ pub struct Extent {
     pub length_bytes: u64,
 }
 
-/// One virtio network card, on a TAP interface of the host or bound to one later.
+/// One virtio network card, on a TAP interface of the host or bound to one later, or on a network stack that is another
+/// process of the host's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkCardConfig {
@@ -130,9 +132,46 @@ pub struct NetworkCardConfig {
     /// [`crate::control::Request::BindCard`].
     #[serde(default)]
     pub tap: Option<String>,
+    /// In the place of an interface. Such a card lasts as long as the stack does, and is bound to nothing else.
+    #[serde(default)]
+    pub gateway: Option<GatewayConfig>,
     /// What the guest is told of the network's largest packet, in bytes without the Ethernet header.
     #[serde(default)]
     pub mtu: Option<u16>,
+    #[serde(default)]
+    pub rates: CardRates,
+}
+
+/// A user-mode network stack, which speaks for the guest with sockets of the host's: frames over a stream socket, each
+/// behind its length in 4 bytes, the highest first. It has the host's network as its user has it, so the card lets pass
+/// only what goes elsewhere than to the host's loopback.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayConfig {
+    /// The Unix socket on which it listens.
+    pub socket: PathBuf,
+    /// The guest's address. No packet leaves with another one.
+    pub guest: Ipv4Addr,
+    /// The stack's own in the guest's eyes. What comes from the host's loopback comes from there, and answers go there.
+    pub address: Ipv4Addr,
+}
+
+/// How fast a card may be, each way. Without a rate it is as fast as it can be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CardRates {
+    #[serde(default)]
+    pub to_guest: Option<Rate>,
+    #[serde(default)]
+    pub to_network: Option<Rate>,
+}
+
+/// A rate of bytes, frames with their Ethernet headers, and how many may pass at once after a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rate {
+    pub bytes_per_second: u64,
+    pub burst_bytes: u64,
 }
 
 /// A unicast address of a network card. As text: six pairs of hexadecimal digits between colons.
@@ -181,6 +220,8 @@ pub const MAX_SHARE_TAG_BYTES: usize = 36;
 pub const MAX_TAP_NAME_BYTES: usize = 15;
 /// What IPv4 takes for granted (virtio 1.2, section 5.1.4.1).
 pub const MIN_MTU_BYTES: u16 = 68;
+/// Of a card, in bytes a second and in bytes: what nobody's card reaches, and computes without overflow.
+pub const MAX_RATE: u64 = 1 << 40;
 pub const MAX_COMMAND_LINE_BYTES: usize = 896;
 /// What KVM takes, less the leaves of a processor's own place.
 pub const MAX_CPUID_LEAVES: usize = 78;
@@ -258,7 +299,36 @@ impl NetworkCardConfig {
     fn validate(&self) -> Result<(), InvalidConfig> {
         self.tap.iter().try_for_each(|tap| validate_tap(tap))?;
         let mtu = self.mtu.is_none_or(|mtu| mtu >= MIN_MTU_BYTES);
-        check(mtu, "network_cards.mtu", format!("at least {MIN_MTU_BYTES}"))
+        check(mtu, "network_cards.mtu", format!("at least {MIN_MTU_BYTES}"))?;
+        let one = self.tap.is_none() || self.gateway.is_none();
+        check(one, "network_cards.gateway", "a card has one or an interface")?;
+        self.gateway.iter().try_for_each(GatewayConfig::validate)?;
+        self.rates.validate()
+    }
+}
+
+impl GatewayConfig {
+    fn validate(&self) -> Result<(), InvalidConfig> {
+        let is_station = |address: Ipv4Addr| {
+            !(address.is_unspecified()
+                || address.is_loopback()
+                || address.is_multicast()
+                || address.is_broadcast())
+        };
+        let addresses = [self.guest, self.address];
+        let fit = addresses.into_iter().all(is_station) && self.guest != self.address;
+        check(fit, "network_cards.gateway", "two stations' addresses")
+    }
+}
+
+impl CardRates {
+    /// # Errors
+    /// A rate that lets nothing pass, or more than [`MAX_RATE`].
+    pub fn validate(&self) -> Result<(), InvalidConfig> {
+        let possible = |value: u64| (1..=MAX_RATE).contains(&value);
+        let mut rates = self.to_guest.iter().chain(&self.to_network);
+        let fit = rates.all(|rate| possible(rate.bytes_per_second) && possible(rate.burst_bytes));
+        check(fit, "network_cards.rates", format!("1 to {MAX_RATE} are possible"))
     }
 }
 
@@ -389,6 +459,7 @@ mod tests {
     fn cards_balloons_and_shares_are_checked_by_name() {
         let card = |mac: &str, tap: &str| format!(r#"{{"mac": "{mac}", "tap": "{tap}"}}"#);
         let (one, two) = (card("02:00:00:00:00:01", "tap0"), card("02:00:00:00:00:02", "tap1"));
+        let with = |more: &str| format!(r#"[{{"mac": "02:00:00:00:00:01", {more}}}]"#);
         let share = |tag: &str| format!(r#"{{"tag": "{tag}", "socket": "/s"}}"#);
         let balloon = |mib: u32| {
             format!(r#"{{"target_mib": {mib}, "deflate_on_oom": true, "report_free_pages": true}}"#)
@@ -400,6 +471,36 @@ mod tests {
             ("network_cards", format!("[{one}, {one}]"), Some("network_cards.mac: two cards")),
             ("network_cards", format!("[{}]", card("02:00:00:00:00:01", "")), Some("network_cards.tap")),
             ("network_cards", format!("[{}]", card("02:00:00:00:00:01", "a/b")), Some("network_cards.tap")),
+            (
+                "network_cards",
+                with(r#""gateway": {"socket": "s", "guest": "10.0.0.2", "address": "10.0.0.1"}"#),
+                None,
+            ),
+            (
+                "network_cards",
+                with(r#""gateway": {"socket": "s", "guest": "10.0.0.2", "address": "10.0.0.2"}"#),
+                Some("network_cards.gateway: two stations"),
+            ),
+            (
+                "network_cards",
+                with(r#""gateway": {"socket": "s", "guest": "127.0.0.1", "address": "10.0.0.2"}"#),
+                Some("network_cards.gateway: two stations"),
+            ),
+            (
+                "network_cards",
+                with(r#""tap": "t", "gateway": {"socket": "s", "guest": "10.0.0.2", "address": "10.0.0.1"}"#),
+                Some("network_cards.gateway: a card has one or"),
+            ),
+            (
+                "network_cards",
+                with(r#""rates": {"to_guest": {"bytes_per_second": 1, "burst_bytes": 1}}"#),
+                None,
+            ),
+            (
+                "network_cards",
+                with(r#""rates": {"to_network": {"bytes_per_second": 0, "burst_bytes": 1}}"#),
+                Some("network_cards.rates: 1 to"),
+            ),
             ("network_cards", format!("[{}]", card("03:00:00:00:00:01", "t")), Some("no unicast address")),
             (
                 "network_cards",

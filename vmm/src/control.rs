@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{DiskAccess, Extent};
+use crate::config::{CardRates, DiskAccess, Extent};
 
 /// The longest line either side accepts: a bind of [`crate::config::MAX_EXTENTS`] long paths fits.
 pub const MAX_LINE_BYTES: usize = 8 << 20;
@@ -41,6 +41,9 @@ pub enum Request {
     BindCard {
         card: usize,
         tap: String,
+        /// From now on; without any, the card is as fast as it can be.
+        #[serde(default)]
+        rates: CardRates,
     },
     /// A card lets go of its interface, a moment after [`Reply::Done`]. The guest sees the link go down (under tcg it sees
     /// nothing of it, QEMU has its own word on that); what it sends is dropped.

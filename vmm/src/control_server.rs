@@ -69,9 +69,11 @@ impl Controlled {
             Request::UnbindDisk { disk, start_bytes } => {
                 self.on_disk(*disk, |disk| disk.unbind(*start_bytes))
             }
-            Request::BindCard { card, tap } => {
-                self.on_card(*card, |handle| validate_tap(tap).map(|()| handle.bind(tap)))
-            }
+            Request::BindCard { card, tap, rates } => self.on_card(*card, |handle| {
+                validate_tap(tap)?;
+                rates.validate()?;
+                Ok(handle.bind(tap, *rates))
+            }),
             Request::UnbindCard { card } => self.on_card(*card, |handle| Ok(handle.unbind())),
             Request::SetBalloon { target_mib } => match &self.devices.balloon {
                 Some(balloon) => done(balloon.set_target(*target_mib)),

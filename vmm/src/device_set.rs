@@ -10,8 +10,8 @@ use crate::console_log::ConsoleLog;
 use crate::control::Counters;
 use crate::snapshot::{OpenError, OpenedSnapshot};
 use crate::virtio::{
-    Balloon, BalloonHandle, BindError, Block, CardHandle, Console, Disk, NetworkCard, Rng, Share, ShareError,
-    Tap, TapError, VirtioDevice, Vsock, VsockStatistics, fs,
+    Balloon, BalloonHandle, BindError, Block, CardHandle, Console, Disk, Gateway, HostEnd, NetworkCard, Rng,
+    Share, ShareError, Tap, TapError, VirtioDevice, Vsock, VsockStatistics, fs,
 };
 
 /// Why a device could not be made.
@@ -23,6 +23,8 @@ pub(crate) enum DeviceError {
     File { file: &'static str, source: io::Error },
     #[error("network card {index}")]
     Tap { index: usize, source: TapError },
+    #[error("network card {index}: cannot connect to its network stack")]
+    Gateway { index: usize, source: io::Error },
     #[error("network card {index}")]
     NetworkCard { index: usize, source: io::Error },
     #[error("the snapshot")]
@@ -136,7 +138,11 @@ fn open_cards(cards: &[NetworkCardConfig]) -> Result<Vec<NetworkCard>, DeviceErr
     let open = |(index, card): (usize, &NetworkCardConfig)| {
         let tap = card.tap.as_deref().map(Tap::open).transpose();
         let tap = tap.map_err(|source| DeviceError::Tap { index, source })?;
-        NetworkCard::new(tap, card.mac, card.mtu).map_err(|source| DeviceError::NetworkCard { index, source })
+        let gateway = card.gateway.as_ref().map(Gateway::connect).transpose();
+        let gateway = gateway.map_err(|source| DeviceError::Gateway { index, source })?;
+        let end = tap.map(HostEnd::Tap).or(gateway.map(|gateway| HostEnd::Gateway(Box::new(gateway))));
+        NetworkCard::new(end, card.mac, card.mtu, card.rates)
+            .map_err(|source| DeviceError::NetworkCard { index, source })
     };
     cards.iter().enumerate().map(open).collect()
 }

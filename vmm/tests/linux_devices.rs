@@ -8,7 +8,9 @@ use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use berth_vmm::config::{Accelerator, BalloonConfig, MachineConfig, NetworkCardConfig, ShareConfig};
+use berth_vmm::config::{
+    Accelerator, BalloonConfig, CardRates, MachineConfig, NetworkCardConfig, ShareConfig,
+};
 use berth_vmm::control::{Counters, Reply, Request};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
@@ -169,7 +171,9 @@ fn linux_drives_cards_and_a_share_under_tcg() {
     drop(early.join().unwrap());
     echo_a_lot();
     // Interfaces go and come; one that was let go is free for others.
-    let bind = |card, tap: &str| machine.control(&Request::BindCard { card, tap: tap.into() });
+    let bind = |card, tap: &str| {
+        machine.control(&Request::BindCard { card, tap: tap.into(), rates: CardRates::default() })
+    };
     assert!(matches!(bind(1, "missing"), Reply::Error { .. }));
     assert_eq!(bind(1, "second"), Reply::Done);
     for card in [0, 1] {
@@ -182,7 +186,13 @@ fn linux_drives_cards_and_a_share_under_tcg() {
 }
 
 fn card(mac: &str, tap: &str) -> NetworkCardConfig {
-    NetworkCardConfig { mac: mac.parse().unwrap(), tap: Some(tap.into()), mtu: Some(1400) }
+    NetworkCardConfig {
+        mac: mac.parse().unwrap(),
+        tap: Some(tap.into()),
+        gateway: None,
+        mtu: Some(1400),
+        rates: CardRates::default(),
+    }
 }
 
 fn share_files(machine: &Machine, server: &ShareServer) {

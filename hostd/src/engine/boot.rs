@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use berth_protocol::agent::Ready;
-use berth_vmm::config::{DiskAccess, Extent, MacAddress, NetworkCardConfig};
+use berth_vmm::config::{CardRates, DiskAccess, Extent, MacAddress, NetworkCardConfig};
 
 use super::Shared;
 use super::container::Container;
@@ -35,6 +35,8 @@ fn cards(endpoints: &[Endpoint]) -> Vec<NetworkCardConfig> {
     let card = |endpoint: &Endpoint| NetworkCardConfig {
         mac: MacAddress(endpoint.mac),
         tap: Some(endpoint.card.clone()),
+        gateway: None,
+        rates: CardRates::default(),
         mtu: Some(endpoint.mtu_bytes),
     };
     endpoints.iter().map(card).collect()

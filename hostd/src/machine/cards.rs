@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use berth_vmm::TapError;
+use berth_vmm::config::CardRates;
 use berth_vmm::control::{Reply, Request};
 use tokio::time::{Instant, sleep};
 
@@ -26,17 +27,22 @@ impl Machine {
         }
     }
 
-    /// Binds a card to an interface that exists. A card that is bound already lets go of its interface first: it is one
+    /// Binds a card to an interface that exists, at these rates. A card that is bound already lets go of its interface first: it is one
     /// whose binding nobody knows of any more.
     ///
     /// # Errors
     /// There is no such card or interface, or the machine does not answer.
-    pub(crate) async fn bind_card(&self, card: usize, tap: &str) -> Result<(), MachineError> {
+    pub(crate) async fn bind_card(
+        &self,
+        card: usize,
+        tap: &str,
+        rates: CardRates,
+    ) -> Result<(), MachineError> {
         if self.is_jailed() {
             let opened = berth_vmm::open_tap(tap).map_err(|error| self.refused(&error))?;
             self.hand_over(&[(Path::new(tap), opened.as_fd())]).await?;
         }
-        let bind = || Request::BindCard { card, tap: tap.to_owned() };
+        let bind = || Request::BindCard { card, tap: tap.to_owned(), rates };
         if let Err(MachineError::Refused { .. }) = self.request(bind()).await {
             let _bound_to_nothing: Result<Reply, MachineError> =
                 self.request(Request::UnbindCard { card }).await;

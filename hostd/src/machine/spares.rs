@@ -3,7 +3,7 @@
 use std::iter;
 
 use berth_vmm::config::{
-    Accelerator, MAX_EMULATED_DEVICES, MAX_NETWORK_CARDS, MacAddress, NetworkCardConfig,
+    Accelerator, CardRates, MAX_EMULATED_DEVICES, MAX_NETWORK_CARDS, MacAddress, NetworkCardConfig,
 };
 
 use super::Devices;
@@ -26,7 +26,13 @@ pub(super) fn add(accelerator: Accelerator, devices: &mut Devices) {
 /// Whoever binds it says what address it has then.
 fn spare_card() -> NetworkCardConfig {
     let [_, b, c, d, e, f] = rand::random::<[u8; 6]>();
-    NetworkCardConfig { mac: MacAddress([0x02, b, c, d, e, f]), tap: None, mtu: None }
+    NetworkCardConfig {
+        mac: MacAddress([0x02, b, c, d, e, f]),
+        tap: None,
+        gateway: None,
+        mtu: None,
+        rates: CardRates::default(),
+    }
 }
 
 #[cfg(test)]

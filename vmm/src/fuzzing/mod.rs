@@ -8,6 +8,7 @@ mod bench;
 mod control;
 mod files;
 mod fs;
+mod gateway;
 mod guest_space;
 mod input;
 mod mmio;
@@ -29,6 +30,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("console", simple_devices::console),
     ("control", control::control),
     ("fs", fs::fs),
+    ("gateway", gateway::gateway),
     ("kernel", files::kernel),
     ("kvm_statistics", files::kvm_statistics),
     ("machine_json", files::machine_json),

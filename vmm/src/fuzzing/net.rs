@@ -5,8 +5,8 @@ use std::os::unix::net::UnixDatagram;
 use super::bench::Bench;
 use super::input::Input;
 use super::script::{self, Subject};
-use crate::config::MacAddress;
-use crate::virtio::{NetworkCard, Tap};
+use crate::config::{CardRates, MacAddress};
+use crate::virtio::{HostEnd, NetworkCard, Tap};
 
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
@@ -30,7 +30,8 @@ pub(super) fn net(input: &[u8]) {
         end.set_nonblocking(true).expect("a socket");
     }
     let tap = Tap::of_socket(interface.into(), ALL_OFFLOADS);
-    let card = NetworkCard::new(Some(tap), MAC, Some(1500)).expect("the host has descriptors");
+    let card = NetworkCard::new(Some(HostEnd::Tap(tap)), MAC, Some(1500), CardRates::default())
+        .expect("the host has descriptors");
     script::play(&mut Bench::new(Box::new(card)), &mut NetSubject { network }, input);
 }
 

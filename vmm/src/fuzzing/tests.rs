@@ -38,7 +38,7 @@ macro_rules! replays {
     };
 }
 
-replays!(balloon block console control fs kernel kvm_statistics machine_json mmio net rng snapshot vsock);
+replays!(balloon block console control fs gateway kernel kvm_statistics machine_json mmio net rng snapshot vsock);
 
 #[test]
 fn every_target_is_replayed() {

@@ -244,6 +244,8 @@ const DEVICES: &[Call] = &[
     call_if(libc::SYS_setsockopt, 2, ALL_BITS, SEND_BUFFER),
     call(libc::SYS_shutdown),
     call_if(libc::SYS_socket, 0, ALL_BITS, UNIX),
+    // A card whose rate is used up waits.
+    call(libc::SYS_timerfd_settime),
     call(libc::SYS_writev),
 ];
 

@@ -8,8 +8,8 @@ use crate::config::{BalloonConfig, MachineConfig, ShareConfig};
 use crate::control::MachineExit;
 use crate::kvm_machine::Tracking;
 use crate::virtio::fs::tests::RealServer;
-use crate::virtio::net::tests::{MAC, Network, from_guest, ip, to_guest};
-use crate::virtio::{Balloon, BalloonHandle, NetworkCard, Rng, Share, Tap, VirtioDevice};
+use crate::virtio::net::tests::{Network, card as network_card, from_guest, ip, to_guest};
+use crate::virtio::{Balloon, BalloonHandle, Rng, Share, Tap, VirtioDevice};
 
 /// KiB of a mapping of this size that are in the host's RAM. No other test has memory of that size.
 fn resident_kib(mapping_kib: u64) -> u64 {
@@ -60,7 +60,7 @@ fn a_guest_gives_memory_back_and_the_host_has_it() {
 fn frames_reach_a_guest_and_come_back() {
     needs_kvm!();
     let Some(mut network) = Network::new() else { return };
-    let card = NetworkCard::new(network.card.take(), MAC, None).unwrap();
+    let card = network_card(network.card.take(), None).unwrap();
     let statistics = card.handle().unwrap();
     let stub = Stub::boot(device_program::frame_echo(), 2, vec![Box::new(card)]);
     for number in 1..20 {
@@ -115,7 +115,7 @@ fn a_card_goes_on_after_a_snapshot_on_another_interface() {
     let Some(mut network) = Network::new() else { return };
     let directory = tempfile::tempdir().unwrap();
     let snapshot = directory.path().join("snapshot");
-    let card = NetworkCard::new(network.card.take(), MAC, None).unwrap();
+    let card = network_card(network.card.take(), None).unwrap();
     let stub = Stub::boot(device_program::frame_echo(), 1, vec![Box::new(card)]);
     for number in 1..4 {
         network.send(&to_guest(number, 1000));
@@ -132,7 +132,7 @@ fn a_card_goes_on_after_a_snapshot_on_another_interface() {
     // A bridge takes its time with a port whose holder changes, and none with one that comes up.
     ip("link set card down");
     ip("link set card up");
-    let card = NetworkCard::new(Some(tap), MAC, None).unwrap();
+    let card = network_card(Some(tap), None).unwrap();
     let config = config("/no/kernel".into(), 1);
     let stub = Stub::restore(&config, &snapshot, vec![Box::new(card)]).unwrap();
     for number in 6..20 {

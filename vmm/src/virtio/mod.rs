@@ -31,7 +31,7 @@ pub(crate) use self::balloon::{Balloon, BalloonHandle};
 pub(crate) use self::block::{BindError, Block, Disk};
 pub(crate) use self::console::Console;
 pub(crate) use self::fs::{Share, ShareError};
-pub(crate) use self::net::{BindingError, CardHandle, NetworkCard, Tap};
+pub(crate) use self::net::{BindingError, CardHandle, Gateway, HostEnd, NetworkCard, Tap};
 pub use self::net::{TapError, make_tap, open_tap};
 pub(crate) use self::rng::Rng;
 pub(crate) use self::state::{DeviceState, StateError};

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::statistics::NetworkStatistics;
 use super::tap::{Tap, TapError};
+use crate::config::CardRates;
 use crate::control::NetworkCounters;
 
 /// Why a card's binding stays as it is.
@@ -45,7 +46,7 @@ struct State {
 
 #[derive(Debug)]
 pub(super) enum Change {
-    Bind(Tap),
+    Bind(Tap, CardRates),
     Unbind,
 }
 
@@ -57,6 +58,11 @@ impl Binding {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For the card: what it was bound to from the start is no more.
+    pub(super) fn is_lost(&self) {
+        self.state().interface = None;
     }
 
     /// For the card: what has changed since it last asked.
@@ -74,16 +80,16 @@ impl CardHandle {
         self.statistics.counters()
     }
 
-    /// Binds the card to the interface of that name, or to what was handed over under it.
+    /// Binds the card to the interface of that name, or to what was handed over under it; at these rates from now on.
     ///
     /// # Errors
     /// The card is bound, or the interface cannot be used.
-    pub(crate) fn bind(&self, name: &str) -> Result<(), BindingError> {
+    pub(crate) fn bind(&self, name: &str, rates: CardRates) -> Result<(), BindingError> {
         let mut state = self.binding.state();
         if let Some(bound) = &state.interface {
             return Err(BindingError::Bound(bound.clone()));
         }
-        state.change = Some(Change::Bind(Tap::open(name)?));
+        state.change = Some(Change::Bind(Tap::open(name)?, rates));
         state.interface = Some(name.to_owned());
         drop(state);
         self.wake()
@@ -124,8 +130,9 @@ mod tests {
     fn an_interface_goes_and_comes_while_the_guest_runs() {
         let Some(mut bench) = Bench::new(0) else { return };
         let handle = bench.device.handle().unwrap();
+        let bind = |name| handle.bind(name, CardRates::default());
         assert!(has_link(&bench));
-        assert!(matches!(handle.bind("card"), Err(BindingError::Bound(name)) if name == "card"));
+        assert!(matches!(bind("card"), Err(BindingError::Bound(name)) if name == "card"));
 
         handle.unbind().unwrap();
         assert!(bench.is_readable() && bench.host_event().unwrap().has_configuration());
@@ -134,9 +141,9 @@ mod tests {
         bench.send(&PLAIN, &from_guest(1, 60)).unwrap();
         assert_eq!(bench.counters().dropped_to_network, 1);
 
-        assert!(matches!(handle.bind("missing"), Err(BindingError::Tap(_))), "and is not bound to it");
+        assert!(matches!(bind("missing"), Err(BindingError::Tap(_))), "and is not bound to it");
         // Nobody holds it any more, and the guest's next frame goes out.
-        handle.bind("card").unwrap();
+        bind("card").unwrap();
         assert!(bench.host_event().unwrap().has_configuration() && has_link(&bench));
         bench.send(&PLAIN, &from_guest(2, 60)).unwrap();
         assert_eq!(bench.network.receive_from_guest(), from_guest(2, 60));

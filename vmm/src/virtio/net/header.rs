@@ -11,7 +11,7 @@ pub(super) const HEADER_BYTES: usize = 12;
 pub(super) const BUFFER_COUNT: usize = 10;
 
 /// Ethernet addresses and type; nothing shorter is a frame.
-const MIN_FRAME_BYTES: usize = 14;
+pub(super) const MIN_FRAME_BYTES: usize = 14;
 /// The longest IP packet in a frame with a VLAN tag.
 pub(super) const MAX_FRAME_BYTES: usize = 65535 + MIN_FRAME_BYTES + 4;
 

@@ -1,8 +1,9 @@
-//! The network card (virtio 1.2, section 5.1): a queue each way, and a TAP interface of the host behind them.
+//! The network card (virtio 1.2, section 5.1): a queue each way, and a TAP interface of the host behind them, or a network
+//! stack that is another process.
 //!
 //! ```text
-//!   receive queue  <── [Receiver]    <── TAP interface <── bridge, routes, rules: the host's business
-//!   transmit queue ──> [Transmitter] ──>
+//!   receive queue  <── [Receiver]    <── [HostEnd]: TAP interface <── bridge, routes, rules: the host's business
+//!   transmit queue ──> [Transmitter] ──>            or a stream of frames
 //! ```
 //!
 //! Checksums and segmentation are left to whoever is last to need them, as far as both sides can. What the guest sends
@@ -10,8 +11,14 @@
 //! break the card. There is no control queue: what it would set, an interface of the host decides.
 
 mod binding;
+mod gateway;
+#[cfg(test)]
+mod gateway_tests;
+mod guard;
 mod header;
+mod host_end;
 mod offloads;
+mod rate;
 mod receive;
 mod statistics;
 mod tap;
@@ -29,16 +36,19 @@ use virtio_queue::Queue;
 
 use self::binding::{Binding, Change};
 pub(crate) use self::binding::{BindingError, CardHandle};
+pub(crate) use self::gateway::Gateway;
+pub(crate) use self::host_end::HostEnd;
+use self::rate::Limits;
 use self::receive::{Pause, Receiver};
 use self::statistics::NetworkStatistics;
 pub(crate) use self::tap::Tap;
 pub use self::tap::{TapError, make_tap, open_tap};
-use self::transmit::Transmitter;
+use self::transmit::{Next, Transmitter};
 use self::watch::Watch;
 use super::{
     Broken, DeviceKind, DeviceState, StateError, UsedQueues, VirtioDevice, chain, copy_config, state,
 };
-use crate::config::MacAddress;
+use crate::config::{CardRates, MacAddress};
 use crate::memory::GuestMemoryMmap;
 
 const QUEUE_SIZE: u16 = 256;
@@ -54,8 +64,9 @@ const LINK: std::ops::Range<usize> = 6..8;
 /// A card.
 #[derive(Debug)]
 pub(crate) struct NetworkCard {
-    /// `None`: the card is bound to no interface.
-    tap: Option<Tap>,
+    /// `None`: the card is bound to nothing.
+    end: Option<HostEnd>,
+    limits: Limits,
     binding: Arc<Binding>,
     watch: Watch,
     offered: u64,
@@ -69,10 +80,15 @@ pub(crate) struct NetworkCard {
 impl NetworkCard {
     /// # Errors
     /// No more descriptors.
-    pub(crate) fn new(tap: Option<Tap>, mac: MacAddress, mtu: Option<u16>) -> io::Result<Self> {
-        let known_offloads = tap.as_ref().map_or(tap::OFFLOADS_EVERYWHERE, Tap::known_offloads);
-        let link = if tap.is_some() { LINK_UP } else { 0 };
-        let interface = tap.as_ref().map(|tap| tap.name().to_owned());
+    pub(crate) fn new(
+        end: Option<HostEnd>,
+        mac: MacAddress,
+        mtu: Option<u16>,
+        rates: CardRates,
+    ) -> io::Result<Self> {
+        let known_offloads = end.as_ref().map_or(tap::OFFLOADS_EVERYWHERE, HostEnd::known_offloads);
+        let link = if end.is_some() { LINK_UP } else { 0 };
+        let bound_to = end.as_ref().map(|end| end.name().to_owned());
         let offered = 1 << bindings::VIRTIO_NET_F_MAC
             | 1 << bindings::VIRTIO_NET_F_STATUS
             | 1 << bindings::VIRTIO_NET_F_MRG_RXBUF
@@ -80,8 +96,9 @@ impl NetworkCard {
             | offloads::features(known_offloads);
         Ok(Self {
             watch: Watch::new()?,
-            binding: Arc::new(Binding::to(interface)),
-            tap,
+            binding: Arc::new(Binding::to(bound_to)),
+            end,
+            limits: Limits::new(rates),
             offered,
             config: config_space(mac, link, mtu),
             statistics: Arc::default(),
@@ -103,22 +120,39 @@ impl NetworkCard {
     /// Whether the card was bound to an interface, or to none any more.
     fn take_up_binding(&mut self) -> bool {
         let Some(change) = self.binding.take_change() else { return false };
-        if let Some(old) = self.tap.take() {
-            // An interface that is not watched is what is wanted.
-            self.watch.ignore(&old).ok();
-            self.receiver.forget_frame(&self.statistics);
-        }
+        self.let_go();
         match change {
             Change::Unbind => {}
-            Change::Bind(tap) => {
-                // As in `activate`.
-                tap.set_offloads(offloads::for_guest(self.negotiated)).ok();
-                self.tap = Some(tap);
+            Change::Bind(tap, rates) => {
+                let end = HostEnd::Tap(tap);
+                end.set_offloads(offloads::for_guest(self.negotiated));
+                self.end = Some(end);
+                self.limits = Limits::new(rates);
             }
         }
-        let link = if self.tap.is_some() { LINK_UP } else { 0 };
-        self.config[LINK].copy_from_slice(&link.to_le_bytes());
+        self.show_link();
         true
+    }
+
+    fn let_go(&mut self) {
+        if let Some(old) = self.end.take() {
+            // What is not watched is what is wanted.
+            self.watch.forget(&old).ok();
+            self.receiver.forget_frame(&self.statistics);
+        }
+    }
+
+    fn show_link(&mut self) {
+        let link = if self.end.is_some() { LINK_UP } else { 0 };
+        self.config[LINK].copy_from_slice(&link.to_le_bytes());
+    }
+
+    /// The network stack behind the card is gone.
+    fn lose(&mut self, used: &mut UsedQueues) {
+        self.let_go();
+        self.binding.is_lost();
+        self.show_link();
+        used.add_configuration();
     }
 
     /// Fills the guest's buffers as long as there are frames and buffers.
@@ -128,9 +162,9 @@ impl NetworkCard {
         memory: &GuestMemoryMmap,
         used: &mut UsedQueues,
     ) -> Result<(), Broken> {
-        let Some(tap) = &self.tap else { return Ok(()) };
+        let Some(end) = &mut self.end else { return Ok(()) };
         let before = Receiver::used(queue);
-        let pause = self.receiver.receive(queue, memory, tap, &self.statistics)?;
+        let pause = self.receiver.receive(queue, memory, end, &mut self.limits.to_guest, &self.statistics)?;
         if Receiver::used(queue) != before {
             used.add(RECEIVE);
             if chain::is_interrupt_due(queue, memory, before)? {
@@ -138,15 +172,22 @@ impl NetworkCard {
             }
         }
         let watched = match pause {
-            Pause::NoFrames => self.watch.watch(tap),
-            Pause::NoBuffers => self.watch.ignore(tap),
+            Pause::NoFrames => self.watch.for_frames(end, true),
+            Pause::NoBuffers => self.watch.for_frames(end, false),
             // Where a transport looks at edges, frames that wait already are none.
             Pause::Turn => {
                 self.watch.wake_up();
-                self.watch.watch(tap)
+                self.watch.for_frames(end, true)
+            }
+            Pause::Limited(wait) => {
+                self.watch.for_frames(end, false).and_then(|()| self.watch.wake_up_in(wait))
+            }
+            Pause::Gone => {
+                self.lose(used);
+                Ok(())
             }
         };
-        watched.map_err(|error| Broken(format!("its TAP interface cannot be watched: {error}")))
+        watched.map_err(unwatched)
     }
 
     fn transmit(
@@ -155,16 +196,35 @@ impl NetworkCard {
         memory: &GuestMemoryMmap,
         used: &mut UsedQueues,
     ) -> Result<(), Broken> {
-        let tap = self.tap.as_ref();
-        let sent = self.transmitter.transmit(queue, memory, tap, self.negotiated, &self.statistics)?;
+        let (end, limit) = (self.end.as_mut(), &mut self.limits.to_network);
+        let sent = self.transmitter.transmit(queue, memory, end, limit, &self.statistics)?;
         if sent.any {
             used.add(TRANSMIT);
         }
-        if sent.more {
-            self.watch.wake_up();
+        let watched = match sent.next {
+            Next::Told => Ok(()),
+            Next::Look => {
+                self.watch.wake_up();
+                Ok(())
+            }
+            Next::After(wait) => self.watch.wake_up_in(wait),
+        };
+        watched.map_err(unwatched)?;
+        let Some(end) = &mut self.end else { return Ok(()) };
+        // Until all is gone there is no need to look for more: the queue is looked at as soon as it is.
+        match end.flush() {
+            Ok(all) => self.watch.for_room(end, !all).map_err(unwatched),
+            Err(gateway::Gone) => {
+                self.lose(used);
+                Ok(())
+            }
         }
-        Ok(())
     }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "used as a function of map_err")]
+fn unwatched(error: io::Error) -> Broken {
+    Broken(format!("its end on the host cannot be watched: {error}"))
 }
 
 /// `struct virtio_net_config` (section 5.1.4).
@@ -204,10 +264,10 @@ impl VirtioDevice for NetworkCard {
 
     fn activate(&mut self, features: u64) {
         self.negotiated = features;
+        self.transmitter.activate(features);
         self.receiver.activate(features >> bindings::VIRTIO_NET_F_MRG_RXBUF & 1 == 1);
-        // They were tried when the interface was opened. It can only be gone, which shows at the first frame.
-        if let Some(tap) = &self.tap {
-            tap.set_offloads(offloads::for_guest(features)).ok();
+        if let Some(end) = &self.end {
+            end.set_offloads(offloads::for_guest(features));
         }
         // The driver may have offered buffers before it was ready.
         self.watch.wake_up();
@@ -218,8 +278,8 @@ impl VirtioDevice for NetworkCard {
         self.receiver.reset();
         self.transmitter = Transmitter::default();
         // Frames wait in the interface for the next driver.
-        if let Some(tap) = &self.tap {
-            self.watch.ignore(tap).ok();
+        if let Some(end) = &self.end {
+            self.watch.forget(end).ok();
         }
     }
 
@@ -249,10 +309,11 @@ impl VirtioDevice for NetworkCard {
     ) -> Result<UsedQueues, Broken> {
         let mut used = UsedQueues::NONE;
         let [receive, transmit] = queues else { return Ok(used) };
-        if self.watch.was_woken_up() {
-            if self.take_up_binding() {
-                used.add_configuration();
-            }
+        let (woken, rung) = (self.watch.was_woken_up(), self.watch.has_rung());
+        if woken && self.take_up_binding() {
+            used.add_configuration();
+        }
+        if woken || rung || self.watch.is_for_room() {
             self.transmit(transmit, memory, &mut used)?;
         }
         self.receive(receive, memory, &mut used)?;

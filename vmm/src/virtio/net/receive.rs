@@ -2,18 +2,22 @@
 //!
 //! How long a frame is shows when it has been read. So a read is given buffers for a frame like the last one, and
 //! behind them memory of our own for what does not fit; more buffers of the guest are then filled from there. A frame
-//! that waits for buffers waits here, the others in the interface's queue, which drops when it is full.
+//! that waits for buffers waits here, the others in the interface's queue, which drops when it is full. Frames of a network
+//! stack are in our own memory anyway, and are copied from there.
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use virtio_queue::{Queue, QueueT};
 
+use super::gateway::Gone;
 use super::header::{BUFFER_COUNT, HEADER_BYTES, MAX_FRAME_BYTES};
+use super::host_end::HostEnd;
+use super::rate::Limit;
 use super::statistics::NetworkStatistics;
-use super::tap::Tap;
 use crate::memory::GuestMemoryMmap;
 use crate::virtio::Broken;
 use crate::virtio::chain::{self, Chain};
@@ -59,8 +63,12 @@ struct Waiting {
 pub(super) enum Pause {
     /// There are no buffers: the driver will tell when there are.
     NoBuffers,
-    /// There are no frames: the interface is readable when there are.
+    /// There are no frames: the end on the host is readable when there are.
     NoFrames,
+    /// The rate is used up for so long.
+    Limited(Duration),
+    /// The network stack is no more.
+    Gone,
     /// Enough for now, there may be more.
     Turn,
 }
@@ -111,16 +119,26 @@ impl Receiver {
         &mut self,
         queue: &mut Queue,
         memory: &GuestMemoryMmap,
-        tap: &Tap,
+        end: &mut HostEnd,
+        limit: &mut Limit,
         statistics: &NetworkStatistics,
     ) -> Result<Pause, Broken> {
         for _ in 0..MAX_FRAMES {
             if self.waiting.is_none() {
+                if let Some(wait) = limit.wait() {
+                    return Ok(Pause::Limited(wait));
+                }
                 self.gather(self.expected_bytes, queue, memory)?;
                 if self.buffers.is_empty() {
                     return Ok(Pause::NoBuffers);
                 }
-                self.waiting = self.read(memory, tap)?;
+                self.waiting = match end {
+                    HostEnd::Tap(tap) => self.read(memory, tap.as_fd())?,
+                    HostEnd::Gateway(gateway) => match gateway.receive(&mut self.overflow) {
+                        Ok(length) => length.map(|length| Waiting { length, placed: 0 }),
+                        Err(Gone) => return Ok(Pause::Gone),
+                    },
+                };
             }
             let Some(frame) = self.waiting else { return Ok(Pause::NoFrames) };
             self.gather(frame.length, queue, memory)?;
@@ -128,8 +146,9 @@ impl Receiver {
                 self.place_rest(frame, memory)?;
                 self.deliver(frame.length, queue, memory)?;
                 statistics.to_guest_frames.fetch_add(1, Ordering::Relaxed);
-                let bytes = (frame.length - HEADER_BYTES) as u64;
-                statistics.to_guest_bytes.fetch_add(bytes, Ordering::Relaxed);
+                let bytes = frame.length - HEADER_BYTES;
+                limit.take(bytes);
+                statistics.to_guest_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
             } else if self.is_hopeless(queue) {
                 statistics.dropped_to_guest.fetch_add(1, Ordering::Relaxed);
             } else {
@@ -168,8 +187,8 @@ impl Receiver {
         Ok(())
     }
 
-    /// Reads a frame into the buffers at hand.
-    fn read(&mut self, memory: &GuestMemoryMmap, tap: &Tap) -> Result<Option<Waiting>, Broken> {
+    /// Reads a frame of an interface into the buffers at hand.
+    fn read(&mut self, memory: &GuestMemoryMmap, tap: BorrowedFd<'_>) -> Result<Option<Waiting>, Broken> {
         let mut list = self.vectors.begin();
         let mut room = 0;
         for chain in &self.buffers {
@@ -180,7 +199,7 @@ impl Receiver {
             chain.writable.each_slice(memory, 0, |slice| list.push(&slice))?;
         }
         list.push_own(&mut self.overflow);
-        match list.read(tap.as_fd()) {
+        match list.read(tap) {
             Ok(length) if length < HEADER_BYTES => Err(super::gone()),
             Ok(length) => Ok(Some(Waiting { length, placed: length.min(room) })),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),

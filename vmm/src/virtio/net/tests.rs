@@ -149,6 +149,10 @@ fn long_segment(to: [u8; 6], from: [u8; 6], payload_bytes: u16) -> ([u8; HEADER_
     (header, frame)
 }
 
+pub(crate) fn card(tap: Option<Tap>, mtu: Option<u16>) -> io::Result<NetworkCard> {
+    NetworkCard::new(tap.map(HostEnd::Tap), MAC, mtu, CardRates::default())
+}
+
 pub(super) struct Bench {
     pub(super) network: Network,
     memory: GuestMemoryMmap,
@@ -164,7 +168,7 @@ impl Bench {
     /// `None` where there can be no network.
     pub(super) fn new(features: u64) -> Option<Self> {
         let mut network = Network::new()?;
-        let mut device = NetworkCard::new(network.card.take(), MAC, Some(1500)).unwrap();
+        let mut device = card(network.card.take(), Some(1500)).unwrap();
         assert_eq!(device.features() & features, features);
         device.activate(features);
         let memory = test_driver::memory(2);
@@ -464,10 +468,10 @@ fn a_snapshot_finds_the_buffers_in_their_queue() {
 
     let state = bench.device.save().unwrap();
     ip("tuntap add third mode tap");
-    let mut successor = NetworkCard::new(Tap::open("third").ok(), MAC, Some(1500)).unwrap();
+    let mut successor = card(Tap::open("third").ok(), Some(1500)).unwrap();
     successor.restore(&state).unwrap();
     ip("tuntap add fourth mode tap");
-    let mut other = NetworkCard::new(Tap::open("fourth").ok(), MAC, None).unwrap();
+    let mut other = card(Tap::open("fourth").ok(), None).unwrap();
     assert!(other.restore(&state).is_err(), "without the MTU that was offered");
 }
 
