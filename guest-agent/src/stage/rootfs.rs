@@ -6,7 +6,7 @@
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use berth_protocol::agent::{ErrorCode, StartContainer};
+use berth_protocol::agent::{ErrorCode, Mount, StartContainer};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
@@ -27,7 +27,7 @@ pub(super) fn enter(
 ) -> Result<(), Failure> {
     let directory = Path::new(directory);
     keep_mounts_private()?;
-    let identity_files = open_identity_files(&directory.join(identity_files::DIRECTORY))?;
+    let identity_files = open_identity_files(&directory.join(identity_files::DIRECTORY), &container.mounts)?;
     let kernels_own = mounts::open_kernels_own(container)?;
     let shares = shares::open(&container.mounts)?;
     let is_mapped = !container.users.is_empty();
@@ -79,7 +79,11 @@ fn change_root(root: &Path, is_mapped: bool) -> rustix::io::Result<()> {
     rustix::process::chdir("/")
 }
 
-fn open_identity_files(directory: &Path) -> Result<Vec<(&'static str, OwnedFd)>, Failure> {
+/// Those in whose places the request has nothing of its own.
+fn open_identity_files(
+    directory: &Path,
+    requested: &[Mount],
+) -> Result<Vec<(&'static str, OwnedFd)>, Failure> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let open = |name: &'static str| match open_tree(CWD, directory.join(name), flags) {
         Err(Errno::NOENT) => None,
@@ -88,7 +92,11 @@ fn open_identity_files(directory: &Path) -> Result<Vec<(&'static str, OwnedFd)>,
             Some(tree.map(|tree| (name, tree)))
         }
     };
-    identity_files::NAMES.into_iter().filter_map(open).collect()
+    let is_free = |name: &&'static str| {
+        let place = Path::new("/etc").join(name);
+        requested.iter().all(|mount| Path::new(&mount.target) != place)
+    };
+    identity_files::NAMES.into_iter().filter(is_free).filter_map(open).collect()
 }
 
 fn attach_identity_files(files: &[(&'static str, OwnedFd)], read_only: bool) -> Result<(), Failure> {

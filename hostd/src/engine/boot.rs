@@ -9,7 +9,7 @@ use super::Shared;
 use super::container::Container;
 use super::error::EngineError;
 use super::networks::Endpoint;
-use crate::machine::{Devices, Disk, Machine, MachineError};
+use crate::machine::{Devices, Disk, Machine, MachineError, NewShare};
 
 /// The machine's disks in guest order: image, scratch. Blocks.
 pub(super) fn prepare_disks(shared: &Shared, container: &Container) -> Result<Vec<Disk>, EngineError> {
@@ -48,11 +48,12 @@ pub(super) async fn boot_machine(
     container: &Container,
     disks: Vec<Disk>,
     endpoints: &[Endpoint],
+    shares: Option<Vec<NewShare>>,
 ) -> Result<(Machine, Ready), MachineError> {
     let spec = container.spec();
     let size = shared.machine_size(&spec.limits);
     let share = spec.limits.host_share(spec.cgroup_parent.as_deref());
-    let devices = Devices { disks, network_cards: cards(endpoints), spare_cards: 0, shares: None };
+    let devices = Devices { disks, network_cards: cards(endpoints), spare_cards: 0, shares };
     let starting = match shared.machines.start(container.id.machine_id(), size, &share, devices).await {
         Ok(starting) => starting,
         Err(error) => {

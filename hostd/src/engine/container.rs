@@ -14,6 +14,7 @@ use super::health::Health;
 use super::hub::Hub;
 use super::identity::ContainerId;
 use super::limits::Limits;
+use super::mounts::MountPoint;
 use super::networks::Endpoint;
 use super::readers::Readers;
 use super::restart::RestartPolicy;
@@ -32,6 +33,7 @@ pub(super) struct Container {
     pub(super) id: ContainerId,
     pub(super) created_at: Timestamp,
     pub(super) image_id: ImageId,
+    pub(super) mounts: Arc<[MountPoint]>,
     /// Holds its scratch disk and log.
     pub(super) directory: PathBuf,
     /// Nothing if its output is not kept.

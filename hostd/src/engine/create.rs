@@ -42,12 +42,14 @@ impl Engine {
         UserNamespace::of(self.shared.settings.user_namespace.as_ref(), &spec)?;
         self.prepare_scratch_template(spec.scratch_disk_bytes).await?;
         let has_parent = spec.cgroup_parent.is_some();
+        let mounts = self.plan_mounts(&spec)?;
         let record = ContainerRecord {
             id: ContainerId::random(),
             name: String::new(),
             created_at: Timestamp::now(),
             image_id: image.id,
             spec: Arc::new(spec),
+            mounts,
             state: ContainerState::Created { start_failure: None },
             restart_count: 0,
             manually_stopped: false,

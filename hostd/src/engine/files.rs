@@ -102,7 +102,7 @@ impl IdleMachine {
         let disks = tokio::task::spawn_blocking(move || prepare_disks(&task_shared, &task_container)).await;
         let disks = disks.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
         let (machine, _ready) =
-            boot_machine(shared, container, disks, &[]).await.map_err(|error| failed(&error))?;
+            boot_machine(shared, container, disks, &[], None).await.map_err(|error| failed(&error))?;
         let deadline = machine.pace().deadline(MOUNT_DEADLINE);
         match within(deadline, "its disks to be mounted", mount(&machine, container)).await {
             Ok(agent) => Ok(Self {

@@ -6,6 +6,7 @@ use super::confinement::{self, Confinement};
 use super::container::{Container, StartError};
 use super::error::{EngineError, ErrorKind, chain};
 use super::exec::ExecSpec;
+use super::mounts::agent_mounts;
 use super::networks::{DnsSpec, Endpoint};
 use super::security::{Ipc, Namespace};
 use super::spec::{ContainerSpec, TerminalSize};
@@ -60,7 +61,7 @@ pub(super) fn launch_request(
         domainname: spec.domainname.clone().unwrap_or_default(),
         process: Some(first_process(container)?),
         resources: Some(spec.limits.resources()),
-        mounts: tmpfs_mounts(spec),
+        mounts: agent_mounts(spec, &container.mounts),
         readonly_rootfs: spec.readonly_rootfs,
         masked_paths,
         readonly_paths,
@@ -219,19 +220,6 @@ fn environment(hostname: &str, terminal: bool, env: &[String]) -> Vec<String> {
         }
     }
     merged
-}
-
-fn tmpfs_mounts(spec: &ContainerSpec) -> Vec<agent::Mount> {
-    let asked = spec.tmpfs.iter().map(|(target, options)| (target, options.clone()));
-    let mounts = asked.chain(spec.tmpfs_mounts.iter().map(|mount| (&mount.target, mount.mount_options())));
-    let mounts = mounts.map(|(target, options)| {
-        // Docker's defaults; what the client says comes later and wins.
-        let defaults = ["noexec", "nosuid", "nodev"].into_iter();
-        let wanted = options.split(',').filter(|option| !option.is_empty());
-        let options = defaults.chain(wanted).map(String::from).collect();
-        agent::Mount { kind: "tmpfs".into(), target: target.clone(), options, ..Default::default() }
-    });
-    mounts.collect()
 }
 
 /// "name:address" as a line of /etc/hosts.

@@ -25,6 +25,7 @@ mod health;
 mod hub;
 mod launch;
 mod log;
+mod mounts;
 mod outgoing;
 mod readers;
 mod record;
@@ -82,6 +83,10 @@ pub use images::{
 };
 pub use launch::{DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS};
 pub use limits::{DeviceThrottle, DeviceWeight, Limits, Throttled, highest};
+pub use mounts::{
+    HostSource, IfMissing, MountPoint, MountRequest, MountRequests, MountSource, MountsBelow, PointSource,
+    Propagation, VolumePoint, VolumeSource, VolumesFrom, Written,
+};
 pub use networks::{
     CreatedNetwork, DefaultBridge, DnsSpec, Endpoint, EndpointSpec, Network, NetworkDriver, NetworkId,
     NetworkMode, NetworkPolicy, NetworkRequest, NetworkSpec, NetworkView, PortBinding, PublishedPort, Reach,
@@ -270,6 +275,7 @@ impl Shared {
             id: record.id.clone(),
             created_at: record.created_at,
             image_id: record.image_id,
+            mounts: Arc::clone(&record.mounts),
             directory: self.container_directory(&record.id),
             log,
             hub: Arc::new(Hub::new(record.spec.stdio.terminal)),

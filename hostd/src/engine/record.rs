@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::health::Health;
 use super::identity::ContainerId;
+use super::mounts::MountPoint;
 use super::networks::Endpoint;
 use super::records::Record;
 use super::spec::ContainerSpec;
@@ -23,6 +24,9 @@ pub(super) struct ContainerRecord {
     pub(super) created_at: Timestamp,
     pub(super) image_id: ImageId,
     pub(super) spec: Arc<ContainerSpec>,
+    /// What it has mounted, fixed when it was made.
+    #[serde(default)]
+    pub(super) mounts: Arc<[MountPoint]>,
     pub(super) state: ContainerState,
     /// How often its restart policy has started it since somebody did.
     #[serde(default)]

@@ -23,6 +23,7 @@ use super::error::{EngineError, chain};
 use super::files::IdleMachine;
 use super::launch::{launch_request, start_error};
 use super::limits::Limits;
+use super::mounts::open_shares;
 use super::networks::{Endpoint, Joined};
 use super::readers::Readers;
 use super::state::{Exit, Run};
@@ -30,7 +31,7 @@ use super::stdio::{EndOfInput, Plumbing, Pumps, SharedLog};
 use super::timeline::{StartClock, Timeline};
 use crate::agent_client::{AgentClient, CallError, within};
 use crate::logs::{LogFiles, LogWriter, RunInLog};
-use crate::machine::{Disk, Machine};
+use crate::machine::{Disk, Machine, NewShare};
 
 /// An ended process's output is at most what the agent keeps of it; this bounds a machine that hangs while it sends.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
@@ -69,8 +70,14 @@ pub(super) struct RunLog {
 
 struct Prepared {
     clock: StartClock,
+    parts: HostParts,
+}
+
+/// What of the host's a run is made of.
+struct HostParts {
     log: RunLog,
     disks: Vec<Disk>,
+    shares: Option<Vec<NewShare>>,
 }
 
 struct Booted {
@@ -257,8 +264,8 @@ impl Prepared {
         let clock = StartClock::start();
         let (task_shared, task_container) = (Arc::clone(shared), Arc::clone(container));
         let prepare = tokio::task::spawn_blocking(move || prepare_files(&task_shared, &task_container));
-        let (log, disks) = prepare.await.map_err(|error| failed("prepare its disks", &error))??;
-        Ok(Self { clock, log, disks })
+        let parts = prepare.await.map_err(|error| failed("prepare its disks", &error))??;
+        Ok(Self { clock, parts })
     }
 
     async fn boot(
@@ -268,11 +275,12 @@ impl Prepared {
         endpoints: &[Endpoint],
     ) -> Result<Booted, StartError> {
         self.clock.image_ready();
-        let (machine, ready) = boot_machine(shared, container, self.disks, endpoints)
+        let HostParts { log, disks, shares } = self.parts;
+        let (machine, ready) = boot_machine(shared, container, disks, endpoints, shares)
             .await
             .map_err(|error| failed("start its machine", &error))?;
         self.clock.agent_ready();
-        Ok(Booted { clock: self.clock, log: self.log, machine, ready })
+        Ok(Booted { clock: self.clock, log, machine, ready })
     }
 }
 
@@ -321,7 +329,8 @@ impl Booted {
 }
 
 /// What the container has on the host. Blocks.
-fn prepare_files(shared: &Shared, container: &Container) -> Result<(RunLog, Vec<Disk>), StartError> {
+fn prepare_files(shared: &Shared, container: &Container) -> Result<HostParts, StartError> {
+    let shares = open_shares(&container.mounts).map_err(StartError::Engine)?;
     let disks = prepare_disks(shared, container).map_err(|error| {
         StartError::Engine(EngineError {
             message: format!("cannot start container: {}", error.message),
@@ -330,7 +339,7 @@ fn prepare_files(shared: &Shared, container: &Container) -> Result<(RunLog, Vec<
     })?;
     let log = RunLog::open(container.log.clone(), None, container.log_attributes())
         .map_err(|error| failed("open its log", &error))?;
-    Ok((log, disks))
+    Ok(HostParts { log, disks, shares })
 }
 
 fn failed(step: &str, error: &dyn std::error::Error) -> StartError {

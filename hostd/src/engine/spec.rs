@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::health::Healthcheck;
 use super::limits::Limits;
+use super::mounts::MountRequests;
 use super::networks::NetworkSpec;
 use super::restart::RestartPolicy;
 use super::security::{Device, DeviceRule, Namespaces, Security, Ulimit};
@@ -55,6 +56,7 @@ pub struct ContainerSpec {
     pub tmpfs: BTreeMap<String, String>,
     /// Those asked for in so many words.
     pub tmpfs_mounts: Vec<TmpfsMount>,
+    pub mounts: MountRequests,
     /// "name:address"
     pub extra_hosts: Vec<String>,
     pub shm_size_bytes: Option<u64>,

@@ -12,6 +12,7 @@ use super::error::EngineError;
 use super::exec::ExecState;
 use super::health::Health;
 use super::identity::ContainerId;
+use super::mounts::MountPoint;
 use super::networks::Endpoint;
 use super::spec::ContainerSpec;
 use super::state::ContainerState;
@@ -28,6 +29,8 @@ pub struct ContainerView {
     pub image_id: ImageId,
     /// Complete with what its image says.
     pub spec: Arc<ContainerSpec>,
+    /// What it has mounted beside file systems in memory.
+    pub mounts: Arc<[MountPoint]>,
     pub hostname: String,
     pub state: ContainerState,
     /// How often its restart policy has started it since somebody did.
@@ -91,6 +94,7 @@ impl Engine {
             created_at: container.created_at,
             image_id: container.image_id,
             spec: container.spec(),
+            mounts: Arc::clone(&container.mounts),
             hostname: super::launch::hostname(container),
             state,
             restart_count,

@@ -12,10 +12,6 @@ mod jail;
 mod pace;
 mod process;
 mod ready;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "volumes and bind mounts will use all of it; machines start with it")
-)]
 mod shares;
 mod spares;
 
@@ -45,7 +41,7 @@ pub(crate) use process::MachineKiller;
 use process::VmmProcess;
 use ready::ReadyListener;
 use shares::Shares;
-pub(crate) use shares::{NewShare, SharesError, open_source};
+pub(crate) use shares::{NewShare, ShareAccess, SharedBelow, SharesError, open_source};
 
 /// At [`Pace::Ordinary`]. A guest that does nothing else boots in under a second under tcg; a host that starts dozens at
 /// once on two cores, or nests virtualization, may need a hundred times that. On expiry the message carries the

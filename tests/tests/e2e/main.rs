@@ -19,6 +19,7 @@ mod lifecycle;
 mod lives;
 mod load;
 mod logs;
+mod mounts;
 mod networks;
 mod python;
 mod recovery;

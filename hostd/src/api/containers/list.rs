@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{State, network, status};
+use super::{State, mounts, network, status};
 use crate::api::Daemon;
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::filters::{Filters, NamePattern};
@@ -59,7 +59,7 @@ pub(in crate::api) struct ContainerSummary {
     size_root_fs: Option<u64>,
     host_config: Value,
     network_settings: Value,
-    mounts: [(); 0],
+    mounts: Vec<Value>,
 }
 
 pub(in crate::api) async fn list(
@@ -101,6 +101,8 @@ struct Selection {
     names: Vec<NamePattern>,
     ids: Vec<NamePattern>,
     exit_codes: Vec<i64>,
+    /// Names of volumes, and places where anything is mounted.
+    volumes: Vec<String>,
     ancestors: Vec<String>,
     before: Option<Timestamp>,
     since: Option<Timestamp>,
@@ -132,6 +134,7 @@ impl Selection {
             names: patterns(filters.values("name"))?,
             ids: patterns(filters.values("id"))?,
             exit_codes: exit_codes(filters.values("exited"))?,
+            volumes: filters.values("volume").to_vec(),
             ancestors: filters.values("ancestor").to_vec(),
             before: created("before")?,
             since: created("since")?,
@@ -150,6 +153,7 @@ impl Selection {
             && (self.states.is_empty() || self.states.iter().any(|wanted| wanted == state))
             && any(&self.names, |name| name.fits(&view.name) || name.fits(&format!("/{}", view.name)))
             && any(&self.ids, |id| id.fits(view.id.as_str()))
+            && any(&self.volumes, |wanted| mounts::has(view, wanted))
             && any(&self.exit_codes, |code| exit_code(&view.state) == Some(*code))
             && self.before.is_none_or(|time| view.created_at < time)
             && self.since.is_none_or(|time| view.created_at > time)
@@ -166,10 +170,9 @@ impl Selection {
     }
 }
 
-/// No container is a task of a swarm or has a volume.
+/// No container is a task of a swarm.
 fn is_possible(filters: &Filters) -> ApiResult<bool> {
     Ok(filters.flag("is-task")? != Some(true)
-        && filters.values("volume").is_empty()
         && filters.any("isolation", |isolation| ISOLATIONS.contains(&isolation.as_str())))
 }
 
@@ -275,7 +278,7 @@ pub(in crate::api) fn summary(
         status: status::with_health(view, now),
         host_config: json!({ "NetworkMode": network::mode(view) }),
         network_settings: network::summary(view),
-        mounts: [],
+        mounts: mounts::points(view),
     }
 }
 
@@ -320,9 +323,7 @@ mod tests {
         let possible = |json: &str| is_possible(&Filters::parse(json).unwrap());
         assert_eq!(possible("{}"), Ok(true));
         assert_eq!(possible(r#"{"is-task":["false"]}"#), Ok(true));
-        for none in [r#"{"volume":["v"]}"#, r#"{"is-task":["true"]}"#] {
-            assert_eq!(possible(none), Ok(false), "{none}");
-        }
+        assert_eq!(possible(r#"{"is-task":["true"]}"#), Ok(false));
         assert!(port_ranges(&["x".to_owned()]).is_err());
     }
 

@@ -10,6 +10,7 @@ mod inspect;
 mod lifecycle;
 mod list;
 mod logs;
+mod mounts;
 mod network;
 mod prune;
 mod stats;

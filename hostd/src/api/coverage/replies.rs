@@ -79,6 +79,9 @@ fn request() -> Value {
             "Annotations": { "a": "b" }, "Tmpfs": { "/t": "" }, "Mounts": [{
                 "Type": "tmpfs", "Target": "/m", "ReadOnly": true, "Consistency": "default",
                 "TmpfsOptions": { "SizeBytes": 4096, "Mode": 0o700, "Options": [["noexec"]] },
+            }, {
+                "Type": "bind", "Source": "/", "Target": "/b", "ReadOnly": true,
+                "BindOptions": { "NonRecursive": true },
             }], "StorageOpt": { "size": "16m" },
             "Sysctls": { "net.core.somaxconn": "64" },
             "Devices": [{ "PathOnHost": "/dev/fuse" }], "BlkioDeviceReadBps": [{ "Path": "/dev/vdb", "Rate": 9 }],

@@ -41,6 +41,18 @@ pub(crate) enum ShareAccess {
     ReadWrite,
 }
 
+/// What becomes of what is mounted below something that is shared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum SharedBelow {
+    /// The guest may do with it what it may do with the share.
+    #[default]
+    Alike,
+    /// The guest may write there even if the share is read-only, unless the host itself may not.
+    Writable,
+    /// The guest sees what lies under it.
+    Nothing,
+}
+
 /// What is to be shared, under which name.
 #[derive(Debug)]
 pub(crate) struct NewShare {
@@ -48,6 +60,7 @@ pub(crate) struct NewShare {
     /// A directory or a file, as [`open_source`] gives it.
     pub(crate) source: OwnedFd,
     pub(crate) access: ShareAccess,
+    pub(crate) below: SharedBelow,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -150,7 +163,7 @@ impl Shares {
     /// # Errors
     /// There is one of that name, or the host refuses the mount.
     pub(crate) async fn add(&self, share: NewShare) -> Result<(), SharesError> {
-        let NewShare { name, source, access } = share;
+        let NewShare { name, source, access, below } = share;
         if !is_name(&name) {
             return Err(SharesError::Name(name));
         }
@@ -160,7 +173,7 @@ impl Shares {
         };
         let place = self.tree.join(&name);
         make_place(&place, &source).map_err(failed("make a place for it"))?;
-        let mounted = self.mount(&name, &place, source, access).await;
+        let mounted = self.mount(&name, &place, source, (access, below)).await;
         if mounted.is_err() {
             // What is in its way will be in the next one's, too.
             let _in_the_way: io::Result<()> = remove_place(&place);
@@ -168,11 +181,18 @@ impl Shares {
         mounted.map_err(failed("mount it"))
     }
 
-    async fn mount(&self, name: &str, place: &Path, source: OwnedFd, access: ShareAccess) -> io::Result<()> {
+    async fn mount(
+        &self,
+        name: &str,
+        place: &Path,
+        source: OwnedFd,
+        (access, below): (ShareAccess, SharedBelow),
+    ) -> io::Result<()> {
         let namespace = self.namespace()?.ok_or_else(no_server)?;
         let place = place.canonicalize()?;
         let target = Path::new("/").join(name);
-        let tree = namespace::on_own_thread(move || mounts::restricted_clone(source.as_fd(), &place, access));
+        let tree =
+            namespace::on_own_thread(move || mounts::restricted_clone(source.as_fd(), &place, access, below));
         let tree = tree.await?;
         namespace.run(move || mounts::attach(tree.as_fd(), &target)).await?.ok_or_else(no_server)
     }
@@ -181,6 +201,7 @@ impl Shares {
     ///
     /// # Errors
     /// There is none of that name, or the host refuses.
+    #[cfg_attr(not(test), expect(dead_code, reason = "a container's mounts stay as long as it runs"))]
     pub(crate) async fn remove(&self, name: &str) -> Result<(), SharesError> {
         let failed = |step| move |source| SharesError::Share { name: name.to_owned(), step, source };
         if !is_name(name) {

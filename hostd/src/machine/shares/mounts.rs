@@ -15,13 +15,13 @@ use rustix::mount::{
     mount_remount, move_mount, open_tree, unmount,
 };
 
-use super::ShareAccess;
+use super::{ShareAccess, SharedBelow};
 
 /// The server reads and writes files; it opens no device, and neither it nor anybody else runs a program through it. What
 /// the guest may do is the guest's own mount's business.
 const ALWAYS: MountFlags = MountFlags::NODEV.union(MountFlags::NOSUID).union(MountFlags::NOEXEC);
 
-/// A clone of what is at `source` and of all mounts below, which is mounted nowhere. It was restricted at `place` in a
+/// A clone of what is at `source` and of what of the mounts below comes along, which is mounted nowhere. It was restricted at `place` in a
 /// namespace of this thread's own: nobody ever sees it with more rights.
 ///
 /// # Errors
@@ -30,11 +30,14 @@ pub(super) fn restricted_clone(
     source: BorrowedFd<'_>,
     place: &Path,
     access: ShareAccess,
+    below: SharedBelow,
 ) -> io::Result<OwnedFd> {
+    let recursive =
+        if below == SharedBelow::Nothing { OpenTreeFlags::empty() } else { OpenTreeFlags::AT_RECURSIVE };
     let clone = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_RECURSIVE
-        | OpenTreeFlags::AT_EMPTY_PATH;
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | recursive;
     let tree = open_tree(source, "", clone)?;
     unshare(CloneFlags::CLONE_NEWNS)?;
     let alone = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
@@ -43,8 +46,9 @@ pub(super) fn restricted_clone(
     // It came as a member of its source's group, and would follow what is mounted there later.
     mount_change(place, alone)?;
     for (point, flags) in mounts_at(place)? {
-        let read_only =
-            if access == ShareAccess::ReadOnly { MountFlags::RDONLY } else { MountFlags::empty() };
+        let is_meant = point == place || below == SharedBelow::Alike;
+        let read_only = access == ShareAccess::ReadOnly && is_meant;
+        let read_only = if read_only { MountFlags::RDONLY } else { MountFlags::empty() };
         match mount_remount(&point, MountFlags::BIND | ALWAYS | read_only | flags, "") {
             // It lies under another one, out of everybody's reach.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::INVAL) if point != place => {}

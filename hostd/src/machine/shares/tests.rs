@@ -49,7 +49,7 @@ impl Bench {
 
     async fn add(&self, name: &str, source: &Path, access: ShareAccess) -> Result<(), SharesError> {
         let source = open_source(source).unwrap();
-        self.shares.add(NewShare { name: name.into(), source, access }).await
+        self.shares.add(NewShare { name: name.into(), source, access, below: SharedBelow::Alike }).await
     }
 }
 
@@ -113,7 +113,8 @@ async fn what_is_shared_is_what_was_there_when_it_was_opened() {
     // Whoever owns the path points it elsewhere, at the worst moment.
     std::fs::remove_file(path("link")).unwrap();
     std::os::unix::fs::symlink("/etc", path("link")).unwrap();
-    let share = NewShare { name: "a".into(), source, access: ShareAccess::ReadWrite };
+    let share =
+        NewShare { name: "a".into(), source, access: ShareAccess::ReadWrite, below: SharedBelow::Alike };
     bench.shares.add(share).await.unwrap();
     std::fs::File::create(bench.seen("a/made")).unwrap().write_all(b"x").unwrap();
     assert!(path("meant/made").exists());
@@ -149,7 +150,8 @@ async fn a_later_daemon_finds_them_and_removing_the_directory_removes_nothing_sh
     bench.add("first", host.path(), ShareAccess::ReadWrite).await.unwrap();
     let later = Shares::find(bench.directory.path()).unwrap();
     let source = open_source(host.path()).unwrap();
-    let share = NewShare { name: "second".into(), source, access: ShareAccess::ReadWrite };
+    let share =
+        NewShare { name: "second".into(), source, access: ShareAccess::ReadWrite, below: SharedBelow::Alike };
     later.add(share).await.unwrap();
     assert!(bench.seen("first/precious").exists() && bench.seen("second/precious").exists());
     // With the server alive and everything mounted, as after a daemon that was killed.

@@ -119,6 +119,8 @@ pub(super) struct HostConfig {
     pub(super) storage_opt: BTreeMap<String, String>,
     pub(super) sysctls: BTreeMap<String, String>,
     pub(super) tmpfs: BTreeMap<String, String>,
+    #[serde(deserialize_with = "list")]
+    pub(super) volumes_from: Vec<String>,
     #[serde(rename = "UTSMode")]
     pub(super) uts_mode: String,
     #[serde(deserialize_with = "list")]
@@ -205,10 +207,38 @@ pub(super) struct Mount {
     pub(super) target: String,
     pub(super) read_only: bool,
     pub(super) consistency: String,
-    pub(super) bind_options: Option<Value>,
-    pub(super) volume_options: Option<Value>,
+    pub(super) bind_options: Option<BindOptions>,
+    pub(super) volume_options: Option<VolumeOptions>,
     pub(super) image_options: Option<Value>,
     pub(super) tmpfs_options: Option<TmpfsOptions>,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct BindOptions {
+    pub(super) propagation: String,
+    pub(super) non_recursive: bool,
+    pub(super) create_mountpoint: bool,
+    pub(super) read_only_non_recursive: bool,
+    pub(super) read_only_force_recursive: bool,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct VolumeOptions {
+    pub(super) no_copy: bool,
+    #[serde(deserialize_with = "null_as_default")]
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) driver_config: Option<VolumeDriver>,
+    pub(super) subpath: String,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct VolumeDriver {
+    pub(super) name: String,
+    #[serde(deserialize_with = "null_as_default")]
+    pub(super) options: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

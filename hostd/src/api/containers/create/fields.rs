@@ -88,7 +88,6 @@ const FIELDS: &[Field] = &[
     host("Cgroup", empty, NAMESPACES),
 
     host("VolumeDriver", empty, SHARES),
-    host("VolumesFrom", empty, SHARES),
 
     host("Links", empty, LINKS),
 
@@ -99,7 +98,7 @@ const FIELDS: &[Field] = &[
 ];
 
 /// Go's zero values, at any depth.
-pub(super) fn empty(value: &Value) -> bool {
+pub(in crate::api::containers) fn empty(value: &Value) -> bool {
     match value {
         Value::Null => true,
         Value::Bool(set) => !set,

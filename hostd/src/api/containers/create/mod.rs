@@ -23,6 +23,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 pub(in crate::api) use self::change::changed_limits;
+pub(super) use self::fields::empty as is_empty;
 pub(in crate::api) use self::spec::{RUNTIMES, check_variable};
 use super::State;
 use crate::api::body::{self as json, read_json};
@@ -82,8 +83,10 @@ fn decode(body: &Map<String, Value>, cpu_count: usize) -> ApiResult<(ContainerSp
     let host: body::HostConfig = json::decode_part("HostConfig", host_config)?;
     let networking = json::decode_part("NetworkingConfig", networking_config)?;
     let network = network::network(&config, &host, networking)?;
-    let mounts = mounts::mounts(&host)?;
+    let mut mount_warnings = Vec::new();
+    let mounts = mounts::mounts(&host, &mut mount_warnings)?;
     let mut warnings = fields::check(&objects)?;
+    warnings.append(&mut mount_warnings);
     warnings.extend(network::warnings(&network));
     let limits = limits::limits(&host, cpu_count, &mut warnings)?;
     let security = security::security(&host, &mut warnings)?;

@@ -64,6 +64,7 @@ pub(super) fn spec(config: Config, host: HostConfig, parts: Parts) -> ApiResult<
         readonly_rootfs: host.readonly_rootfs,
         tmpfs: parts.mounts.tmpfs,
         tmpfs_mounts: parts.mounts.tmpfs_mounts,
+        mounts: parts.mounts.requests,
         storage_options: host.storage_opt,
         runtime: runtime(host.runtime)?,
         security: parts.security,

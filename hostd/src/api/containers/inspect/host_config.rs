@@ -7,11 +7,10 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::super::network;
+use super::super::{mounts, network};
 use crate::engine::{
     AutoRemove, CapabilityName, ContainerView, DEFAULT_SHM_BYTES, Device, DeviceThrottle, Ipc, Limits,
-    MASKED_PATHS, Namespace, PortBinding, READONLY_PATHS, RestartPolicy, Security, Throttled, TmpfsMount,
-    Ulimit,
+    MASKED_PATHS, Namespace, PortBinding, READONLY_PATHS, RestartPolicy, Security, Throttled, Ulimit,
 };
 
 /// A list nobody filled.
@@ -20,7 +19,7 @@ type Unset = Option<()>;
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct HostConfig {
-    binds: Unset,
+    binds: Option<Vec<String>>,
     #[serde(rename = "ContainerIDFile")]
     container_id_file: &'static str,
     log_config: Value,
@@ -29,7 +28,7 @@ pub(super) struct HostConfig {
     restart_policy: Value,
     auto_remove: bool,
     volume_driver: &'static str,
-    volumes_from: Unset,
+    volumes_from: Option<Vec<String>>,
     console_size: [u16; 2],
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     annotations: BTreeMap<String, String>,
@@ -155,7 +154,9 @@ impl HostConfig {
             security_opt: filled(&spec.security.options),
             shm_size: spec.shm_size_bytes.unwrap_or(DEFAULT_SHM_BYTES),
             sysctls: spec.sysctls.clone(),
-            mounts: spec.tmpfs_mounts.iter().map(mount).collect(),
+            mounts: mounts::requests(spec),
+            binds: mounts::binds(spec),
+            volumes_from: mounts::volumes_from(spec),
             runtime: spec.runtime.clone().unwrap_or_else(|| "berth".to_owned()),
             storage_opt: spec.storage_options.clone(),
             tmpfs: spec.tmpfs.clone(),
@@ -173,8 +174,7 @@ impl HostConfig {
             dns_options: spec.network.dns.options.clone(),
             dns_search: spec.network.dns.search.clone(),
             // What nobody can ask for yet.
-            binds: None, container_id_file: "", volume_driver: "",
-            volumes_from: None, cgroup: "", links: None,
+            container_id_file: "", volume_driver: "", cgroup: "", links: None,
             cpu_realtime_period: 0, cpu_realtime_runtime: 0,
             device_requests: None, memory_swappiness: None, oom_kill_disable: None, cpu_count: 0, cpu_percent: 0,
             io_maximum_iops: 0, io_maximum_bandwidth: 0,
@@ -256,26 +256,6 @@ fn device(device: &Device) -> Value {
         "PathInContainer": device.path_in_container,
         "CgroupPermissions": device.access,
     })
-}
-
-/// What is not set is left out, as dockerd does.
-fn mount(mount: &TmpfsMount) -> Value {
-    let mut shown = json!({ "Type": "tmpfs", "Target": mount.target });
-    let mut tmpfs = json!({});
-    let set = |object: &mut Value, name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            object[name] = value;
-        }
-    };
-    set(&mut shown, "ReadOnly", mount.read_only.then_some(true.into()));
-    let consistency = (!mount.consistency.is_empty()).then(|| mount.consistency.clone().into());
-    set(&mut shown, "Consistency", consistency);
-    set(&mut tmpfs, "SizeBytes", mount.size_bytes.map(Value::from));
-    set(&mut tmpfs, "Mode", mount.mode.map(Value::from));
-    set(&mut tmpfs, "Options", (!mount.options.is_empty()).then(|| json!(mount.options)));
-    let options = tmpfs.as_object().is_some_and(|options| !options.is_empty());
-    set(&mut shown, "TmpfsOptions", options.then_some(tmpfs));
-    shown
 }
 
 fn ulimit(ulimit: &Ulimit) -> Value {

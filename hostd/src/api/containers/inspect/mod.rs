@@ -14,12 +14,13 @@ use serde_json::{Value, json};
 use self::config::Config;
 use self::host_config::HostConfig;
 use self::state::State;
+use super::mounts;
 use super::network::{self, NetworkSettings};
 use super::timeline::{Phase, phases};
 use crate::accelerator;
 use crate::api::error::ApiResult;
 use crate::api::params::Params;
-use crate::engine::{ContainerView, LogDriver, TmpfsMount};
+use crate::engine::{ContainerView, LogDriver};
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -109,7 +110,7 @@ fn reply(view: &ContainerView, accelerator: &'static str) -> ContainerInspect {
         graph_driver: json!({ "Data": null, "Name": "erofs" }),
         size_rw: None,
         size_root_fs: None,
-        mounts: view.spec.tmpfs_mounts.iter().map(mount_point).collect(),
+        mounts: mounts::points(view),
         config: Config::from(view),
         network_settings: network::settings(view),
         berth: Berth {
@@ -118,14 +119,6 @@ fn reply(view: &ContainerView, accelerator: &'static str) -> ContainerInspect {
             start_timeline: view.timeline.as_ref().map(phases),
         },
     }
-}
-
-/// A mount as it is in the container; those of `HostConfig.Tmpfs` are none to Docker.
-fn mount_point(mount: &TmpfsMount) -> Value {
-    json!({
-        "Type": "tmpfs", "Source": "", "Destination": mount.target, "Mode": "",
-        "RW": !mount.read_only, "Propagation": "",
-    })
 }
 
 /// Docker shows only files that others may read.

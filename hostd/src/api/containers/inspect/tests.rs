@@ -23,6 +23,7 @@ fn view(state: ContainerState) -> ContainerView {
         created_at: Timestamp::UNIX_EPOCH,
         image_id: ImageId(format!("sha256:{}", "0".repeat(64)).parse().unwrap()),
         spec: Arc::new(spec),
+        mounts: Arc::default(),
         hostname: "host".into(),
         state,
         log_path: Some("/log".into()),

@@ -1,0 +1,18 @@
+//! What a container has mounted beside its image: as somebody asked for it ([`request`]), as it was decided when the
+//! container was made ([`plan`], [`point`]), and as its machine gets it ([`shares`]).
+//!
+//! File systems in memory are here only for their places. Where volumes keep their files is not known here.
+
+mod plan;
+mod point;
+mod request;
+mod settle;
+mod shares;
+mod target;
+
+pub use point::{MountPoint, PointSource, VolumePoint};
+pub use request::{
+    HostSource, IfMissing, MountRequest, MountRequests, MountSource, MountsBelow, Propagation, VolumeSource,
+    VolumesFrom, Written,
+};
+pub(super) use shares::{agent_mounts, open_shares};

@@ -1,0 +1,184 @@
+//! Mount points as a machine gets them: what is shared with it, and what its agent mounts where.
+//!
+//! What is mounted twice is shared once: two shares of one directory are two file systems to the guest, each with a
+//! cache of its own.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use berth_protocol::agent;
+use berth_protocol::shares::MAX_NAME_BYTES;
+use rustix::fs::FileType;
+
+use super::point::{MountPoint, PointSource};
+use super::request::{HostSource, IfMissing, MountsBelow};
+use super::target::{clean, depth};
+use crate::engine::error::EngineError;
+use crate::engine::spec::ContainerSpec;
+use crate::machine::{NewShare, ShareAccess, SharedBelow, open_source};
+
+/// One share of a machine, and the mount points that it is for.
+struct Share<'a> {
+    points: Vec<&'a MountPoint>,
+}
+
+impl<'a> Share<'a> {
+    /// All that a machine with these mount points needs.
+    fn all_of(points: &'a [MountPoint]) -> Vec<Self> {
+        let mut shares: Vec<Self> = Vec::new();
+        for point in points {
+            match shares.iter_mut().find(|share| share.is_for(point)) {
+                Some(share) => share.points.push(point),
+                None => shares.push(Self { points: vec![point] }),
+            }
+        }
+        shares
+    }
+
+    fn first(&self) -> &'a MountPoint {
+        self.points[0]
+    }
+
+    fn is_for(&self, point: &MountPoint) -> bool {
+        match (&self.first().source, &point.source) {
+            (PointSource::Host(one), PointSource::Host(other)) => {
+                one.path == other.path
+                    && one.below.is_shared_as(other.below)
+                    && (one.below != MountsBelow::ComeWritable || self.first().read_only == point.read_only)
+            }
+            (PointSource::Volume(one), PointSource::Volume(other)) => one.name == other.name,
+            _ => false,
+        }
+    }
+
+    /// Its number, which makes it unique, and something for those who read lists of mounts.
+    fn name(&self, number: usize) -> String {
+        let words = match &self.first().source {
+            PointSource::Host(host) => host.path.rsplit('/').next().unwrap_or_default(),
+            PointSource::Volume(volume) => &volume.name,
+        };
+        let possible = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        format!("{number}-").chars().chain(words.chars().map(possible)).take(MAX_NAME_BYTES).collect()
+    }
+
+    fn access(&self) -> ShareAccess {
+        if self.points.iter().all(|point| point.read_only) {
+            ShareAccess::ReadOnly
+        } else {
+            ShareAccess::ReadWrite
+        }
+    }
+
+    fn below(&self) -> SharedBelow {
+        match &self.first().source {
+            PointSource::Host(HostSource { below: MountsBelow::ComeWritable, .. }) => SharedBelow::Writable,
+            PointSource::Host(HostSource { below: MountsBelow::StayAway, .. }) => SharedBelow::Nothing,
+            PointSource::Host(_) | PointSource::Volume(_) => SharedBelow::Alike,
+        }
+    }
+}
+
+impl MountsBelow {
+    fn is_shared_as(self, other: Self) -> bool {
+        let is_plain = |below| matches!(below, Self::Come | Self::ComeReadOnly);
+        self == other || is_plain(self) && is_plain(other)
+    }
+}
+
+/// Opens everything that a machine with these mount points shares. Blocks; what is to be made is made.
+///
+/// # Errors
+/// A source that is not there, or cannot be shared.
+pub(in crate::engine) fn open_shares(points: &[MountPoint]) -> Result<Option<Vec<NewShare>>, EngineError> {
+    let mut opened = Vec::new();
+    for (number, share) in Share::all_of(points).iter().enumerate() {
+        let source = match &share.first().source {
+            PointSource::Host(host) => open_host_source(host)?,
+            PointSource::Volume(volume) => {
+                return Err(EngineError::new(
+                    crate::engine::ErrorKind::NotSupported,
+                    format!("volume {}: volumes are not supported yet", volume.name),
+                ));
+            }
+        };
+        let (name, access, below) = (share.name(number), share.access(), share.below());
+        opened.push(NewShare { name, source, access, below });
+    }
+    Ok(if opened.is_empty() { None } else { Some(opened) })
+}
+
+fn open_host_source(host: &HostSource) -> Result<OwnedFd, EngineError> {
+    let path = Path::new(&host.path);
+    let opened = match open_source(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && host.if_missing == IfMissing::Make => {
+            make_directory(path).and_then(|()| open_source(path)).map_err(|error| {
+                let message = format!("error while creating mount source path '{}': {error}", host.path);
+                EngineError::invalid(message)
+            })?
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let message = format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                host.path
+            );
+            return Err(EngineError::invalid(message));
+        }
+        opened => opened.map_err(|error| {
+            EngineError::internal(&format!("cannot open the mount source {}", host.path), &error)
+        })?,
+    };
+    let kind = rustix::fs::fstat(&opened).map(|stat| FileType::from_raw_mode(stat.st_mode));
+    if kind == Ok(FileType::Socket) {
+        return Err(EngineError::invalid(format!(
+            "cannot mount {}: it is a unix socket, and whoever listens there is not in the container's machine",
+            host.path
+        )));
+    }
+    Ok(opened)
+}
+
+/// With what leads there, as everybody may enter it.
+fn make_directory(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
+/// Everything that the agent is to mount, each after what it lies on.
+pub(in crate::engine) fn agent_mounts(spec: &ContainerSpec, points: &[MountPoint]) -> Vec<agent::Mount> {
+    let shares = Share::all_of(points);
+    let numbered = shares.iter().enumerate();
+    let shared = numbered.flat_map(|(number, share)| {
+        let name = share.name(number);
+        share.points.iter().map(move |point| share_mount(point, &name))
+    });
+    let mut mounts: Vec<agent::Mount> = tmpfs_mounts(spec).chain(shared).collect();
+    mounts.sort_by_key(|mount| depth(&clean(&mount.target)));
+    mounts
+}
+
+fn share_mount(point: &MountPoint, share: &str) -> agent::Mount {
+    // The guest's word is for all that is mounted below as well.
+    let is_plain =
+        !matches!(&point.source, PointSource::Host(host) if host.below == MountsBelow::ComeWritable);
+    let path_in_share = point.volume().map(|volume| volume.subpath.clone()).unwrap_or_default();
+    agent::Mount {
+        kind: "share".into(),
+        target: point.target.clone(),
+        options: (point.read_only && is_plain).then(|| "ro".to_owned()).into_iter().collect(),
+        share: share.to_owned(),
+        path_in_share,
+    }
+}
+
+fn tmpfs_mounts(spec: &ContainerSpec) -> impl Iterator<Item = agent::Mount> {
+    let asked = spec.tmpfs.iter().map(|(target, options)| (target, options.clone()));
+    let mounts = asked.chain(spec.tmpfs_mounts.iter().map(|mount| (&mount.target, mount.mount_options())));
+    mounts.map(|(target, options)| {
+        // Docker's defaults; what the client says comes later and wins.
+        let defaults = ["noexec", "nosuid", "nodev"].into_iter();
+        let wanted = options.split(',').filter(|option| !option.is_empty());
+        let options = defaults.chain(wanted).map(String::from).collect();
+        agent::Mount { kind: "tmpfs".into(), target: target.clone(), options, ..Default::default() }
+    })
+}

@@ -1,0 +1,102 @@
+//! What containers have mounted beside their images: of the host's, of volumes, of other containers'.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use berth_tests::{Client, Host, eventually};
+use rustix::process::geteuid;
+
+/// A daemon that may share; `None`, said aloud, where there is none.
+fn host() -> Option<Host> {
+    if !geteuid().is_root() {
+        eprintln!("skipped: mounts: sharing takes root's rights");
+        return None;
+    }
+    Host::start()
+}
+
+fn sh<'a>(client: &Client, flags: &[&'a str], script: &'a str) -> berth_tests::Outcome {
+    client.run([&["run", "--rm"], flags, &["busybox", "sh", "-c", script]].concat())
+}
+
+#[test]
+fn the_hosts_directories_and_files_are_in_containers() {
+    let Some(mut host) = host() else { return };
+    let tree = host.path("tree");
+    fs::create_dir_all(tree.join("below")).unwrap();
+    fs::write(tree.join("file"), "from the host\n").unwrap();
+    fs::write(host.path("single"), "alone\n").unwrap();
+    fs::create_dir(host.path("other")).unwrap();
+    let at = |path: &str| host.path(path).display().to_string();
+    let (tree_text, single, other) = (at("tree"), at("single"), at("other"));
+
+    // A directory, a file of its own, and a directory in the directory, which may not be written: whoever asks.
+    let (rw, file) = (format!("{tree_text}:/srv/tree"), format!("{single}:/etc/single"));
+    let nested = format!("{other}:/srv/tree/below:ro");
+    let script = "cat /srv/tree/file /etc/single && echo new > /srv/tree/made && chown 7:8 /srv/tree/made \
+                  && ! touch /srv/tree/below/x && grep -q ' /srv/tree/below .* ro,' /proc/mounts && id -u";
+    for client in host.clients() {
+        let flags = ["-v", &nested, "-v", &rw, "-v", &file, "--read-only"];
+        sh(&client, &flags, script).exits_with(0).prints_exactly("from the host\nalone\n0");
+        assert_eq!(fs::read_to_string(tree.join("made")).unwrap(), "new\n");
+        let made = fs::metadata(tree.join("made")).unwrap();
+        assert_eq!((made.uid(), made.gid()), (7, 8), "the container's ids are the host's");
+        assert_eq!(fs::read_dir(&other).unwrap().count(), 0);
+        fs::remove_file(tree.join("made")).unwrap();
+    }
+
+    // What is missing is made by one way of asking, and not by the other.
+    let berth = host.berth();
+    let missing = at("missing/deep");
+    sh(&berth, &["-v", &format!("{missing}:/x")], "touch /x/y").exits_with(0);
+    assert!(fs::exists(host.path("missing/deep/y")).unwrap());
+    if let Some(docker) = host.docker() {
+        let gone = format!("type=bind,src={},dst=/x", at("gone"));
+        let refused = docker.run(["run", "--mount", &gone, "busybox", "true"]).exits_with(125);
+        refused.complains("bind source path does not exist");
+    }
+
+    // Two containers see each other's files, also when the daemon dies in between, and the mounts are shown.
+    let shared = format!("{tree_text}:/data");
+    berth.run(["run", "-d", "--name", "one", "-v", &shared, "busybox", "sleep", "1000"]).exits_with(0);
+    host.kill_daemon();
+    host.start_daemon();
+    let taken = ["--volumes-from", "one:ro"];
+    let script = "until grep -q word /data/said; do sleep 0.1; done; touch /data/x || cat /data/said";
+    let listener = std::thread::scope(|scope| {
+        let listener = scope.spawn(|| sh(&berth, &taken, script));
+        berth.run(["exec", "one", "sh", "-c", "echo a word > /data/said"]).exits_with(0);
+        listener.join().unwrap()
+    });
+    listener.exits_with(0).prints_exactly("a word");
+    let format = "{{range .Mounts}}{{.Type}} {{.Source}} {{.Destination}} {{.RW}} {{.Propagation}}{{end}}";
+    let shown = format!("bind {tree_text} /data true rprivate");
+    berth.run(["inspect", "--format", format, "one"]).prints_exactly(&shown);
+    // A restart has the same.
+    berth.run(["restart", "-t", "0", "one"]).exits_with(0);
+    berth.run(["exec", "one", "cat", "/data/said"]).prints_exactly("a word");
+
+    // Nothing of it stays, and nothing of the host's goes.
+    berth.run(["rm", "--force", "one"]).exits_with(0);
+    eventually("share servers end", || servers(&tree_text) == 0);
+    assert_eq!(fs::read_to_string(tree.join("said")).unwrap(), "a word\n");
+}
+
+/// Mounts of anything of that path in any process's table.
+fn servers(path: &str) -> usize {
+    let tables = fs::read_dir("/proc").unwrap().flatten().map(|process| process.path().join("mountinfo"));
+    tables.filter(|table| fs::read_to_string(table).is_ok_and(|table| table.contains(path))).count()
+}
+
+#[test]
+fn what_no_machine_can_have_is_refused_by_name() {
+    let Some(host) = host() else { return };
+    let socket = host.path("berthd.sock").display().to_string();
+    for client in host.clients() {
+        let shared = ["run", "--rm", "-v", "/tmp:/x:rshared", "busybox", "true"];
+        client.run(shared).exits_with(125).complains("propagation rshared of /x");
+        let bound = format!("{socket}:/x.sock");
+        let refused = client.run(["run", "--rm", "-v", &bound, "busybox", "true"]).exits_with(125);
+        refused.complains("it is a unix socket");
+    }
+}
