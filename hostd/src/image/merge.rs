@@ -41,6 +41,11 @@ pub(crate) fn apply(tree: &mut Tree, layer: LayerIndex, place: LayerPlace) -> Re
     Ok(())
 }
 
+/// The directory at a path of the whole image, links on the way followed as a container would.
+pub(crate) fn directory_at(tree: &mut Tree, path: &[u8]) -> Option<InodeNumber> {
+    find_directory(tree, path)
+}
+
 fn hide(tree: &mut Tree, entry: &Entry) {
     let lower = match entry.kind {
         EntryKind::Whiteout => find_parent(tree, &entry.path),

@@ -27,12 +27,13 @@ pub mod fuzzing;
 mod layer;
 mod merge;
 pub(crate) mod tar_stream;
-mod tree;
+pub(crate) mod tree;
 
 pub use changes::InvalidChange;
 pub use digest::{Digest, InvalidDigest};
+pub(crate) use disk::ImageFiles;
 pub use disk::{DiskFileError, ImageDisk};
-pub(crate) use layer::IntakeProgress;
+pub(crate) use layer::{Attributes, IntakeProgress};
 pub use record::{History, Image, ImageConfig, ImageId};
 pub use reference::{InvalidReference, Reference, Repository, Selector};
 pub(crate) use store::{

@@ -2,6 +2,8 @@
 //!
 //! Only the metadata is made per image; the layers' data files are used as they are, by every image that has them.
 
+mod files;
+
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
@@ -9,6 +11,8 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use berth_vmm::config::Extent;
+
+pub(crate) use self::files::ImageFiles;
 
 use super::digest::Digest;
 use super::erofs::{self, WriteError};
@@ -92,11 +96,13 @@ struct Merged {
     data_blocks: u64,
     /// The index file of each layer, where tails are.
     indexes: Vec<File>,
+    /// The data files, and the block of the image's data at which each begins, ascending.
+    data: Vec<(u64, PathBuf)>,
 }
 
 impl Merged {
     fn of(layers: &[LayerDirectory]) -> Result<Self, DiskFileError> {
-        let mut merged = Self { tree: Tree::new(), data_blocks: 0, indexes: Vec::new() };
+        let mut merged = Self { tree: Tree::new(), data_blocks: 0, indexes: Vec::new(), data: Vec::new() };
         let mut base_blocks = HashMap::new();
         for (number, layer) in layers.iter().enumerate() {
             let refused = |problem| DiskFileError::Layer { layer: layer.diff_id, source: problem };
@@ -106,6 +112,7 @@ impl Merged {
             let blocks = index.data_bytes / BLOCK_BYTES;
             let base_block = *base_blocks.entry(layer.diff_id).or_insert(merged.data_blocks);
             if base_block == merged.data_blocks {
+                merged.data.push((base_block, layer.path.join(layer::files::DATA)));
                 merged.data_blocks += blocks;
             }
             let place = LayerPlace { layer: number, base_block };

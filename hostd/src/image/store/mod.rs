@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::digest::Digest;
-use super::disk::{self, DiskFileError, ImageDisk};
+use super::disk::{self, DiskFileError, ImageDisk, ImageFiles};
 use super::manifest::Platform;
 use super::record::{Image, ImageId};
 use super::reference::{InvalidReference, Reference, Selector};
@@ -185,6 +185,17 @@ impl ImageStore {
             files.sync_disks().map_err(failed)?;
         }
         Ok(ImageDisk::open(&path, &layers)?)
+    }
+
+    /// The image's files, for the host to read. The caller sees to it that the image is not removed meanwhile.
+    ///
+    /// # Errors
+    /// There is no such image, or its layers' files cannot be used.
+    pub(crate) fn files_of(&self, id: &ImageId) -> Result<ImageFiles, DiskError> {
+        let layers = self.shared.database.with(|tx| Catalog(tx).layers_of(id))?;
+        let layers = layers.ok_or(DiskError::NoSuchImage(*id))?;
+        let layers: Vec<_> = layers.iter().map(|id| self.shared.files.layer(id)).collect();
+        Ok(ImageFiles::open(&layers)?)
     }
 
     fn lock_publication(&self) -> MutexGuard<'_, ()> {
