@@ -52,7 +52,7 @@ impl ScratchTemplates {
             fs::create_dir_all(&self.directory).map_err(failed)?;
             if !path.exists() {
                 let unfinished = path.with_extension("unfinished");
-                make_file_system(&unfinished, size_bytes).map_err(failed)?;
+                make_file_system(&unfinished, size_bytes, "scratch").map_err(failed)?;
                 fs::rename(&unfinished, &path).map_err(failed)?;
             }
         }
@@ -100,11 +100,12 @@ impl ScratchTemplate {
     }
 }
 
-fn make_file_system(path: &Path, size_bytes: u64) -> io::Result<()> {
+/// An empty ext4 in a new file, which takes hardly any space.
+pub(super) fn make_file_system(path: &Path, size_bytes: u64, label: &str) -> io::Result<()> {
     File::create(path)?.set_len(size_bytes)?;
     let output = Command::new("mkfs.ext4")
         // Initialised lazily and with a small journal, so that the template and every clone of it stay small.
-        .args(["-q", "-F", "-m", "0", "-L", "scratch", "-J", &format!("size={}", journal_mib(size_bytes))])
+        .args(["-q", "-F", "-m", "0", "-L", label, "-J", &format!("size={}", journal_mib(size_bytes))])
         .args(["-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"])
         .arg(path)
         .output()

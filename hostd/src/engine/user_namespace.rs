@@ -8,6 +8,9 @@ use super::error::EngineError;
 use super::security::{Ipc, Namespace};
 use super::spec::ContainerSpec;
 
+/// What Linux shows for an id that a namespace has no place for.
+const NOBODY: u32 = 65534;
+
 /// A container's users and groups, each from 0 upwards, by what they are in the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserNamespace {
@@ -48,6 +51,22 @@ impl UserNamespace {
         Err(EngineError::invalid(message))
     }
 
+    /// Who a container's user and group are in the machine, and so on files that it shares with the host; ids that are in
+    /// no range are nobody's.
+    pub(super) fn outside(&self, uid: u32, gid: u32) -> (u32, u32) {
+        let outside = |ranges: &[IdRange], inside: u32| {
+            let mut rest = inside;
+            for range in ranges {
+                if rest < range.count {
+                    return range.first.saturating_add(rest);
+                }
+                rest -= range.count;
+            }
+            NOBODY
+        };
+        (outside(&self.users, uid), outside(&self.groups, gid))
+    }
+
     /// Users and groups in the agent's words.
     pub(super) fn ranges(&self) -> [Vec<agent::IdRange>; 2] {
         [&self.users, &self.groups].map(|ranges| {
@@ -78,6 +97,19 @@ mod tests {
         let numbers = |range: &agent::IdRange| (range.inside, range.outside, range.count);
         assert_eq!(users.iter().map(numbers).collect::<Vec<_>>(), [(0, 100_000, 1000), (1000, 500_000, 10)]);
         assert_eq!(groups.iter().map(numbers).collect::<Vec<_>>(), [(0, 200_000, 5)]);
+    }
+
+    #[test]
+    fn an_id_inside_is_another_one_outside() {
+        for (inside, outside) in [
+            ((0, 0), (100_000, 200_000)),
+            ((999, 4), (100_999, 200_004)),
+            ((1000, 5), (500_000, NOBODY)),
+            ((1009, u32::MAX), (500_009, NOBODY)),
+            ((1010, 0), (NOBODY, 200_000)),
+        ] {
+            assert_eq!(setting().outside(inside.0, inside.1), outside, "{inside:?}");
+        }
     }
 
     #[test]

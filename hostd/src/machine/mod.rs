@@ -41,7 +41,7 @@ pub(crate) use process::MachineKiller;
 use process::VmmProcess;
 use ready::ReadyListener;
 use shares::Shares;
-pub(crate) use shares::{NewShare, ShareAccess, SharedBelow, SharesError, open_source};
+pub(crate) use shares::{NewShare, ShareAccess, SharedBelow, SharesError, on_own_thread, open_source};
 
 /// At [`Pace::Ordinary`]. A guest that does nothing else boots in under a second under tcg; a host that starts dozens at
 /// once on two cores, or nests virtualization, may need a hundred times that. On expiry the message carries the

@@ -11,8 +11,9 @@ use jiff::Timestamp;
 
 use super::super::Engine;
 use super::super::error::EngineError;
-use super::volume::{ANONYMOUS_LABEL, Volume};
-use super::{ActiveVolume, CONTENT, DRIVER, VolumeName, VolumeView, Volumes, failed, options};
+use super::file_system::FileSystem;
+use super::volume::{ANONYMOUS_LABEL, Backing, Content, Volume};
+use super::{ActiveVolume, CONTENT, DISK, DRIVER, VolumeName, VolumeView, Volumes, failed, options};
 
 /// Only the daemon's user looks into them: what is in volumes is their tenants'.
 const DIRECTORY_MODE: u32 = 0o711;
@@ -69,7 +70,11 @@ impl Volumes {
     async fn make(&self, volume: Volume) -> Result<Arc<ActiveVolume>, EngineError> {
         self.records.put(&volume).await?;
         let directory = self.directory(&volume.name);
-        let making = tokio::task::spawn_blocking(move || make_directories(&directory)).await;
+        let backing = volume.backing.clone();
+        let making = tokio::task::spawn_blocking(move || {
+            make_files(&directory, &backing).inspect_err(|_failed| unmake_files(&directory))
+        })
+        .await;
         if let Err(error) = making.map_err(io::Error::other).flatten() {
             if let Err(error) = self.records.delete(volume.name.as_str()).await {
                 tracing::warn!(volume = %volume.name, %error, "cannot forget a volume that was not made");
@@ -96,11 +101,22 @@ fn describe(request: VolumeRequest) -> Result<Volume, EngineError> {
         }
     };
     let backing = options::read(&options)?;
-    Ok(Volume { name, created_at: Timestamp::now(), labels, options, backing })
+    Ok(Volume { name, created_at: Timestamp::now(), labels, options, backing, content: Content::Whole })
 }
 
-/// Makes what is missing of a volume's directories, durably. Blocks.
-pub(super) fn make_directories(directory: &Path) -> io::Result<()> {
+/// Removes what [`make_files`] may have made of a volume that is none; what is somebody's stays. Blocks.
+fn unmake_files(directory: &Path) {
+    let disk = directory.join(DISK);
+    for file in [disk.with_extension("unfinished"), disk] {
+        let _there_or_not: io::Result<()> = std::fs::remove_file(file);
+    }
+    for emptied in [directory.join(CONTENT), directory.to_owned()] {
+        let _empty_or_not: io::Result<()> = std::fs::remove_dir(emptied);
+    }
+}
+
+/// Makes what is missing of a volume's directories and its disk, durably. Blocks.
+pub(super) fn make_files(directory: &Path, backing: &Backing) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(directory)?;
     let content = directory.join(CONTENT);
     match DirBuilder::new().mode(CONTENT_MODE).create(&content) {
@@ -108,6 +124,9 @@ pub(super) fn make_directories(directory: &Path) -> io::Result<()> {
         Ok(()) => std::fs::set_permissions(&content, std::fs::Permissions::from_mode(CONTENT_MODE))?,
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(error),
+    }
+    if let Backing::Limited { size_bytes } = backing {
+        FileSystem::make(&directory.join(DISK), *size_bytes)?;
     }
     let above = directory.parent().unwrap_or(directory);
     [directory, above].into_iter().try_for_each(|path| std::fs::File::open(path)?.sync_all())

@@ -2,18 +2,22 @@
 //!
 //! ```text
 //! <data root>/volumes/NAME/_data        its files, under the name by which Docker's users look for them
+//! <data root>/volumes/NAME/disk.ext4    instead, if it has a size: what is mounted in the place of its files
 //! <data root>/volumes/.removed-*        what is being deleted
 //! ```
 //!
 //! A volume is a record first and a directory second: a daemon that starts makes the directories that its records name.
 //! Who has a volume is not kept here: the containers' records say it, and the engine repeats it at its start.
 
+mod copy;
+mod file_system;
 mod name;
 mod options;
 mod tree;
 mod volume;
 // What can be asked for.
 mod create;
+mod fill;
 mod holders;
 mod mount;
 mod prune;
@@ -24,14 +28,18 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 pub use self::create::VolumeRequest;
+#[expect(unused_imports, reason = "runs will keep them")]
+pub(super) use self::mount::{AdoptedVolume, MountedVolume};
 pub use self::name::VolumeName;
 pub use self::prune::PrunedVolumes;
 pub use self::view::{VolumeUsage, VolumeView};
 pub use self::volume::{Backing, Volume};
 
+use self::file_system::FileSystem;
+use self::volume::Content;
 use super::error::EngineError;
 use super::events::{Actor, EventKind, Events};
 use super::identity::ContainerId;
@@ -42,6 +50,8 @@ use crate::database::Database;
 const DRIVER: &str = "local";
 /// Below a volume's directory: what containers see.
 const CONTENT: &str = "_data";
+/// Beside it: the file system of a volume that has a size.
+const DISK: &str = "disk.ext4";
 
 /// All volumes of a daemon's.
 #[derive(Debug)]
@@ -62,6 +72,10 @@ pub(super) struct ActiveVolume {
     pub(super) mountpoint: PathBuf,
     /// Containers that name it, whether they run or not.
     holders: Mutex<BTreeSet<ContainerId>>,
+    /// Held while it is filled or mounted.
+    content: tokio::sync::Mutex<Content>,
+    /// The one that is mounted, if it has one of its own.
+    file_system: Mutex<Weak<FileSystem>>,
 }
 
 impl Record for Volume {
@@ -110,7 +124,13 @@ impl Volumes {
 
     fn activate(&self, volume: Volume) -> Arc<ActiveVolume> {
         let mountpoint = self.directory(&volume.name).join(CONTENT);
-        let active = Arc::new(ActiveVolume { mountpoint, holders: Mutex::default(), volume });
+        let active = Arc::new(ActiveVolume {
+            mountpoint,
+            holders: Mutex::default(),
+            content: tokio::sync::Mutex::new(volume.content),
+            file_system: Mutex::default(),
+            volume,
+        });
         self.active_mut().insert(active.volume.name.clone(), Arc::clone(&active));
         active
     }

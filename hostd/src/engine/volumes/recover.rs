@@ -9,10 +9,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::super::error::EngineError;
-use super::create::make_directories;
+use super::create::make_files;
 use super::remove::REMOVED;
-use super::volume::Backing;
-use super::{CONTENT, Volume, VolumeName, Volumes, tree};
+use super::volume::{Backing, Content};
+use super::{CONTENT, DISK, Volume, VolumeName, Volumes, tree};
 
 impl Volumes {
     /// Before any container is taken over.
@@ -25,12 +25,15 @@ impl Volumes {
     ) -> Result<(), EngineError> {
         let failed = |error: io::Error| EngineError::internal("cannot look for volumes", &error);
         let volumes = Arc::clone(self);
-        let names: BTreeSet<VolumeName> = records.iter().map(|volume| volume.name.clone()).collect();
+        let known = records.clone();
         let looking = tokio::task::spawn_blocking(move || {
-            for name in &names {
-                make_directories(&volumes.directory(name))?;
+            for volume in &known {
+                // It is told again when somebody mounts it.
+                if let Err(error) = make_files(&volumes.directory(&volume.name), &volume.backing) {
+                    tracing::warn!(volume = %volume.name, %error, "a volume's files cannot be made");
+                }
             }
-            unrecorded(&volumes.root, &names)
+            unrecorded(&volumes.root, &known.into_iter().map(|volume| volume.name).collect())
         });
         let found = looking.await.map_err(io::Error::other).flatten().map_err(failed)?;
         for volume in &found {
@@ -74,11 +77,19 @@ fn unrecorded(root: &Path, known: &BTreeSet<VolumeName>) -> io::Result<Vec<Volum
                 created_at: created_at.unwrap_or_else(Timestamp::now),
                 labels: [].into(),
                 options: [].into(),
-                backing: Backing::Directory,
+                backing: backing_of(&entry.path()),
+                content: Content::Whole,
             });
         }
     }
     Ok(found)
+}
+
+fn backing_of(directory: &Path) -> Backing {
+    match fs::symlink_metadata(directory.join(DISK)) {
+        Ok(metadata) if metadata.is_file() => Backing::Limited { size_bytes: metadata.len() },
+        _ => Backing::Directory,
+    }
 }
 
 fn removed(root: &Path) -> Vec<std::path::PathBuf> {

@@ -1,9 +1,11 @@
 //! What volumes take.
 
+use std::os::unix::fs::MetadataExt;
+
 use super::super::Engine;
 use super::super::error::EngineError;
 use super::volume::Backing;
-use super::{VolumeUsage, VolumeView, failed, tree};
+use super::{DISK, VolumeUsage, VolumeView, failed, tree};
 
 impl Engine {
     /// All volumes, with the bytes of their files: looks at every one of them.
@@ -19,11 +21,19 @@ impl Engine {
         Ok(usage)
     }
 
+    /// What a file system takes of the host's disk, as far as one knows.
+    fn disk_bytes(&self, view: &VolumeView) -> u64 {
+        let disk = self.shared.volumes.directory(&view.volume.name).join(DISK);
+        std::fs::metadata(disk).map_or(0, |metadata| metadata.blocks() * 512)
+    }
+
     /// What would be free if the volume were removed: nothing, if it is only a name for files of the host's.
     pub(super) async fn volume_bytes(&self, view: &VolumeView) -> Result<u64, EngineError> {
         let content = match view.volume.backing {
             Backing::Directory => view.mountpoint.clone(),
-            Backing::Bind { .. } => return Ok(0),
+            Backing::Limited { .. } => return Ok(self.disk_bytes(view)),
+            // Files of the host's own, or none.
+            Backing::Bind { .. } | Backing::Memory(_) => return Ok(0),
         };
         let counting = tokio::task::spawn_blocking(move || tree::content_bytes(&content)).await;
         let counted = counting.map_err(std::io::Error::other).flatten();

@@ -23,6 +23,7 @@ use berth_vmm::config::ShareConfig;
 use rustix::fs::{FileType, Mode, OFlags};
 
 use namespace::ServerNamespace;
+pub(crate) use namespace::on_own_thread;
 use server::Server;
 
 /// Below the state directory: the tree, and the socket on which the server is reached.

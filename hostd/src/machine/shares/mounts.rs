@@ -38,11 +38,16 @@ pub(super) fn restricted_clone(
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
         | recursive;
-    let tree = open_tree(source, "", clone)?;
+    let cloned = match open_tree(source, "", clone) {
+        // It is a mount that is nowhere, made for this share alone; before Linux 6.15 there are no clones of such.
+        Err(Errno::INVAL) => None,
+        tree => Some(tree?),
+    };
+    let tree = cloned.as_ref().map_or(source, AsFd::as_fd);
     unshare(CloneFlags::CLONE_NEWNS)?;
     let alone = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", alone)?;
-    attach(tree.as_fd(), place)?;
+    attach(tree, place)?;
     // It came as a member of its source's group, and would follow what is mounted there later.
     mount_change(place, alone)?;
     for (point, flags) in mounts_at(place)? {

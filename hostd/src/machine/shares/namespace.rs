@@ -60,7 +60,8 @@ impl ServerNamespace {
     }
 }
 
-pub(super) async fn on_own_thread<T: Send + 'static>(
+/// For what a thread must not come back from, as it has changed its own namespaces.
+pub(crate) async fn on_own_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let (sender, done) = tokio::sync::oneshot::channel();
