@@ -1,14 +1,14 @@
 //! The docker CLI's verbs against sessions that say what each prints: stdout, stderr and exit code, word for word.
 //!
 //! What is expected was observed at a dockerd, with the wording of Docker 28 where that one was older, and is ours where
-//! Berth differs by design: networks and volumes are not there yet, images keep the digests of their manifests.
+//! Berth differs by design: images keep the digests of their manifests.
 //! `BERTH_TEST_PEER=unix:///… cargo test -p berth-tests --test e2e docker_cli -- --ignored` shows where another engine
 //! prints something else.
 
 use berth_tests::{Host, Session};
 
 /// Every session of this directory, and what it is about.
-const SESSIONS: [(&str, &str); 8] = [
+const SESSIONS: [(&str, &str); 9] = [
     ("commit", include_str!("commit.session")),
     ("cp", include_str!("cp.session")),
     ("images", include_str!("images.session")),
@@ -17,6 +17,7 @@ const SESSIONS: [(&str, &str); 8] = [
     ("run", include_str!("run.session")),
     ("running", include_str!("running.session")),
     ("system", include_str!("system.session")),
+    ("volumes", include_str!("volumes.session")),
 ];
 
 fn holds(name: &str) {
@@ -54,6 +55,11 @@ fn images_are_listed_named_saved_and_removed() {
 #[test]
 fn the_daemon_tells_about_itself_and_what_happened() {
     holds("system");
+}
+
+#[test]
+fn volumes_are_made_listed_pruned_and_removed() {
+    holds("volumes");
 }
 
 #[test]
