@@ -7,12 +7,14 @@ use berth_protocol::agent::Ready;
 
 use crate::clock;
 use crate::container::Containers;
+use crate::names::NameServers;
 use crate::processes::Processes;
 use crate::reaper::Reaper;
 
 /// Everything the agent knows.
 pub(crate) struct Agent {
     pub(crate) containers: Containers,
+    pub(crate) name_servers: NameServers,
     pub(crate) processes: Processes,
     pub(crate) reaper: Reaper,
     /// Given to containers that start, where a snapshot's machine has been told its own.
@@ -26,6 +28,7 @@ impl Agent {
     pub(crate) fn new(started_us: u64) -> Self {
         Self {
             containers: Containers::default(),
+            name_servers: NameServers::default(),
             processes: Processes::default(),
             reaper: Reaper::default(),
             machine_id: RefCell::default(),

@@ -6,12 +6,14 @@
 mod agent;
 mod archive;
 mod boot;
+mod bpf;
 mod clock;
 mod container;
 mod entropy;
 mod failure;
 mod files;
 mod identity;
+mod names;
 mod network;
 mod processes;
 mod reaper;

@@ -41,13 +41,8 @@ const RNDADDENTROPY: libc::Ioctl = 0x4008_5203;
 /// `_IO('R', 7)` of `linux/random.h`.
 const RNDRESEEDCRNG: libc::Ioctl = 0x5207;
 
-/// Commands, kinds and flags of `linux/bpf.h`.
-const BPF_PROG_LOAD: libc::c_int = 5;
-const BPF_PROG_ATTACH: libc::c_int = 8;
-const BPF_PROG_TYPE_CGROUP_DEVICE: u32 = 15;
-const BPF_CGROUP_DEVICE: u32 = 6;
-/// Programs of cgroups that the container makes below its own are asked as well, not instead.
-const BPF_F_ALLOW_MULTI: u32 = 2;
+/// `asm-generic/socket.h`
+const SO_NETNS_COOKIE: libc::c_int = 71;
 
 /// The bytes of one call to [`credit_entropy`].
 pub(crate) const MAX_ENTROPY_BYTES: usize = 512;
@@ -433,65 +428,22 @@ pub(crate) fn install_system_call_filter(program: &[libc::sock_filter], flags: u
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Loads a program that decides about the use of devices.
+/// What tells the network namespace of a socket from all others, for as long as the machine runs.
 ///
 /// # Errors
-/// What bpf(2) returned: EINVAL or EACCES if the kernel cannot prove the program harmless.
-pub(crate) fn load_device_program(instructions: &[u64]) -> io::Result<OwnedFd> {
-    /// The first fields of `union bpf_attr` for `BPF_PROG_LOAD`; those behind them are zero where absent.
-    #[repr(C)]
-    struct Load {
-        kind: u32,
-        instruction_count: u32,
-        instructions: u64,
-        license: u64,
-        log_level: u32,
-        log_size: u32,
-        log: u64,
-        kernel_version: u32,
-        flags: u32,
-    }
-    let load = Load {
-        kind: BPF_PROG_TYPE_CGROUP_DEVICE,
-        instruction_count: u32::try_from(instructions.len())
-            .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?,
-        instructions: instructions.as_ptr().addr() as u64,
-        license: c"Apache-2.0".as_ptr().addr() as u64,
-        log_level: 0,
-        log_size: 0,
-        log: 0,
-        kernel_version: 0,
-        flags: 0,
+/// What getsockopt(2) returned.
+pub(crate) fn network_namespace_cookie(socket: impl AsFd) -> io::Result<u64> {
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).expect("eight fits");
+    // SAFETY: the kernel writes at most `length` bytes to the integer, and the length; both live across the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
     };
-    // SAFETY: the kernel copies the instructions and the license, which live across the call, and writes nothing.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_LOAD, &raw const load, size_of::<Load>()) };
-    let descriptor =
-        RawFd::try_from(result).ok().filter(|fd| *fd >= 0).ok_or_else(io::Error::last_os_error)?;
-    // SAFETY: bpf succeeded, so this is a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
-}
-
-/// Makes a loaded program decide for the processes of a cgroup. It stays after both descriptors are closed.
-///
-/// # Errors
-/// What bpf(2) returned.
-pub(crate) fn attach_device_program(cgroup: impl AsFd, program: impl AsFd) -> io::Result<()> {
-    /// The first fields of `union bpf_attr` for `BPF_PROG_ATTACH`.
-    #[repr(C)]
-    struct Attach {
-        cgroup: RawFd,
-        program: RawFd,
-        kind: u32,
-        flags: u32,
-    }
-    let attach = Attach {
-        cgroup: cgroup.as_fd().as_raw_fd(),
-        program: program.as_fd().as_raw_fd(),
-        kind: BPF_CGROUP_DEVICE,
-        flags: BPF_F_ALLOW_MULTI,
-    };
-    // SAFETY: the kernel reads the plain struct, which lives across the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_ATTACH, &raw const attach, size_of::<Attach>()) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
 }

@@ -4,7 +4,7 @@
 //! They are made per start, outside the container's layers, and bound over whatever its root file system has there.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::chown;
 use std::path::Path;
 
@@ -16,10 +16,14 @@ use super::ids::IdMaps;
 pub(crate) const DIRECTORY: &str = "etc";
 
 /// The names of the files, which are those in /etc. The last one exists only where the machine has an id.
-pub(crate) const NAMES: [&str; 4] = ["hostname", "hosts", "resolv.conf", MACHINE_ID];
+pub(crate) const NAMES: [&str; 4] = ["hostname", HOSTS, RESOLV_CONF, MACHINE_ID];
 /// Where they are in a container's root, in the same order.
 pub(crate) const PATHS: [&str; 4] = ["etc/hostname", "etc/hosts", "etc/resolv.conf", "etc/machine-id"];
 const MACHINE_ID: &str = "machine-id";
+const HOSTS: &str = "hosts";
+const RESOLV_CONF: &str = "resolv.conf";
+/// The container writes there as it likes; files that are longer are its own business.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 const STANDARD_HOSTS: &str = "127.0.0.1\tlocalhost\n\
      ::1\tlocalhost ip6-localhost ip6-loopback\n\
@@ -41,13 +45,13 @@ pub(crate) fn write(
     let directory = container_directory.join(DIRECTORY);
     fs::create_dir_all(&directory)?;
     fs::write(directory.join("hostname"), format!("{}\n", request.hostname))?;
-    fs::write(directory.join("hosts"), hosts(&request.extra_hosts))?;
+    fs::write(directory.join(HOSTS), hosts(&request.extra_hosts))?;
     if let Some(machine_id) = machine_id {
         fs::write(directory.join(MACHINE_ID), format!("{machine_id}\n"))?;
     }
     // Without a name server there is nobody to ask; a file of the root's own must not suggest one.
     let resolution = request.name_resolution.as_ref().map(resolv_conf).unwrap_or_default();
-    fs::write(directory.join("resolv.conf"), resolution)?;
+    fs::write(directory.join(RESOLV_CONF), resolution)?;
     if ids.is_mapped() {
         for entry in fs::read_dir(&directory)? {
             chown(entry?.path(), Some(ids.users.root()), Some(ids.groups.root()))?;
@@ -67,6 +71,65 @@ pub(crate) fn take_over(container_directory: &Path, of_network: &Path) -> io::Re
         fs::hard_link(of_network.join(DIRECTORY).join(name), &own)?;
     }
     Ok(())
+}
+
+/// What the files say of names.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Names {
+    /// As [`StartContainer`]'s.
+    pub(crate) extra_hosts: Vec<String>,
+    pub(crate) resolution: Option<NameResolution>,
+}
+
+impl Names {
+    pub(crate) fn of(request: &StartContainer) -> Self {
+        Self { extra_hosts: request.extra_hosts.clone(), resolution: request.name_resolution.clone() }
+    }
+}
+
+/// Writes what has changed of names. Lines that are not ours stay, and so does a resolv.conf that somebody else wrote.
+///
+/// # Errors
+/// What reading or writing a file returned.
+pub(crate) fn update(container_directory: &Path, old: &Names, new: &Names) -> io::Result<()> {
+    let directory = container_directory.join(DIRECTORY);
+    let path = directory.join(HOSTS);
+    let text = read(&path)?;
+    let changed = with_other_lines(&text, &old.extra_hosts, &new.extra_hosts);
+    if changed != text {
+        // In place: the file is bound into the container.
+        fs::write(&path, changed)?;
+    }
+    let path = directory.join(RESOLV_CONF);
+    let conf = |names: &Names| names.resolution.as_ref().map(resolv_conf).unwrap_or_default();
+    if conf(old) != conf(new) && read(&path)? == conf(old) {
+        fs::write(&path, conf(new))?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(io::Error::other(format!("{} is longer than {MAX_FILE_BYTES} bytes", path.display())));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The text without those of the old lines that the new ones leave out, and with those that they add.
+fn with_other_lines(text: &str, old: &[String], new: &[String]) -> String {
+    let lines = |hosts: &[String]| hosts.iter().filter_map(|line| hosts_line(line)).collect::<Vec<_>>();
+    let (old, new) = (lines(old), lines(new));
+    let gone = |line: &str| old.iter().any(|old| old == line) && !new.iter().any(|new| new == line);
+    let mut text: String = text.split_inclusive('\n').filter(|line| !gone(line)).collect();
+    for line in new.iter().filter(|line| !old.contains(line)) {
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        text.push_str(line);
+    }
+    text
 }
 
 /// resolv.conf(5).
@@ -90,13 +153,14 @@ fn one_line(text: &str) -> String {
 /// The standard lines, then one per `address name`.
 fn hosts(extra: &[String]) -> String {
     let mut text = STANDARD_HOSTS.to_owned();
-    for line in extra {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        if let [address, names @ ..] = words.as_slice() {
-            text.push_str(&format!("{address}\t{}\n", names.join(" ")));
-        }
-    }
+    text.extend(extra.iter().filter_map(|line| hosts_line(line)));
     text
+}
+
+fn hosts_line(line: &str) -> Option<String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [address, names @ ..] = words.as_slice() else { return None };
+    Some(format!("{address}\t{}\n", names.join(" ")))
 }
 
 #[cfg(test)]
@@ -141,6 +205,38 @@ mod tests {
         assert_eq!(read(&ours, "hostname"), "theirs\n");
         fs::write(theirs.path().join(DIRECTORY).join("hosts"), "changed").unwrap();
         assert_eq!(read(&ours, "hosts"), "changed");
+    }
+
+    #[test]
+    fn an_update_leaves_what_the_container_wrote() {
+        let directory = tempfile::tempdir().unwrap();
+        let resolution = |server: &str| NameResolution { servers: vec![server.into()], ..Default::default() };
+        let request = StartContainer {
+            extra_hosts: vec!["10.0.0.2 me".into(), "10.0.0.9 db".into()],
+            name_resolution: Some(resolution("10.0.0.1")),
+            ..Default::default()
+        };
+        write(directory.path(), &request, None, &IdMaps::default()).unwrap();
+        let path = |name| directory.path().join(DIRECTORY).join(name);
+        let hosts = fs::read_to_string(path(HOSTS)).unwrap();
+        fs::write(path(HOSTS), format!("{hosts}10.9.9.9 mine")).unwrap();
+        let old = Names::of(&request);
+        let new = Names {
+            extra_hosts: vec!["10.0.0.9 db".into(), "10.1.0.2 me".into()],
+            resolution: Some(resolution("127.0.0.11")),
+        };
+        update(directory.path(), &old, &new).unwrap();
+        let hosts = fs::read_to_string(path(HOSTS)).unwrap();
+        assert!(hosts.ends_with("\n10.0.0.9\tdb\n10.9.9.9 mine\n10.1.0.2\tme\n"), "{hosts}");
+        assert!(!hosts.contains("10.0.0.2"));
+        assert_eq!(fs::read_to_string(path(RESOLV_CONF)).unwrap(), "nameserver 127.0.0.11\n");
+        fs::write(path(RESOLV_CONF), "nameserver 9.9.9.9\n").unwrap();
+        update(directory.path(), &new, &old).unwrap();
+        assert_eq!(
+            fs::read_to_string(path(RESOLV_CONF)).unwrap(),
+            "nameserver 9.9.9.9\n",
+            "the container's own"
+        );
     }
 
     #[test]

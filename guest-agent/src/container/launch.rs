@@ -23,6 +23,7 @@ use super::joined::{self, Joined};
 use crate::agent::Agent;
 use crate::clock;
 use crate::failure::{During, Failure};
+use crate::names::NameSockets;
 use crate::network;
 use crate::processes::{Process, ProcessStreams, Role};
 use crate::stage::report::Report;
@@ -83,8 +84,10 @@ pub(super) async fn launch(agent: &Rc<Agent>, launch: Launch<'_>) -> Result<Rc<P
         Err(failure) => Err(failure),
     };
     let streams = match became {
-        // A program that nobody can talk to is of no use to anybody.
-        Ok(terminal) => streams(stdio, terminal, launch.process.stdin).inspect_err(|_| kill(&child)),
+        // A program that nobody can talk to, or that cannot ask for names, is of no use to anybody.
+        Ok(became) => serve_names(agent, launch.container_id, became.name_sockets)
+            .and_then(|()| streams(stdio, became.terminal, launch.process.stdin))
+            .inspect_err(|_| kill(&child)),
         Err(failure) => Err(failure),
     };
     let streams = match streams {
@@ -220,21 +223,37 @@ fn in_pid_namespace_of<T>(other: BorrowedFd<'_>, spawn: impl FnOnce() -> io::Res
     spawned
 }
 
-/// Follows the stage until it has become the program; gives the terminal, if it made one.
-async fn become_program(reports: OwnedFd) -> Result<Option<OwnedFd>, Failure> {
+/// What a stage has made before it became the program, where that was asked for.
+#[derive(Default)]
+struct Became {
+    terminal: Option<OwnedFd>,
+    name_sockets: Option<NameSockets>,
+}
+
+fn serve_names(agent: &Agent, container_id: &str, sockets: Option<NameSockets>) -> Result<(), Failure> {
+    let Some(sockets) = sockets else { return Ok(()) };
+    agent
+        .name_servers
+        .start(container_id, sockets)
+        .during(ErrorCode::Internal, || "serve questions for names")
+}
+
+/// Follows the stage until it has become the program.
+async fn become_program(reports: OwnedFd) -> Result<Became, Failure> {
     let internal = |error: io::Error| Failure::new(ErrorCode::Internal, format!("follow the stage: {error}"));
     let reports = sys::register(reports, Interest::READABLE).map_err(internal)?;
-    let (mut terminal, mut executing) = (None, false);
+    let (mut became, mut executing) = (Became::default(), false);
     loop {
         let mut guard = reports.readable().await.map_err(internal)?;
         let Ok(report) = guard.try_io(report::receive) else {
             continue;
         };
         match report.map_err(internal)? {
-            Report::Terminal(master) => terminal = Some(master),
+            Report::Terminal(master) => became.terminal = Some(master),
+            Report::NameSockets(sockets) => became.name_sockets = Some(sockets),
             Report::Executing => executing = true,
             Report::Failed(failure) => return Err(failure),
-            Report::Closed if executing => return Ok(terminal),
+            Report::Closed if executing => return Ok(became),
             Report::Closed => {
                 return Err(Failure::new(ErrorCode::Internal, "the process ended before its program began"));
             }

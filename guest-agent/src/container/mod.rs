@@ -16,6 +16,8 @@ pub(crate) mod stat_path;
 
 pub(crate) mod write_files;
 
+pub(crate) mod update_names;
+
 pub(crate) mod remove;
 
 pub(crate) mod connection;
@@ -53,6 +55,7 @@ use crate::failure::Failure;
 use crate::processes::Process;
 use cgroup::Cgroup;
 use disks::Disks;
+use identity_files::Names;
 
 /// Containers of one machine, starting ones included; each needs disks, of which a machine has a few.
 const MAX_CONTAINERS: usize = 256;
@@ -66,6 +69,8 @@ pub(crate) struct Container {
     disks: Disks,
     /// Written by what starts and removes it, read by what joins it: neither finds it half-made or half-gone.
     lifecycle: Arc<RwLock<()>>,
+    /// As its files in /etc have them from us.
+    names: RefCell<Names>,
 }
 
 impl Container {

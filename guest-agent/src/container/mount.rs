@@ -1,5 +1,6 @@
 //! The verb MountContainer: a container of which nothing runs, only its files are there.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -24,6 +25,7 @@ pub(crate) async fn mount(agent: &Rc<Agent>, request: MountContainer) -> Result<
         cgroup: Cgroup::of(&request.container_id),
         disks: Disks::new(&request.container_id, &request.image_disk, &request.scratch_disk),
         lifecycle: Arc::new(RwLock::new(())),
+        names: RefCell::default(),
     });
     let held = container.lifecycle.try_write().expect("nobody else knows this container yet");
     agent.containers.add(Rc::clone(&container))?;

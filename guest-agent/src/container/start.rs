@@ -1,5 +1,6 @@
 //! The verb StartContainer: take what the container needs, then start its first process; on failure give it all back.
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use tokio::sync::RwLock;
 
 use super::cgroup::Cgroup;
 use super::disks::{CONTAINERS, Disks};
+use super::identity_files::Names;
 use super::ids::IdMaps;
 use super::launch::{Launch, Place, launch};
 use super::{Container, devices, identity_files, joined, remove, request, shares};
@@ -35,6 +37,7 @@ pub(crate) async fn start(agent: &Rc<Agent>, request: StartContainer) -> Result<
             .in_parts(&request)
             .owned_as(ids),
         lifecycle: Arc::new(RwLock::new(())),
+        names: RefCell::new(Names::of(&request)),
     });
     let held = container.lifecycle.try_write().expect("nobody else knows this container yet");
     agent.containers.add(Rc::clone(&container))?;

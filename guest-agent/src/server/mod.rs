@@ -2,6 +2,8 @@
 
 mod frames;
 
+mod names;
+
 mod requests;
 
 mod streams;

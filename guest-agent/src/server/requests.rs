@@ -14,7 +14,9 @@ use tokio_vsock::{OwnedReadHalf, OwnedWriteHalf, VsockStream};
 
 use super::frames;
 use crate::agent::Agent;
-use crate::container::{connection, control, exec, mount, process_table, remove, shutdown, start, stat_path};
+use crate::container::{
+    connection, control, exec, mount, process_table, remove, shutdown, start, stat_path, update_names,
+};
 use crate::failure::{During, Failure};
 use crate::{clock, entropy, identity};
 
@@ -111,6 +113,7 @@ async fn perform(agent: &Rc<Agent>, operation: Option<Operation>) -> Result<repl
         Some(Operation::StartExec(request)) => {
             exec::exec(agent, request).await.map(reply::Result::ProcessStarted)
         }
+        Some(Operation::UpdateNames(request)) => update_names::update(agent, request).await.map(done),
         Some(Operation::Signal(request)) => {
             agent.processes.get(&request.process_id)?.signal(request.signal).map(done)
         }

@@ -8,7 +8,7 @@ use berth_protocol::agent::archive_piece::Piece;
 use berth_protocol::agent::{ArchivePiece, Done, StreamHeader, StreamKind, StreamReply, WritePiece};
 use tokio_vsock::VsockStream;
 
-use super::frames;
+use super::{frames, names};
 use crate::agent::Agent;
 use crate::container::read_archive::{self, Archive};
 use crate::container::read_changes;
@@ -37,6 +37,11 @@ pub(super) async fn serve(agent: Rc<Agent>, mut connection: VsockStream) {
         if let Err(error) = serve_pieces(changes, connection).await {
             eprintln!("berth-agent: the changes of {} broke off: {error}", request.container_id);
         }
+        return;
+    }
+    if let Some(request) = header.serve_names {
+        // The host hangs up when it has nothing more to say.
+        let _hung_up = names::serve(&agent, &request, connection).await;
         return;
     }
     if let Some(request) = header.write_files {
@@ -149,7 +154,7 @@ async fn serve_output(
     }
 }
 
-async fn refuse(mut connection: VsockStream, failure: Failure) -> io::Result<()> {
+pub(super) async fn refuse(mut connection: VsockStream, failure: Failure) -> io::Result<()> {
     frames::write(&mut connection, &StreamReply { error: Some(failure.into()), ..StreamReply::default() })
         .await
 }

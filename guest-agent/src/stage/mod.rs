@@ -43,6 +43,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use prost::Message;
 
 use crate::failure::{During, Failure};
+use crate::names;
 use crate::network;
 use crate::sys;
 use report::Reporter;
@@ -152,6 +153,12 @@ fn set_up_container(
 
 fn set_up_network(reporter: &Reporter, container: &StartContainer) -> Result<(), Failure> {
     network::bring_up_loopback().during(ErrorCode::Internal, || "bring up the loopback interface")?;
+    if container.name_server {
+        let sockets = names::bind().during(ErrorCode::Internal, || "listen for questions for names")?;
+        reporter
+            .name_sockets(&sockets)
+            .during(ErrorCode::Internal, || "hand over the name server's sockets")?;
+    }
     if container.interfaces.is_empty() {
         return Ok(());
     }

@@ -17,12 +17,16 @@ use rustix::net::{
 };
 
 use crate::failure::Failure;
+use crate::names::NameSockets;
 
 /// Longer messages are cut: they quote names from requests.
 const MAX_PACKET_BYTES: usize = 16 << 10;
 const MAX_MESSAGE_BYTES: usize = 8 << 10;
+/// With one packet.
+const MAX_DESCRIPTORS: usize = 2;
 
 const TERMINAL: u8 = b't';
+const NAME_SOCKETS: u8 = b'n';
 const EXECUTING: u8 = b'x';
 const FAILED: u8 = b'f';
 /// The agent's only word to a stage.
@@ -32,6 +36,7 @@ const GO_ON: &[u8] = b"g";
 #[derive(Debug)]
 pub(crate) enum Report {
     Terminal(OwnedFd),
+    NameSockets(NameSockets),
     Executing,
     Failed(Failure),
     /// The other end is closed everywhere.
@@ -78,14 +83,23 @@ impl Reporter {
     /// # Errors
     /// If the agent is not there to take it.
     pub(crate) fn terminal(&self, master: BorrowedFd<'_>) -> rustix::io::Result<()> {
-        let descriptors = [master];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        self.send_with(TERMINAL, &[master])
+    }
+
+    /// # Errors
+    /// If the agent is not there to take them.
+    pub(crate) fn name_sockets(&self, sockets: &NameSockets) -> rustix::io::Result<()> {
+        self.send_with(NAME_SOCKETS, &[sockets.datagrams.as_fd(), sockets.connections.as_fd()])
+    }
+
+    fn send_with(&self, word: u8, descriptors: &[BorrowedFd<'_>]) -> rustix::io::Result<()> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         assert!(
-            ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)),
-            "the space is made for one descriptor"
+            ancillary.push(SendAncillaryMessage::ScmRights(descriptors)),
+            "the space is made for so many descriptors"
         );
-        self.send(&[TERMINAL], &mut ancillary)
+        self.send(&[word], &mut ancillary)
     }
 
     /// The next thing this process does is execve(2).
@@ -135,23 +149,29 @@ pub(crate) fn let_go_on(socket: impl AsFd) -> io::Result<()> {
 /// `WouldBlock`, or a packet that is none of ours.
 pub(crate) fn receive(socket: impl AsFd) -> io::Result<Report> {
     let mut bytes = vec![0; MAX_PACKET_BYTES];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
     let received = recvmsg(socket, &mut [IoSliceMut::new(&mut bytes)], &mut ancillary, flags)?;
-    let descriptor = ancillary.drain().find_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-        _ => None,
-    });
-    parse(bytes.get(..received.bytes).unwrap_or(&bytes), descriptor)
+    let mut descriptors = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            descriptors.extend(received);
+        }
+    }
+    parse(bytes.get(..received.bytes).unwrap_or(&bytes), descriptors)
 }
 
-fn parse(packet: &[u8], descriptor: Option<OwnedFd>) -> io::Result<Report> {
-    match (packet.split_first(), descriptor) {
-        (None, _) => Ok(Report::Closed),
-        (Some((&TERMINAL, [])), Some(master)) => Ok(Report::Terminal(master)),
-        (Some((&EXECUTING, [])), None) => Ok(Report::Executing),
-        (Some((&FAILED, error)), None) => {
+fn parse(packet: &[u8], descriptors: Vec<OwnedFd>) -> io::Result<Report> {
+    let mut descriptors = descriptors.into_iter();
+    match (packet.split_first(), descriptors.next(), descriptors.next()) {
+        (None, ..) => Ok(Report::Closed),
+        (Some((&TERMINAL, [])), Some(master), None) => Ok(Report::Terminal(master)),
+        (Some((&NAME_SOCKETS, [])), Some(datagrams), Some(connections)) => {
+            Ok(Report::NameSockets(NameSockets { datagrams, connections }))
+        }
+        (Some((&EXECUTING, [])), None, None) => Ok(Report::Executing),
+        (Some((&FAILED, error)), None, None) => {
             let error = AgentError::decode(error).map_err(io::Error::other)?;
             Ok(Report::Failed(error.into()))
         }
@@ -211,7 +231,9 @@ mod tests {
 
     #[test]
     fn garbage_is_an_error() {
-        assert!(parse(b"?", None).is_err());
-        assert!(parse(&[TERMINAL], None).is_err());
+        assert!(parse(b"?", Vec::new()).is_err());
+        assert!(parse(&[TERMINAL], Vec::new()).is_err());
+        let (one, _other) = channel().unwrap();
+        assert!(parse(&[NAME_SOCKETS], vec![one]).is_err());
     }
 }

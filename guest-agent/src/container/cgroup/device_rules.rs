@@ -7,8 +7,8 @@ use std::os::fd::AsFd;
 
 use berth_protocol::agent::{DeviceKind, DeviceRule};
 
+use crate::bpf::{self, EXIT};
 use crate::failure::Failure;
-use crate::sys;
 
 /// `linux/bpf.h`: the kinds of devices and accesses as the program sees them.
 const BLOCK: i32 = 1;
@@ -57,7 +57,7 @@ pub(super) fn enforce(cgroup: impl AsFd, rules: &[DeviceRule]) -> Result<(), Fai
     use berth_protocol::agent::ErrorCode;
     let program = program(rules)?;
     let attached =
-        sys::load_device_program(&program).and_then(|loaded| sys::attach_device_program(cgroup, loaded));
+        bpf::load_device_program(&program).and_then(|loaded| bpf::attach_device_program(cgroup, loaded));
     attached.during(ErrorCode::Internal, || "enforce the rules for devices")
 }
 
@@ -86,17 +86,9 @@ enum Register {
     Scratch = 6,
 }
 
-/// `struct bpf_insn`: opcode, two registers, jump offset, constant.
 const fn instruction(opcode: u8, target: Register, source: Register, offset: i16, constant: i32) -> u64 {
-    opcode as u64
-        | (target as u64) << 8
-        | (source as u64) << 12
-        | (offset.cast_unsigned() as u64) << 16
-        | (constant.cast_unsigned() as u64) << 32
+    bpf::instruction(opcode, target as u8, source as u8, offset, constant)
 }
-
-/// `BPF_EXIT`.
-const EXIT: u64 = 0x95;
 
 /// 32-bit load from the context (`BPF_LDX | BPF_MEM | BPF_W`).
 const fn load(target: Register, offset: i16) -> u64 {

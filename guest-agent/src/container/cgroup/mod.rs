@@ -41,6 +41,14 @@ pub(crate) struct Cgroup {
     path: PathBuf,
 }
 
+/// The cgroup of all containers, for what holds for each of them.
+///
+/// # Errors
+/// If there is none: no container has been made.
+pub(crate) fn open_containers() -> io::Result<OwnedFd> {
+    Ok(std::fs::File::open(CONTAINERS)?.into())
+}
+
 impl Cgroup {
     /// The cgroup of this container, whether it exists or not.
     pub(crate) fn of(container_id: &str) -> Self {
