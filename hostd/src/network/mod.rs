@@ -9,6 +9,7 @@ pub mod host;
 #[cfg(test)]
 mod lan;
 pub mod links;
+pub mod names;
 #[cfg(test)]
 mod namespace;
 pub mod parameters;
