@@ -4,6 +4,7 @@
 //! stream of a process is a connection of its own ([`streams`]). The guest is hostile: what it sends is bounded by the
 //! frame codec, and an answer of the wrong kind is an error like any other.
 
+mod names;
 mod streams;
 
 use std::collections::HashMap;
@@ -22,6 +23,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
+pub(crate) use names::NameConnection;
 pub(crate) use streams::{ArchiveReader, ChangesReader, FileWriter, OutputReader};
 
 use crate::machine;
@@ -134,6 +136,11 @@ impl AgentClient {
     ) -> Result<(), CallError> {
         let update = agent::UpdateResources { container_id: container_id.into(), resources: Some(resources) };
         self.done(Operation::UpdateResources(update)).await
+    }
+
+    /// What the files in the container's /etc say of names from now on.
+    pub(crate) async fn update_names(&self, update: agent::UpdateNames) -> Result<(), CallError> {
+        self.done(Operation::UpdateNames(update)).await
     }
 
     pub(crate) async fn statistics(&self, container_id: &str) -> Result<agent::Statistics, CallError> {

@@ -95,7 +95,10 @@ impl AgentClient {
         Ok(FileWriter { writer, outcome: AbortOnDropHandle::new(outcome) })
     }
 
-    async fn open_stream(&self, header: StreamHeader) -> Result<(UnixStream, StreamReply), CallError> {
+    pub(super) async fn open_stream(
+        &self,
+        header: StreamHeader,
+    ) -> Result<(UnixStream, StreamReply), CallError> {
         let header = frame::encode(&header)?;
         let open = async {
             let mut stream = machine::connect(&self.vsock_path, STREAM_PORT).await?;

@@ -1,5 +1,6 @@
 //! The configuration file: dockerd's `daemon.json` keys that Berth has, and Berth's own.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -46,6 +47,10 @@ pub(super) struct FileSettings {
     pub(super) default_address_pools: Vec<AddressPool>,
     pub(super) mtu: Option<i64>,
     pub(super) icc: Option<bool>,
+    pub(super) dns: Vec<IpAddr>,
+    pub(super) dns_search: Vec<String>,
+    pub(super) dns_opts: Vec<String>,
+    pub(super) host_gateway_ips: Vec<IpAddr>,
 }
 
 /// dockerd keeps these in an object of their own.
@@ -72,6 +77,7 @@ impl FileSettings {
         let mut twice = Vec::new();
         let registry = flags.registries;
         let networks = flags.networks;
+        let gateways = networks.host_gateway_ips;
         let debug = flags.debug.then_some(true);
         let no_jail = flags.no_jail.then_some(true);
         let merged = Self {
@@ -139,6 +145,10 @@ impl FileSettings {
             ),
             mtu: one("mtu", self.mtu, networks.mtu, &mut twice),
             icc: one("icc", self.icc, networks.icc, &mut twice),
+            dns: list("dns", self.dns, networks.dns, &mut twice),
+            dns_search: list("dns-search", self.dns_search, networks.dns_search, &mut twice),
+            dns_opts: list("dns-opts", self.dns_opts, networks.dns_opts, &mut twice),
+            host_gateway_ips: list("host-gateway-ips", self.host_gateway_ips, gateways, &mut twice),
         };
         if twice.is_empty() { Ok(merged) } else { Err(ConfigError::Twice(twice)) }
     }

@@ -2,6 +2,7 @@
 //!
 //! Every flag is optional here, so that a setting from the file can be told from one that was typed.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, ValueEnum};
@@ -134,6 +135,18 @@ pub struct NetworkFlags {
     /// Whether containers of the network `bridge` reach each other [default: true]
     #[arg(long, value_name = "BOOL")]
     pub icc: Option<bool>,
+    /// Name server of containers that name none; may be repeated [default: the host's]
+    #[arg(long, value_name = "ADDRESS")]
+    pub dns: Vec<IpAddr>,
+    /// Domain that their names are searched in; may be repeated [default: the host's]
+    #[arg(long, value_name = "DOMAIN")]
+    pub dns_search: Vec<String>,
+    /// Option of their resolv.conf; may be repeated [default: the host's]
+    #[arg(long = "dns-opt", value_name = "OPTION")]
+    pub dns_opts: Vec<String>,
+    /// What --add-host NAME:host-gateway means; may be repeated [default: the host's address on the network `bridge`]
+    #[arg(long = "host-gateway-ip", value_name = "ADDRESS")]
+    pub host_gateway_ips: Vec<IpAddr>,
 }
 
 /// dockerd's levels.

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::file::FileSettings;
 use super::host::Host;
 use super::{ConfigError, invalid};
-use crate::engine::{DefaultBridge, NetworkPolicy};
+use crate::engine::{DefaultBridge, DnsSpec, NetworkPolicy};
 use crate::network::pools::{AddressPool, AddressPools};
 
 /// The interface of the default network. Not Docker's: both may be on one host.
@@ -22,6 +22,12 @@ pub(super) fn resolve(given: &FileSettings, hosts: &[Host]) -> Result<NetworkPol
         pools: pools(&given.default_address_pools)?,
         mtu_bytes: mtu_bytes(given.mtu)?,
         daemon_ports: hosts.iter().filter_map(Host::tcp_port).collect(),
+        dns: DnsSpec {
+            servers: given.dns.clone(),
+            search: given.dns_search.clone(),
+            options: given.dns_opts.clone(),
+        },
+        host_gateways: given.host_gateway_ips.clone(),
     })
 }
 

@@ -7,13 +7,13 @@ use super::container::{Container, StartError};
 use super::error::{EngineError, ErrorKind, chain};
 use super::exec::ExecSpec;
 use super::mounts::agent_mounts;
-use super::networks::{DnsSpec, Endpoint};
+use super::names::NameFiles;
+use super::networks::Endpoint;
 use super::security::{Ipc, Namespace};
-use super::spec::{ContainerSpec, TerminalSize};
+use super::spec::TerminalSize;
 use super::state::StartFailure;
 use super::user_namespace::UserNamespace;
 use crate::agent_client::CallError;
-use crate::network::resolv_conf;
 
 /// Disks in guest order, as `run` gives them to the machine.
 pub(super) const IMAGE_DISK: &str = "vda";
@@ -48,6 +48,7 @@ pub(super) fn launch_request(
     container: &Container,
     user_namespace: Option<&UserNamespace>,
     endpoints: &[Endpoint],
+    names: NameFiles,
 ) -> Result<agent::StartContainer, EngineError> {
     let spec = &*container.spec();
     let user_namespace = UserNamespace::of(user_namespace, spec)?;
@@ -65,7 +66,7 @@ pub(super) fn launch_request(
         readonly_rootfs: spec.readonly_rootfs,
         masked_paths,
         readonly_paths,
-        extra_hosts: host_lines(container, endpoints),
+        extra_hosts: names.hosts,
         shm_size_bytes: spec.shm_size_bytes.unwrap_or(DEFAULT_SHM_BYTES),
         init: spec.init,
         sysctls: spec.sysctls.clone(),
@@ -77,7 +78,8 @@ pub(super) fn launch_request(
         users,
         groups,
         interfaces: interfaces(endpoints),
-        name_resolution: has_name_servers(spec, endpoints).then(|| name_resolution(&spec.network.dns)),
+        name_resolution: names.resolution,
+        name_server: names.name_server,
         ..agent::StartContainer::default()
     })
 }
@@ -98,36 +100,6 @@ fn interfaces(endpoints: &[Endpoint]) -> Vec<agent::NetworkInterface> {
         mtu_bytes: endpoint.mtu_bytes.into(),
     };
     endpoints.iter().enumerate().map(interface).collect()
-}
-
-/// Without a network there is nobody to ask, unless somebody says who.
-fn has_name_servers(spec: &ContainerSpec, endpoints: &[Endpoint]) -> bool {
-    !endpoints.is_empty() || spec.network.dns != DnsSpec::default()
-}
-
-/// The servers that were asked for, or the host's.
-fn name_resolution(asked: &DnsSpec) -> agent::NameResolution {
-    let host = resolv_conf::of_host();
-    let or_hosts = |asked: &[String], host: Vec<String>| if asked.is_empty() { host } else { asked.to_vec() };
-    let servers = if asked.servers.is_empty() { &host.servers } else { &asked.servers };
-    agent::NameResolution {
-        servers: servers.iter().map(ToString::to_string).collect(),
-        search: or_hosts(&asked.search, host.search),
-        options: or_hosts(&asked.options, host.options),
-    }
-}
-
-/// The container's own names at its own addresses, then those of the request.
-fn host_lines(container: &Container, endpoints: &[Endpoint]) -> Vec<String> {
-    let hostname = hostname(container);
-    let names = match container.spec().domainname.as_deref().filter(|domain| !domain.is_empty()) {
-        Some(domain) => format!("{hostname}.{domain} {hostname}"),
-        None => hostname,
-    };
-    let own = endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
-    let asked = container.spec();
-    let asked = asked.extra_hosts.iter().filter_map(|host| hosts_line(host));
-    own.map(|net| format!("{}\t{names}", net.addr())).chain(asked).collect()
 }
 
 /// What machines are called (`CONFIG_DEFAULT_HOSTNAME` of the guest's kernel).
@@ -222,12 +194,6 @@ fn environment(hostname: &str, terminal: bool, env: &[String]) -> Vec<String> {
     merged
 }
 
-/// "name:address" as a line of /etc/hosts.
-fn hosts_line(host: &str) -> Option<String> {
-    let (name, address) = host.split_once([':', '='])?;
-    Some(format!("{}\t{name}", address.trim_start_matches('[').trim_end_matches(']')))
-}
-
 fn terminal_size(size: TerminalSize) -> agent::TerminalSize {
     agent::TerminalSize { rows: size.rows.into(), columns: size.columns.into() }
 }
@@ -284,13 +250,6 @@ mod tests {
     fn what_the_image_or_client_sets_replaces_dockers_own_variables() {
         let env = environment("box", true, &strings(&["PATH=/mine", "A=1"]));
         assert_eq!(env, ["PATH=/mine", "HOSTNAME=box", "TERM=xterm", "A=1"]);
-    }
-
-    #[test]
-    fn hosts_become_lines() {
-        assert_eq!(hosts_line("db:10.0.0.1").as_deref(), Some("10.0.0.1\tdb"));
-        assert_eq!(hosts_line("six:[::1]").as_deref(), Some("::1\tsix"));
-        assert_eq!(hosts_line("nothing"), None);
     }
 
     #[test]

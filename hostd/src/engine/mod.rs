@@ -26,6 +26,7 @@ mod hub;
 mod launch;
 mod log;
 mod mounts;
+mod names;
 mod outgoing;
 mod readers;
 mod record;
@@ -88,9 +89,9 @@ pub use mounts::{
     Propagation, VolumePoint, VolumeSource, VolumesFrom, Written,
 };
 pub use networks::{
-    CreatedNetwork, DefaultBridge, DnsSpec, Endpoint, EndpointSpec, Network, NetworkDriver, NetworkId,
-    NetworkMode, NetworkPolicy, NetworkRequest, NetworkSpec, NetworkView, PortBinding, PublishedPort, Reach,
-    StationView, Subnet, SubnetRequest,
+    CreatedNetwork, DefaultBridge, DnsSpec, Endpoint, EndpointNames, EndpointSpec, Link, Network,
+    NetworkDriver, NetworkId, NetworkMode, NetworkPolicy, NetworkRequest, NetworkSpec, NetworkView,
+    PortBinding, PublishedPort, Reach, StationView, Subnet, SubnetRequest,
 };
 pub use outgoing::OutgoingArchive;
 pub use remove::{PrunedContainers, RemoveOptions};
@@ -211,10 +212,7 @@ impl Engine {
 
     /// The container that a client's word means: an id, its beginning, or a name.
     fn find(&self, word: &str) -> Result<Arc<Container>, EngineError> {
-        let containers = self.shared.containers();
-        let names: Vec<_> = containers.iter().map(|(id, container)| (id, container.name())).collect();
-        let id = identity::find(word, names.iter().map(|(id, name)| (*id, &**name)))?;
-        Ok(Arc::clone(&containers[&id]))
+        self.shared.find(word)
     }
 
     fn find_exec(&self, id: &str) -> Result<Arc<Exec>, EngineError> {
@@ -294,6 +292,14 @@ impl Shared {
         let memory_mib = limits.machine_memory_mib().max(self.settings.machine_memory_mib);
         let vcpus = u8::try_from(limits.cpus()).unwrap_or(u8::MAX).max(self.settings.machine_vcpus);
         MachineSize { memory_mib, vcpus }
+    }
+
+    /// As [`Engine::find`].
+    fn find(&self, word: &str) -> Result<Arc<Container>, EngineError> {
+        let containers = self.containers();
+        let names: Vec<_> = containers.iter().map(|(id, container)| (id, container.name())).collect();
+        let id = identity::find(word, names.iter().map(|(id, name)| (*id, &**name)))?;
+        Ok(Arc::clone(&containers[&id]))
     }
 
     fn containers(&self) -> RwLockReadGuard<'_, HashMap<ContainerId, Arc<Container>>> {

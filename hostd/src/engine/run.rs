@@ -24,6 +24,7 @@ use super::files::IdleMachine;
 use super::launch::{launch_request, start_error};
 use super::limits::Limits;
 use super::mounts::open_shares;
+use super::names::{self, NameFiles, NameServer};
 use super::networks::{Endpoint, Joined};
 use super::readers::Readers;
 use super::state::{Exit, Run};
@@ -58,6 +59,8 @@ pub(super) struct ActiveRun {
     waiting: JoinHandle<RunEnd>,
     /// Its places on networks.
     joined: Option<Joined>,
+    /// Answers what it asks for names.
+    name_server: Option<NameServer>,
 }
 
 /// A container's log, open for one run.
@@ -181,6 +184,7 @@ impl ActiveRun {
             pumps: None,
             waiting,
             joined: None,
+            name_server: None,
         }
     }
 
@@ -218,6 +222,11 @@ impl ActiveRun {
             log: self.log.clone(),
         };
         self.pumps = Some(plumbing.connect());
+    }
+
+    /// Lets it ask for names.
+    pub(super) fn serve_names(&mut self, shared: &Arc<Shared>, container: &Arc<Container>) {
+        self.name_server = Some(names::serve(shared, container, Arc::clone(&self.live.agent)));
     }
 
     /// Waits for the end of the first process. Cancel-safe.
@@ -291,7 +300,10 @@ impl Booted {
         container: &Container,
         endpoints: &[Endpoint],
     ) -> Result<(ActiveRun, Timeline), StartError> {
-        let request = match launch_request(container, shared.settings.user_namespace.as_ref(), endpoints) {
+        let user_namespace = shared.settings.user_namespace.as_ref();
+        let request = NameFiles::of(shared, container, endpoints)
+            .and_then(|names| launch_request(container, user_namespace, endpoints, names));
+        let request = match request {
             Ok(request) => request,
             Err(error) => {
                 self.machine.end().await;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::engine::{ContainerView, Endpoint, EndpointSpec, NetworkMode, PublishedPort};
+use crate::engine::{ContainerView, Endpoint, EndpointSpec, Link, NetworkMode, PublishedPort};
 
 /// The `NetworkSettings` of an inspected container.
 #[derive(Debug, Serialize)]
@@ -37,7 +37,7 @@ pub(super) struct NetworkSettings {
 struct EndpointSettings {
     #[serde(rename = "IPAMConfig")]
     ipam_config: Option<Value>,
-    links: Option<()>,
+    links: Option<Vec<String>>,
     aliases: Option<Vec<String>>,
     driver_opts: Option<()>,
     gw_priority: i64,
@@ -171,15 +171,14 @@ impl EndpointSettings {
         let asked = asked.cloned().unwrap_or_default();
         let named = endpoint.is_some_and(|endpoint| endpoint.network_name != DEFAULT_NETWORK);
         let aliases = Some(asked.aliases.clone()).filter(|aliases| !aliases.is_empty());
-        let own = [view.name.clone(), view.id.short().to_owned()];
         Self {
             ipam_config: ipam_config(&asked),
-            dns_names: named.then(|| {
-                let mut names: Vec<String> = own.into_iter().chain(asked.aliases).collect();
-                let mut seen = std::collections::HashSet::new();
-                names.retain(|name| seen.insert(name.clone()));
+            dns_names: endpoint.filter(|_| named).map(|endpoint| {
+                let mut names = vec![view.name.clone()];
+                names.extend(endpoint.names.own.iter().filter(|own| **own != view.name).cloned());
                 names
             }),
+            links: Some(links(&asked.links)).filter(|links| !links.is_empty()),
             aliases,
             gw_priority: asked.gateway_priority,
             network_id: endpoint.map(|endpoint| endpoint.network.to_string()).unwrap_or_default(),
@@ -187,6 +186,11 @@ impl EndpointSettings {
             ..Self::default()
         }
     }
+}
+
+/// As they were asked for.
+pub(super) fn links(links: &[Link]) -> Vec<String> {
+    links.iter().map(|link| format!("{}:{}", link.container, link.alias)).collect()
 }
 
 /// Null if nobody asked for an address.

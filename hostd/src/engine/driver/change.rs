@@ -16,6 +16,7 @@ impl Driver {
         if kept.is_err() {
             self.record.name = old;
         }
+        self.shared.networks.renamed(&self.container.id, &self.record.name);
         // The old name is free from here on, and not while the database still knows it as this container's.
         self.status.send_modify(|status| {
             status.name = self.record.name.as_str().into();

@@ -103,6 +103,7 @@ impl Driver {
     async fn drive(mut self, adopt: Option<ActiveRun>) {
         if let Some(mut active) = adopt {
             active.connect_streams(&self.container);
+            active.serve_names(&self.shared, &self.container);
             self.go_on_monitoring(&active);
             self.active = Some(active);
             // The daemon before this one ended while it was read.
@@ -204,6 +205,7 @@ impl Driver {
                 self.begin_monitoring(&active);
                 self.commit(running).await;
                 active.connect_streams(&self.container);
+                active.serve_names(&self.shared, &self.container);
                 self.publish_live(Some(&active));
                 self.active = Some(active);
                 self.container.publish("start", [("berth.timeline", timeline.to_string())]);

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::super::container::Container;
+use super::super::launch::hostname;
 use super::super::spec::ContainerSpec;
 use super::network::NetworkId;
 use crate::network::firewall::Protocol;
@@ -25,11 +27,22 @@ pub enum NetworkMode {
     Network(String),
 }
 
+/// What a container calls another one, and nobody else does.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// By name or id.
+    pub container: String,
+    pub alias: String,
+}
+
 /// What a container asks of one network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct EndpointSpec {
     /// Names beside its own that others of the network find it by.
     pub aliases: Vec<String>,
+    /// Others of the network, as it calls them.
+    pub links: Vec<Link>,
     pub ipv4: Option<IpAddr>,
     pub ipv6: Option<IpAddr>,
     pub mac: Option<[u8; 6]>,
@@ -59,6 +72,8 @@ pub struct NetworkSpec {
     /// Every exposed port is published, on a host's port that is free.
     pub publish_all: bool,
     pub dns: DnsSpec,
+    /// Others of the default network, which are lines of /etc/hosts.
+    pub links: Vec<Link>,
 }
 
 /// Lines of a container's resolv.conf in place of the host's.
@@ -68,6 +83,14 @@ pub struct DnsSpec {
     pub servers: Vec<IpAddr>,
     pub search: Vec<String>,
     pub options: Vec<String>,
+}
+
+/// How a container is found on a network beside its name, which may change, and how it finds others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointNames {
+    /// Aliases, the beginning of its id, its host name.
+    pub own: Vec<String>,
+    pub links: Vec<Link>,
 }
 
 /// A container's place on a network, for as long as a run lasts. Kept in its record: the next daemon takes over what
@@ -89,6 +112,8 @@ pub struct Endpoint {
     pub gateways: Vec<IpAddr>,
     pub mtu_bytes: u16,
     pub published: Vec<PublishedPort>,
+    #[serde(default)]
+    pub names: EndpointNames,
 }
 
 /// A port of the host's that leads to a container.
@@ -113,6 +138,19 @@ impl Endpoint {
     #[must_use]
     pub fn gateway(&self, is_it: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
         self.gateways.iter().copied().find(is_it)
+    }
+}
+
+impl EndpointNames {
+    pub(super) fn of(container: &Container, wanted: &EndpointSpec) -> Self {
+        let mut own = Vec::new();
+        let always = [container.id.short().to_owned(), hostname(container)];
+        for name in wanted.aliases.iter().cloned().chain(always) {
+            if !own.contains(&name) {
+                own.push(name);
+            }
+        }
+        Self { own, links: wanted.links.clone() }
     }
 }
 

@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use super::super::container::Container;
 use super::super::error::EngineError;
 use super::super::identity::ContainerId;
-use super::endpoint::{Endpoint, EndpointSpec, PortBinding, PublishedPort, bindings, mac_of};
+use super::endpoint::{Endpoint, EndpointNames, EndpointSpec, PortBinding, PublishedPort, bindings, mac_of};
 use super::network::{NetworkDriver, Reach};
 use super::view::StationView;
 use super::{ActiveNetwork, Networks};
@@ -115,6 +115,7 @@ impl Networks {
             addresses,
             mtu_bytes: network.bridge.mtu_bytes,
             published: Vec::new(),
+            names: EndpointNames::of(container, wanted),
         };
         let plugged = host.plug(&active.card(&endpoint)).await;
         if let Err(error) = plugged {
@@ -147,6 +148,7 @@ impl Networks {
             card,
             mac: wanted.mac.unwrap_or_else(|| mac_of(&addresses)),
             addresses: addresses.clone(),
+            names: EndpointNames::of(container, wanted),
         };
         stations.insert(container.id.clone(), station);
         Ok(addresses)
@@ -292,6 +294,7 @@ impl ActiveNetwork {
             card: endpoint.card.clone(),
             mac: endpoint.mac,
             addresses: endpoint.addresses.clone(),
+            names: endpoint.names.clone(),
         };
         self.stations().insert(container.clone(), station);
     }

@@ -7,6 +7,7 @@
 mod create;
 mod endpoint;
 mod join;
+mod names;
 mod network;
 mod options;
 mod recover;
@@ -15,6 +16,7 @@ mod settle;
 mod view;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use ipnet::IpNet;
@@ -22,9 +24,11 @@ use tokio::sync::OnceCell;
 
 pub use self::create::{CreatedNetwork, NetworkRequest, SubnetRequest};
 pub use self::endpoint::{
-    DnsSpec, Endpoint, EndpointSpec, NetworkMode, NetworkSpec, PortBinding, PublishedPort,
+    DnsSpec, Endpoint, EndpointNames, EndpointSpec, Link, NetworkMode, NetworkSpec, PortBinding,
+    PublishedPort,
 };
 pub(super) use self::join::Joined;
+pub(super) use self::names::NAMELESS_NETWORK;
 pub use self::network::{Network, NetworkDriver, NetworkId, Reach, Subnet};
 pub use self::view::{NetworkView, StationView};
 
@@ -37,6 +41,7 @@ use crate::database::Database;
 use crate::network::addresses::Addresses;
 use crate::network::host::HostNetworks;
 use crate::network::pools::AddressPools;
+use crate::network::resolv_conf::{HostResolution, ResolvConf};
 
 /// What networks there are without anybody's asking, and where others get their addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +52,10 @@ pub struct NetworkPolicy {
     pub mtu_bytes: u16,
     /// TCP ports of the daemon, closed to containers.
     pub daemon_ports: Vec<u16>,
+    /// Of containers that ask for none.
+    pub dns: DnsSpec,
+    /// The host's addresses for containers that ask for them; if empty, those on the default network.
+    pub host_gateways: Vec<IpAddr>,
 }
 
 /// The network of containers that name none.
@@ -67,6 +76,7 @@ pub enum DefaultBridge {
 #[derive(Debug)]
 pub(super) struct Networks {
     policy: NetworkPolicy,
+    resolution: HostResolution,
     records: Records<Network>,
     /// What tells this daemon's links and rules from those of others on the host.
     host_name: String,
@@ -104,6 +114,7 @@ impl Networks {
     pub(super) fn new(policy: NetworkPolicy, host_name: String, database: Database) -> Self {
         Self {
             policy,
+            resolution: HostResolution::default(),
             records: Records::new(database),
             host_name,
             host: OnceCell::new(),
@@ -131,6 +142,15 @@ impl Networks {
         }
     }
 
+    pub(super) fn policy(&self) -> &NetworkPolicy {
+        &self.policy
+    }
+
+    /// Whom the host asks for names, now.
+    pub(super) fn host_resolution(&self) -> Arc<ResolvConf> {
+        self.resolution.current()
+    }
+
     /// The host's side, set up when it is first needed.
     async fn host(&self) -> Result<&HostNetworks, EngineError> {
         let open = || HostNetworks::open(&self.host_name, self.policy.daemon_ports.clone());
@@ -144,6 +164,15 @@ impl Networks {
 
     fn active_mut(&self) -> RwLockWriteGuard<'_, BTreeMap<NetworkId, Arc<ActiveNetwork>>> {
         self.active.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The container has another name from now on, on all of its networks.
+    pub(super) fn renamed(&self, container: &ContainerId, name: &str) {
+        for network in self.active().values() {
+            if let Some(station) = network.stations().get_mut(container) {
+                station.container_name = name.into();
+            }
+        }
     }
 
     fn activate(&self, network: Network) -> Arc<ActiveNetwork> {
@@ -186,6 +215,12 @@ impl ActiveNetwork {
             addresses
         });
         Self { addresses: Mutex::new(addresses.collect()), stations: Mutex::default(), network }
+    }
+
+    /// Of a container that is on it.
+    pub(super) fn ipv4_of(&self, container: &ContainerId) -> Option<IpAddr> {
+        let stations = self.stations();
+        stations.get(container)?.address(IpAddr::is_ipv4).map(|net| net.addr())
     }
 
     fn stations(&self) -> MutexGuard<'_, BTreeMap<ContainerId, StationView>> {

@@ -74,6 +74,8 @@ mod tests {
             pools: AddressPools::default(),
             mtu_bytes: 1500,
             daemon_ports: Vec::new(),
+            dns: crate::engine::DnsSpec::default(),
+            host_gateways: Vec::new(),
         };
         (directory, Networks::new(policy, "0123abcd".into(), database))
     }

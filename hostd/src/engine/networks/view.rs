@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use super::super::Engine;
 use super::super::error::EngineError;
 use super::super::identity::ContainerId;
+use super::endpoint::EndpointNames;
 use super::network::Network;
 
 /// A network at one moment, with who is on it.
@@ -28,6 +29,8 @@ pub struct StationView {
     pub card: String,
     /// At most one of each version, with its subnet's prefix.
     pub addresses: Vec<IpNet>,
+    /// Beside its own.
+    pub names: EndpointNames,
 }
 
 impl StationView {

@@ -131,6 +131,8 @@ pub(super) struct HostConfig {
     pub(super) port_bindings: BTreeMap<String, Option<Vec<HostPort>>>,
     pub(super) publish_all_ports: bool,
     #[serde(deserialize_with = "list")]
+    pub(super) links: Vec<String>,
+    #[serde(deserialize_with = "list")]
     pub(super) dns: Vec<String>,
     #[serde(deserialize_with = "list")]
     pub(super) dns_options: Vec<String>,

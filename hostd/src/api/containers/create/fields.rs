@@ -54,8 +54,6 @@ const fn host(name: &'static str, asks_for_nothing: fn(&Value) -> bool, otherwis
     Field { object: Object::HostConfig, name, asks_for_nothing, otherwise }
 }
 
-const LINKS: Otherwise =
-    Otherwise::Refuse("names of single containers; those of a network find each other by name");
 const SHARES: Otherwise = Otherwise::Refuse("shares of host directories and volumes");
 const NAMESPACES: Otherwise = Otherwise::Refuse("namespaces shared between containers");
 const REALTIME: Otherwise =
@@ -88,8 +86,6 @@ const FIELDS: &[Field] = &[
     host("Cgroup", empty, NAMESPACES),
 
     host("VolumeDriver", empty, SHARES),
-
-    host("Links", empty, LINKS),
 
     host("ContainerIDFile", empty, Otherwise::Granted("the client writes the file")),
     host("Isolation", |value| is_one_of(value, &["", "default", "machine"]), Otherwise::Impossible(|value|

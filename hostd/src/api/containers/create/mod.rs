@@ -87,7 +87,6 @@ fn decode(body: &Map<String, Value>, cpu_count: usize) -> ApiResult<(ContainerSp
     let mounts = mounts::mounts(&host, &mut mount_warnings)?;
     let mut warnings = fields::check(&objects)?;
     warnings.append(&mut mount_warnings);
-    warnings.extend(network::warnings(&network));
     let limits = limits::limits(&host, cpu_count, &mut warnings)?;
     let security = security::security(&host, &mut warnings)?;
     Ok((spec::spec(config, host, spec::Parts { limits, security, mounts, network })?, warnings))

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::body::{Config, HostConfig, list, null_as_default};
 use crate::api::body as json;
 use crate::api::error::{ApiError, ApiResult};
-use crate::engine::{DnsSpec, EndpointSpec, NetworkMode, NetworkSpec, PortBinding, Protocol};
+use crate::engine::{DnsSpec, EndpointSpec, Link, NetworkMode, NetworkSpec, PortBinding, Protocol};
 
 /// The part of a create request that is about networks.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -81,24 +81,20 @@ pub(super) fn network(
         endpoint.mac = endpoint.mac.or(Some(mac_address(&config.mac_address)?));
     }
     check_conflicts(&mode, &endpoints)?;
+    check_aliases(&mode, &endpoints)?;
+    // On other networks, clients ask for links with the network.
+    let links = match &mode {
+        NetworkMode::Network(name) if name != "bridge" => Vec::new(),
+        _ => links(&host.links)?,
+    };
     Ok(NetworkSpec {
+        links,
         published: published(&host.port_bindings)?,
         publish_all: host.publish_all_ports,
         dns: dns(host)?,
         mode,
         endpoints,
     })
-}
-
-/// What is kept and has no effect yet.
-pub(super) fn warnings(spec: &NetworkSpec) -> Vec<String> {
-    let aliased = spec.endpoints.iter().filter(|(_, endpoint)| !endpoint.aliases.is_empty());
-    let warning = |(network, _): (&String, &EndpointSpec)| {
-        format!(
-            "The aliases on the network {network} have no effect yet: containers reach each other by their addresses."
-        )
-    };
-    aliased.map(warning).collect()
 }
 
 fn mode(mode: &str) -> ApiResult<NetworkMode> {
@@ -122,6 +118,20 @@ fn check_conflicts(mode: &NetworkMode, endpoints: &BTreeMap<String, EndpointSpec
     Ok(())
 }
 
+/// On the default network containers have no names.
+fn check_aliases(mode: &NetworkMode, endpoints: &BTreeMap<String, EndpointSpec>) -> ApiResult<()> {
+    let is_default = |name: &str| match name {
+        "bridge" => true,
+        "default" => matches!(mode, NetworkMode::Default),
+        _ => false,
+    };
+    if endpoints.iter().any(|(name, endpoint)| is_default(name) && !endpoint.aliases.is_empty()) {
+        let message = "invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped alias is supported only for containers in user defined networks";
+        return Err(ApiError::invalid(message));
+    }
+    Ok(())
+}
+
 fn settings_ask_for_nothing(settings: &EndpointSettings) -> bool {
     settings.ipam_config.is_none() && settings.mac_address.is_empty() && settings.links.is_empty()
 }
@@ -134,9 +144,6 @@ pub(in crate::api) fn endpoint(settings: EndpointSettings) -> ApiResult<Endpoint
             "berth cannot honour {field} of NetworkingConfig.EndpointsConfig yet"
         )))
     };
-    if !settings.links.is_empty() {
-        return later("Links");
-    }
     if !settings.driver_opts.is_empty() {
         return later("DriverOpts");
     }
@@ -147,11 +154,27 @@ pub(in crate::api) fn endpoint(settings: EndpointSettings) -> ApiResult<Endpoint
     let mac = Some(settings.mac_address).filter(|mac| !mac.is_empty());
     Ok(EndpointSpec {
         aliases: settings.aliases,
+        links: links(&settings.links)?,
         ipv4: address("IPv4", &ipam.ipv4_address, IpAddr::is_ipv4)?,
         ipv6: address("IPv6", &ipam.ipv6_address, IpAddr::is_ipv6)?,
         mac: mac.as_deref().map(mac_address).transpose()?,
         gateway_priority: settings.gw_priority,
     })
+}
+
+/// "container:alias"; without an alias, it is called by its name.
+fn links(links: &[String]) -> ApiResult<Vec<Link>> {
+    let read = |text: &String| {
+        let (container, alias) = text.split_once(':').unwrap_or((text, text));
+        // Older clients send names of containers as paths.
+        let (container, alias) =
+            (container.trim_start_matches('/'), alias.rsplit('/').next().unwrap_or(alias));
+        if container.is_empty() || alias.is_empty() || alias.contains([':', ' ', '\t', '\n']) {
+            return Err(ApiError::invalid(format!("bad format for links: {text}")));
+        }
+        Ok(Link { container: container.to_owned(), alias: alias.to_owned() })
+    };
+    links.iter().map(read).collect()
 }
 
 fn address(version: &str, text: &str, fits: impl Fn(&IpAddr) -> bool) -> ApiResult<Option<IpAddr>> {
@@ -250,13 +273,14 @@ mod tests {
             "PublishAllPorts": true, "Dns": ["10.0.0.53"], "DnsSearch": ["a.example"], "DnsOptions": ["ndots:1"],
         });
         let networking = json!({ "EndpointsConfig": { "web": {
-            "IPAMConfig": { "IPv4Address": "10.0.0.5" }, "Links": null, "Aliases": ["www"],
+            "IPAMConfig": { "IPv4Address": "10.0.0.5" }, "Links": ["/db:/web/store"], "Aliases": ["www"],
             "MacAddress": "02:00:00:00:00:05", "DriverOpts": null, "GwPriority": 3,
         } } });
         let spec = read(host, networking).unwrap();
         assert_eq!(spec.mode, NetworkMode::Network("web".into()));
         let expected = EndpointSpec {
             aliases: vec!["www".into()],
+            links: vec![Link { container: "db".into(), alias: "store".into() }],
             ipv4: Some([10, 0, 0, 5].into()),
             mac: Some([2, 0, 0, 0, 0, 5]),
             gateway_priority: 3,
@@ -303,7 +327,12 @@ mod tests {
                 400,
                 "MAC",
             ),
-            (none.clone(), json!({ "EndpointsConfig": { "web": { "Links": ["db"] } } }), 501, "Links"),
+            (
+                none.clone(),
+                json!({ "EndpointsConfig": { "web": { "Links": ["db:"] } } }),
+                400,
+                "bad format for links: db:",
+            ),
         ] {
             let (found, message) = read(host, networking).unwrap_err();
             assert!(found == status && message.contains(part), "{found} {message}");

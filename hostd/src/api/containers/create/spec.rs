@@ -146,15 +146,14 @@ pub(in crate::api) fn check_variable(entry: &str) -> ApiResult<()> {
     Ok(())
 }
 
-/// "name:address"; `host-gateway` is an address that only a network has.
+/// "name:address"; `host-gateway` is an address that is known when the container starts.
 fn check_extra_host(entry: &str) -> ApiResult<()> {
     let (name, address) = entry.split_once([':', '=']).unwrap_or_default();
     if name.is_empty() || address.is_empty() {
         return Err(ApiError::invalid(format!("bad format for add-host: \"{entry}\"")));
     }
     if address == "host-gateway" {
-        let message = "berth cannot honour host-gateway in HostConfig.ExtraHosts yet: it needs networks";
-        return Err(ApiError::not_supported(message));
+        return Ok(());
     }
     match address.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>() {
         Ok(_) => Ok(()),

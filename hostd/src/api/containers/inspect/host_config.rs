@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::{mounts, network};
 use crate::engine::{
-    AutoRemove, CapabilityName, ContainerView, DEFAULT_SHM_BYTES, Device, DeviceThrottle, Ipc, Limits,
+    AutoRemove, CapabilityName, ContainerView, DEFAULT_SHM_BYTES, Device, DeviceThrottle, Ipc, Limits, Link,
     MASKED_PATHS, Namespace, PortBinding, READONLY_PATHS, RestartPolicy, Security, Throttled, Ulimit,
 };
 
@@ -42,7 +42,7 @@ pub(super) struct HostConfig {
     group_add: Option<Vec<String>>,
     ipc_mode: &'static str,
     cgroup: &'static str,
-    links: Unset,
+    links: Option<Vec<String>>,
     oom_score_adj: i32,
     pid_mode: &'static str,
     privileged: bool,
@@ -138,6 +138,7 @@ impl HostConfig {
             group_add: filled(&spec.additional_groups),
             init: spec.init.then_some(true),
             ipc_mode: ipc(spec.namespaces.ipc),
+            links: links(&view.name, &spec.network.links),
             masked_paths,
             memory,
             memory_reservation: spec.limits.memory_reservation_bytes.unwrap_or(0),
@@ -174,7 +175,7 @@ impl HostConfig {
             dns_options: spec.network.dns.options.clone(),
             dns_search: spec.network.dns.search.clone(),
             // What nobody can ask for yet.
-            container_id_file: "", volume_driver: "", cgroup: "", links: None,
+            container_id_file: "", volume_driver: "", cgroup: "",
             cpu_realtime_period: 0, cpu_realtime_runtime: 0,
             device_requests: None, memory_swappiness: None, oom_kill_disable: None, cpu_count: 0, cpu_percent: 0,
             io_maximum_iops: 0, io_maximum_bandwidth: 0,
@@ -209,6 +210,12 @@ fn restart_policy(policy: RestartPolicy) -> Value {
         RestartPolicy::OnFailure { max_retries } => ("on-failure", max_retries),
     };
     json!({ "Name": name, "MaximumRetryCount": max_retries })
+}
+
+/// As Docker shows them: paths of names.
+fn links(name: &str, links: &[Link]) -> Option<Vec<String>> {
+    let path = |link: &Link| format!("/{}:/{name}/{}", link.container, link.alias);
+    filled(&links.iter().map(path).collect::<Vec<_>>())
 }
 
 fn filled(list: &[String]) -> Option<Vec<String>> {
