@@ -46,6 +46,24 @@ pub(crate) struct CreateRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) healthcheck: Option<Healthcheck>,
     pub(crate) host_config: HostConfig,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) networking_config: Option<NetworkingConfig>,
+}
+
+/// What is asked of networks one by one.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct NetworkingConfig {
+    pub(crate) endpoints_config: BTreeMap<String, EndpointConfig>,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct EndpointConfig {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) aliases: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) links: Vec<String>,
 }
 
 /// `{}`: a set, as JSON spells it in this API.
@@ -177,6 +195,8 @@ pub(crate) struct HostConfig {
     pub(crate) dns_search: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) extra_hosts: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) links: Vec<String>,
 }
 
 #[derive(Debug, Serialize, PartialEq, Eq)]

@@ -34,8 +34,8 @@ pub(crate) use containers::{
 };
 pub(crate) use control::{Stats, UpdateRequest};
 pub(crate) use create_request::{
-    CreateRequest, Device, Healthcheck, HostConfig, PortBinding, RestartPolicy, ThrottleDevice, Ulimit,
-    WeightDevice,
+    CreateRequest, Device, EndpointConfig, Healthcheck, HostConfig, NetworkingConfig, PortBinding,
+    RestartPolicy, ThrottleDevice, Ulimit, WeightDevice,
 };
 pub(crate) use download::Download;
 pub(crate) use error::ClientError;

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::OptionError;
-use crate::client::{CreateRequest, PortBinding};
+use crate::client::{CreateRequest, EndpointConfig, NetworkingConfig, PortBinding};
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Network")]
@@ -30,11 +30,17 @@ pub(crate) struct NetworkOptions {
     #[arg(long, value_name = "ADDRESS")]
     dns: Vec<String>,
     /// Set DNS options
-    #[arg(long, value_name = "OPTION")]
+    #[arg(long, alias = "dns-opt", value_name = "OPTION")]
     dns_option: Vec<String>,
     /// Set custom DNS search domains
     #[arg(long, value_name = "DOMAIN")]
     dns_search: Vec<String>,
+    /// Add network-scoped alias for the container
+    #[arg(long, alias = "net-alias", value_name = "NAME")]
+    network_alias: Vec<String>,
+    /// Add link to another container
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    link: Vec<String>,
     /// Add a custom host-to-IP mapping
     #[arg(long, value_name = "HOST:ADDRESS")]
     add_host: Vec<String>,
@@ -50,8 +56,10 @@ impl NetworkOptions {
         host.dns.clone_from(&self.dns);
         host.dns_options.clone_from(&self.dns_option);
         host.dns_search.clone_from(&self.dns_search);
+        host.links.clone_from(&self.link);
         // Docker writes HOST=ADDRESS too; the API takes a colon.
         host.extra_hosts = self.add_host.iter().map(|entry| entry.replacen('=', ":", 1)).collect();
+        request.networking_config = self.networking();
         for publish in &self.publish {
             let parsed = parse_publish(publish);
             let (port, binding) =
@@ -64,6 +72,19 @@ impl NetworkOptions {
             request.exposed_ports.entry(port).or_default();
         }
         Ok(())
+    }
+}
+
+impl NetworkOptions {
+    /// What is asked of the network that the container joins. Links of the default network are the host's.
+    fn networking(&self) -> Option<NetworkingConfig> {
+        let network = self.network.as_deref().unwrap_or("default");
+        let has_names = !matches!(network, "default" | "bridge" | "host" | "none" | "");
+        let links = if has_names { self.link.clone() } else { Vec::new() };
+        let endpoint = EndpointConfig { aliases: self.network_alias.clone(), links };
+        let asks_for_something = !endpoint.aliases.is_empty() || !endpoint.links.is_empty();
+        asks_for_something
+            .then(|| NetworkingConfig { endpoints_config: [(network.to_owned(), endpoint)].into() })
     }
 }
 
