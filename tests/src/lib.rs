@@ -11,6 +11,7 @@ mod host;
 pub mod hostile_registry;
 pub mod http_server;
 pub mod made_image;
+pub mod name_server;
 mod namespace;
 mod outcome;
 mod patience;

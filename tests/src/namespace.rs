@@ -1,9 +1,11 @@
 //! A network of a test's own, with one address that is not loopback's: some rules are about just that.
 
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use crate::environment::{program, skip};
 use crate::outcome::Outcome;
@@ -66,6 +68,23 @@ impl Namespace {
         let script =
             format!("exec 3<>/dev/tcp/{address}/{port} && printf 'GET / HTTP/1.0\r\n\r\n' >&3 && cat <&3");
         self.run(&["timeout", "20", "bash", "-c", &script])
+    }
+
+    /// Does something in it, on a thread that goes there. What it opens is of the namespace.
+    ///
+    /// # Panics
+    /// As what is done does, or if nobody may go there.
+    pub fn visit<T: Send>(&self, story: impl FnOnce() -> T + Send) -> T {
+        use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+        let namespace = std::fs::File::open(format!("/run/netns/{}", self.name)).expect("it is there");
+        thread::scope(|scope| {
+            let visit = scope.spawn(|| {
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+                    .expect("who made it may go there");
+                story()
+            });
+            visit.join().expect("the visit is part of the test")
+        })
     }
 
     /// A command in the namespace of that name, which sees everything else as we do.

@@ -20,6 +20,7 @@ mod lives;
 mod load;
 mod logs;
 mod mounts;
+mod names;
 mod networks;
 mod python;
 mod recovery;
