@@ -88,6 +88,9 @@ pub(super) enum Unwritten {
 impl IdleMachine {
     /// What is left of a run that has ended.
     pub(super) fn after_run(machine: Machine, live: &Live, joined: Option<Joined>) -> Self {
+        if let Some(joined) = &joined {
+            joined.will_leave();
+        }
         let (agent, readers) = (Arc::clone(&live.agent), Arc::clone(&live.readers));
         Self { machine, agent, readers, linger: Duration::ZERO, joined }
     }

@@ -47,6 +47,13 @@ impl Joined {
         &self.endpoints
     }
 
+    /// To its clients the container has ended; the machine will.
+    pub(in crate::engine) fn will_leave(&self) {
+        if !self.endpoints.is_empty() {
+            self.networks.leaving.begin(&self.container);
+        }
+    }
+
     /// Gives everything back. To be called when the machine has ended.
     pub(in crate::engine) async fn leave(mut self) {
         let endpoints = self.take();
@@ -69,6 +76,14 @@ impl Networks {
         self: &Arc<Self>,
         container: &Container,
     ) -> Result<Joined, EngineError> {
+        match self.try_join(container).await {
+            // It may have been in the way.
+            Err(_refused) if self.leaving.wait(|_anybody| true).await => self.try_join(container).await,
+            outcome => outcome,
+        }
+    }
+
+    async fn try_join(self: &Arc<Self>, container: &Container) -> Result<Joined, EngineError> {
         let spec = container.spec();
         let mut joined = self.nothing_joined(&container.id);
         for (number, (word, wanted)) in spec.network.wanted().into_iter().enumerate() {
@@ -253,6 +268,7 @@ impl Networks {
             }
             network.vacate(container, endpoint);
         }
+        self.leaving.end(container);
     }
 }
 

@@ -7,6 +7,7 @@
 mod create;
 mod endpoint;
 mod join;
+mod leaving;
 mod names;
 mod network;
 mod options;
@@ -32,6 +33,7 @@ pub(super) use self::names::NAMELESS_NETWORK;
 pub use self::network::{Network, NetworkDriver, NetworkId, Reach, Subnet};
 pub use self::view::{NetworkView, StationView};
 
+use self::leaving::Leaving;
 use super::Engine;
 use super::error::{EngineError, ErrorKind};
 use super::events::{Actor, EventKind};
@@ -84,6 +86,7 @@ pub(super) struct Networks {
     active: RwLock<BTreeMap<NetworkId, Arc<ActiveNetwork>>>,
     /// Held while networks are made or removed: whoever chooses a range knows all that are taken.
     changes: tokio::sync::Mutex<()>,
+    leaving: Leaving,
     /// Why the default network, which was asked for, is not there.
     no_default: OnceLock<String>,
 }
@@ -120,6 +123,7 @@ impl Networks {
             host: OnceCell::new(),
             active: RwLock::default(),
             changes: tokio::sync::Mutex::default(),
+            leaving: Leaving::default(),
             no_default: OnceLock::new(),
         }
     }

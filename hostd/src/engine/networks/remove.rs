@@ -1,5 +1,7 @@
 //! Removing networks that nobody is on.
 
+use std::collections::BTreeSet;
+
 use super::super::Engine;
 use super::super::error::EngineError;
 use super::create::PREDEFINED;
@@ -13,6 +15,7 @@ impl Engine {
         let engine = self.clone();
         let word = word.to_owned();
         let removing = tokio::spawn(async move {
+            engine.shared.networks.wait_for_leaving(&word).await;
             let _turn = engine.shared.networks.changes.lock().await;
             let network = engine.shared.networks.take_off(&word)?;
             engine.shared.networks.remove(&network).await?;
@@ -33,7 +36,9 @@ impl Engine {
         let mut names = Vec::new();
         for view in self.networks() {
             let name = view.network.name.clone();
-            if PREDEFINED.contains(&name.as_str()) || !view.stations.is_empty() || !fits(&view) {
+            let networks = &self.shared.networks;
+            let used = view.stations.iter().any(|(container, _)| !networks.leaving.has(container));
+            if PREDEFINED.contains(&name.as_str()) || used || !fits(&view) {
                 continue;
             }
             match self.remove_network(view.network.id.as_str()).await {
@@ -50,6 +55,16 @@ impl Engine {
 }
 
 impl Networks {
+    /// If nobody is on it but containers that have ended, until they are off it.
+    async fn wait_for_leaving(&self, word: &str) {
+        // Who asks for none hears of it later.
+        let Ok(found) = self.find(word) else { return };
+        let stations: BTreeSet<_> = found.stations().keys().cloned().collect();
+        if stations.iter().all(|container| self.leaving.has(container)) {
+            self.leaving.wait(|container| stations.contains(container)).await;
+        }
+    }
+
     /// From here on nobody can join it.
     fn take_off(&self, word: &str) -> Result<Network, EngineError> {
         let found = self.find(word)?;
