@@ -210,13 +210,17 @@ impl Container {
         action: impl Into<String>,
         more: impl IntoIterator<Item = (&'static str, String)>,
     ) {
+        self.events.publish(EventKind::Container, action, self.actor(more));
+    }
+
+    /// Whom an event of this container is about.
+    pub(super) fn actor(&self, more: impl IntoIterator<Item = (&'static str, String)>) -> Actor {
         let spec = self.spec();
         let mut attributes = spec.labels.clone();
         attributes.insert("image".to_owned(), spec.image.clone());
         attributes.insert("name".to_owned(), self.name().to_string());
         attributes.extend(more.into_iter().map(|(name, value)| (name.to_owned(), value)));
-        let actor = Actor { id: self.id.to_string(), attributes };
-        self.events.publish(EventKind::Container, action, actor);
+        Actor { id: self.id.to_string(), attributes }
     }
 }
 

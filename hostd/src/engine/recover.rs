@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::container::Container;
-use super::driver::{Driver, publish_end};
+use super::driver::{Driver, EndEvents};
 use super::error::EngineError;
 use super::log::{attributes, log_files};
 use super::record::ContainerRecord;
@@ -110,7 +110,8 @@ async fn recover_running(
         }
     }
     shared.records.put(&record).await?;
-    publish_end(&revive(shared, record, None), &exit);
+    let container = revive(shared, record, None);
+    EndEvents::new(&container, &exit).publish(&container);
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::Shared;
 use super::container::{Command, Container, StartError, Started, Status};
 use super::error::{EngineError, ErrorKind};
+use super::events::{Actor, EventKind};
 use super::files::{FilesOfMachine, Unwritten};
 use super::health::{Checked, Monitor};
 use super::log::log_files;
@@ -231,7 +232,6 @@ impl Driver {
         let discard = self.record.spec.auto_remove == AutoRemove::Remove;
         let unwritten = if discard { Unwritten::Discard } else { Unwritten::Keep };
         self.teardown = machine.map(|machine| self.shared.endings.spawn(machine.end(unwritten)));
-        publish_end(&self.container, &exit);
         match self.record.state.after(Step::Exited(exit.clone())) {
             Ok(exited) => {
                 self.record.state = exited;
@@ -245,11 +245,15 @@ impl Driver {
             }
         }
         self.container.hub.finish();
+        let end = EndEvents::new(&self.container, &exit);
         self.show(|status| {
             status.enter(self.record.state.clone());
             status.live = None;
             status.endpoints = Arc::default();
             status.runs_ended += 1;
+            // Neither is seen before the other: who hears of an end looks at once, and takes a container that still runs
+            // for one that is restarted.
+            end.publish(&self.container);
         });
     }
 
@@ -356,14 +360,25 @@ impl Driver {
     }
 }
 
-/// The events of a run's end.
-pub(super) fn publish_end(container: &Container, exit: &Exit) {
-    if exit.oom_killed {
-        container.publish("oom", []);
+/// The events of a run's end. To publish them takes nothing of the container's status.
+pub(super) struct EndEvents {
+    out_of_memory: Option<Actor>,
+    die: Actor,
+}
+
+impl EndEvents {
+    pub(super) fn new(container: &Container, exit: &Exit) -> Self {
+        let duration_s = exit.finished_at.duration_since(exit.started_at).as_secs().max(0);
+        let more = [("exitCode", exit.code.to_string()), ("execDuration", duration_s.to_string())];
+        Self { out_of_memory: exit.oom_killed.then(|| container.actor([])), die: container.actor(more) }
     }
-    let duration_s = exit.finished_at.duration_since(exit.started_at).as_secs().max(0);
-    let more = [("exitCode", exit.code.to_string()), ("execDuration", duration_s.to_string())];
-    container.publish("die", more);
+
+    pub(super) fn publish(self, container: &Container) {
+        if let Some(actor) = self.out_of_memory {
+            container.events.publish(EventKind::Container, "oom", actor);
+        }
+        container.events.publish(EventKind::Container, "die", self.die);
+    }
 }
 
 async fn sleep_until(time: Option<Instant>) {
