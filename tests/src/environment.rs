@@ -37,6 +37,16 @@ impl Environment {
     }
 }
 
+/// What `cargo xtask test` got under this name; `None`, said aloud, where it could not.
+pub(crate) fn product(variable: &str) -> Option<PathBuf> {
+    if let Some(found) = env::var_os(variable) {
+        return Some(found.into());
+    }
+    let reason = env::var(format!("{variable}_MISSING"));
+    skip(&reason.unwrap_or_else(|_| format!("{variable} is not set; run `cargo xtask test`")));
+    None
+}
+
 /// The program of that name in PATH.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;

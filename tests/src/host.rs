@@ -345,6 +345,23 @@ impl Host {
         kill_process(pid_of(*pid), Signal::KILL).expect("the machine's process is ours");
     }
 
+    /// Kills the `berth-vmm` of this container's machine.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn kill_the_machine_of(&self, container: &str) {
+        let machine =
+            fs::read_dir(self.path("run/machines")).expect("the daemon runs").flatten().find(|entry| {
+                let name = entry.file_name();
+                name.to_str().is_some_and(|name| !name.is_empty() && container.starts_with(name))
+            });
+        let state = machine.unwrap_or_else(|| panic!("{container} has no machine")).path();
+        let processes = processes_that_name(&state);
+        let monitors: Vec<_> = processes.iter().filter(|(_pid, program)| program == "berth-vmm").collect();
+        let [(pid, _)] = monitors[..] else { panic!("not one monitor of {container}: {processes:?}") };
+        kill_process(pid_of(*pid), Signal::KILL).expect("the machine's process is ours");
+    }
+
     /// Asks the monitor of the only machine, over its control socket.
     ///
     /// # Panics

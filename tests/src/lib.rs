@@ -6,6 +6,7 @@
 
 mod api;
 mod client;
+mod compose;
 mod environment;
 mod host;
 pub mod hostile_registry;
@@ -22,6 +23,7 @@ mod skopeo;
 
 pub use api::{Api, Opened, Reply};
 pub use client::{Client, Running};
+pub use compose::Project;
 pub use host::Host;
 pub use namespace::Namespace;
 pub use outcome::Outcome;

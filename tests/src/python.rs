@@ -1,11 +1,10 @@
 //! Clients in Python: stories of `tests/python/`, run by the interpreter that `cargo xtask test` gave the packages to.
 
-use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::client::Running;
-use crate::environment::skip;
+use crate::environment::product;
 use crate::host::Host;
 
 /// The interpreter.
@@ -18,12 +17,7 @@ impl Python {
     /// `None`, said aloud, where the clients could not be installed.
     #[must_use]
     pub fn find() -> Option<Self> {
-        if let Some(program) = env::var_os("BERTH_TEST_PYTHON") {
-            return Some(Self { program: program.into() });
-        }
-        let reason = env::var("BERTH_TEST_PYTHON_MISSING");
-        skip(&reason.unwrap_or_else(|_| "BERTH_TEST_PYTHON is not set; run `cargo xtask test`".to_owned()));
-        None
+        product("BERTH_TEST_PYTHON").map(|program| Self { program })
     }
 
     /// Tells a story at this host, with these variables beside those that every client has.

@@ -4,6 +4,7 @@ mod archives;
 mod attached;
 mod bollard;
 mod commit;
+mod compose;
 mod copies;
 mod daemon;
 mod docker_cli;
