@@ -175,6 +175,10 @@ pub(crate) struct HostConfig {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) binds: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mounts: Vec<Mount>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) volume_driver: String,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) volumes_from: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) tmpfs: BTreeMap<String, String>,
@@ -263,4 +267,79 @@ pub(crate) struct Healthcheck {
     pub(crate) start_period: i64,
     pub(crate) start_interval: i64,
     pub(crate) retries: i64,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Mount {
+    #[serde(rename = "Type")]
+    pub(crate) kind: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) source: String,
+    pub(crate) target: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) read_only: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) consistency: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) bind_options: Option<BindOptions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) volume_options: Option<VolumeOptions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) image_options: Option<ImageOptions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tmpfs_options: Option<TmpfsOptions>,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+#[expect(clippy::struct_excessive_bools, reason = "the API has them")]
+pub(crate) struct BindOptions {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) propagation: String,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) non_recursive: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) create_mountpoint: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) read_only_non_recursive: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) read_only_force_recursive: bool,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct VolumeOptions {
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) no_copy: bool,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) labels: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) driver_config: Option<MountDriver>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) subpath: String,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct MountDriver {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) name: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) options: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct ImageOptions {
+    pub(crate) subpath: String,
+}
+
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct TmpfsOptions {
+    /// Zero is as much as there is.
+    pub(crate) size_bytes: i64,
+    /// Permission bits; zero is the default.
+    pub(crate) mode: u32,
 }

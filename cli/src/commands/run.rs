@@ -23,6 +23,8 @@ use crate::signals::Signals;
   berth run --rm hello-world                          Run once and leave nothing
   berth run -it --rm busybox sh                       A shell; ctrl-p ctrl-q leaves it running
   berth run -d --name web -m 64m --cpus 0.5 busybox httpd -f
+  berth run --rm -v ./src:/src:ro busybox ls /src     A directory of the host's, not to be written
+  berth run -d -v data:/srv busybox httpd -f -h /srv  A volume, made if it is not there, which stays
   echo hello | berth run -i --rm busybox cat          Input from a pipe
   berth run --rm --timing busybox true                Where the time of a start goes
 

@@ -5,6 +5,7 @@
 
 mod devices;
 mod metadata;
+mod mount;
 mod network;
 mod process;
 mod pull;

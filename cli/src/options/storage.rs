@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::OptionError;
+use super::mount::parse_mount;
 use crate::client::CreateRequest;
 use crate::environment;
 
@@ -20,6 +21,12 @@ pub(crate) struct StorageOptions {
     /// Bind mount a volume
     #[arg(short, long, value_name = "[SOURCE:]PATH[:OPTIONS]")]
     volume: Vec<String>,
+    /// Attach a filesystem mount to the container
+    #[arg(long, value_name = "MOUNT")]
+    mount: Vec<String>,
+    /// Optional volume driver for the container
+    #[arg(long, value_name = "DRIVER", default_value = "", hide_default_value = true)]
+    volume_driver: String,
     /// Mount volumes from the specified container(s)
     #[arg(long, value_name = "CONTAINER")]
     volumes_from: Vec<String>,
@@ -45,6 +52,11 @@ impl StorageOptions {
                 }
             }
         }
+        for mount in &self.mount {
+            let parsed = parse_mount(mount).map_err(|reason| OptionError::invalid("mount", mount, reason))?;
+            request.host_config.mounts.push(parsed);
+        }
+        request.host_config.volume_driver.clone_from(&self.volume_driver);
         request.host_config.volumes_from.clone_from(&self.volumes_from);
         request.host_config.storage_opt = environment::pairs(&self.storage_opt);
         Ok(())
