@@ -6,6 +6,7 @@ mod path;
 
 mod stat;
 
+mod reach;
 mod read;
 
 mod members;

@@ -1,7 +1,7 @@
 //! A path of a container, and all below it, as an archive.
 
 use super::stat::failed;
-use super::{ContainerPath, PathStat};
+use super::{ContainerPath, PathStat, reach};
 use crate::agent_client::within;
 use crate::engine::Engine;
 use crate::engine::container::Command;
@@ -19,6 +19,7 @@ impl Engine {
         path: &ContainerPath,
     ) -> Result<(PathStat, OutgoingArchive), EngineError> {
         let container = self.find(name)?;
+        reach::check(&container, path)?;
         let files = container.command(|reply| Command::OpenFiles { reply }).await??;
         let deadline = files.pace.deadline(PIECE_DEADLINE);
         let opening = files.agent.read_path(container.id.as_str(), path.as_bytes(), path.base());

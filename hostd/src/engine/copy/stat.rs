@@ -5,7 +5,7 @@ use std::time::Duration;
 use berth_protocol::agent::{self, ErrorCode};
 use jiff::Timestamp;
 
-use super::ContainerPath;
+use super::{ContainerPath, reach};
 use crate::agent_client::{CallError, within};
 use crate::engine::Engine;
 use crate::engine::container::{Command, Container};
@@ -34,6 +34,7 @@ impl Engine {
     /// No such container or path, or a machine that cannot be booted for it.
     pub async fn stat_path(&self, name: &str, path: &ContainerPath) -> Result<PathStat, EngineError> {
         let container = self.find(name)?;
+        reach::check(&container, path)?;
         let files = container.command(|reply| Command::OpenFiles { reply }).await??;
         let looking = files.agent.stat_path(container.id.as_str(), path.as_bytes());
         let stat = within(files.pace.deadline(STAT_DEADLINE), "a look at a path", looking).await;

@@ -7,9 +7,9 @@ use berth_protocol::agent::write_piece::Piece;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::ContainerPath;
 use super::members::{self, UnreadableArchive};
 use super::stat::failed;
+use super::{ContainerPath, reach};
 use crate::agent_client::{CallError, FileWriter, within};
 use crate::engine::Engine;
 use crate::engine::container::{Command, Container};
@@ -51,6 +51,7 @@ impl Engine {
         archive: impl Read + Send + 'static,
     ) -> Result<(), EngineError> {
         let container = self.find(name)?;
+        reach::check(&container, &into.path)?;
         let files = container.command(|reply| Command::OpenFiles { reply }).await??;
         match write(&container, &files, into, archive).await {
             Ok(()) => {
