@@ -59,8 +59,7 @@ impl Engine {
         request: CommitRequest,
     ) -> Result<ImageId, EngineError> {
         let (spec, parent) = (container.spec(), container.image_id);
-        let image = self.resolve_image(&parent.to_string()).await?;
-        let config = committed_config(own_config(&spec, &image.config), &request)?;
+        let config = committed_config(own_config(&spec), &request)?;
         let layer = self.read_layer(container, request.pause).await?;
         let commit = CommitSpec {
             parent,
@@ -132,8 +131,8 @@ fn spool(images: &ImageStore, mut pieces: mpsc::Receiver<Bytes>) -> Result<Layer
     Ok(layer)
 }
 
-/// A container's configuration in the words of images. Volumes are the image's: a container has none of its own yet.
-fn own_config(spec: &ContainerSpec, image: &ImageConfig) -> ImageConfig {
+/// A container's configuration in the words of images.
+fn own_config(spec: &ContainerSpec) -> ImageConfig {
     ImageConfig {
         entrypoint: spec.entrypoint.clone(),
         cmd: spec.command.clone(),
@@ -142,7 +141,7 @@ fn own_config(spec: &ContainerSpec, image: &ImageConfig) -> ImageConfig {
         user: spec.user.clone().unwrap_or_default(),
         labels: spec.labels.clone(),
         exposed_ports: spec.exposed_ports.iter().cloned().collect(),
-        volumes: image.volumes.clone(),
+        volumes: spec.mounts.own_volumes.clone(),
         stop_signal: spec.stop_signal.map(|signal| signal.to_string()),
         stop_timeout: spec.stop_timeout_s,
         shell: None,
@@ -182,7 +181,7 @@ impl From<CommitError> for EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{ErrorKind, Healthcheck};
+    use crate::engine::{ErrorKind, Healthcheck, MountRequests};
 
     fn spec() -> ContainerSpec {
         let words = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
@@ -197,17 +196,14 @@ mod tests {
                 ..Healthcheck::default()
             }),
             stop_signal: "SIGINT".parse().ok(),
+            mounts: MountRequests { own_volumes: ["/data".to_owned()].into(), ..MountRequests::default() },
             ..ContainerSpec::default()
         }
     }
 
-    fn image() -> ImageConfig {
-        ImageConfig { volumes: ["/data".to_owned()].into(), ..ImageConfig::default() }
-    }
-
     #[test]
     fn without_more_the_image_runs_as_the_container_did() {
-        let own = own_config(&spec(), &image());
+        let own = own_config(&spec());
         let config = committed_config(own.clone(), &CommitRequest::default()).unwrap();
         assert_eq!(config, own);
         assert_eq!(config.stop_signal.as_deref(), Some("SIGINT"));
@@ -224,7 +220,7 @@ mod tests {
             changes: vec!["USER nobody".into(), "LABEL new=2".into()],
             ..CommitRequest::default()
         };
-        let config = committed_config(own_config(&spec(), &image()), &request).unwrap();
+        let config = committed_config(own_config(&spec()), &request).unwrap();
         assert_eq!(config.env, ["B=3", "C=4", "A=1"]);
         assert_eq!((config.user.as_str(), config.working_dir.as_str()), ("nobody", "/srv"));
         assert_eq!(config.labels.len(), 2);
@@ -235,13 +231,13 @@ mod tests {
     fn an_entrypoint_of_its_own_leaves_the_containers_command_out() {
         let request =
             CommitRequest { changes: vec!["ENTRYPOINT [\"/x\"]".into()], ..CommitRequest::default() };
-        let config = committed_config(own_config(&spec(), &image()), &request).unwrap();
+        let config = committed_config(own_config(&spec()), &request).unwrap();
         assert_eq!((config.entrypoint, config.cmd), (Some(vec!["/x".into()]), None));
         let request = CommitRequest { changes: vec!["RUN x".into()], ..CommitRequest::default() };
-        let error = committed_config(own_config(&spec(), &image()), &request).unwrap_err();
+        let error = committed_config(own_config(&spec()), &request).unwrap_err();
         assert_eq!(error.to_string(), "RUN is not a valid change command");
         let request = CommitRequest { changes: vec!["STOPSIGNAL BAD".into()], ..CommitRequest::default() };
-        let error = committed_config(own_config(&spec(), &image()), &request).unwrap_err();
+        let error = committed_config(own_config(&spec()), &request).unwrap_err();
         assert_eq!(
             (error.kind, error.message.as_str()),
             (ErrorKind::InvalidParameter, "invalid signal: BAD")

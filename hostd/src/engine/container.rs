@@ -131,8 +131,9 @@ pub(super) enum Command {
     OpenFiles {
         reply: oneshot::Sender<Result<Files, EngineError>>,
     },
-    /// Only a container that does not run.
+    /// Only a container that does not run; with its anonymous volumes, or without.
     Remove {
+        volumes: bool,
         reply: oneshot::Sender<Result<(), EngineError>>,
     },
 }

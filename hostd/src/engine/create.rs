@@ -14,7 +14,6 @@ use super::spec::ContainerSpec;
 use super::state::ContainerState;
 use super::user_namespace::UserNamespace;
 use super::{Engine, Shared};
-use crate::image::ImageConfig;
 
 /// A container that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +69,7 @@ impl Engine {
         });
         let id =
             creating.await.map_err(|error| EngineError::internal("cannot create container", &error))??;
-        let warnings = undone(&image.config).into_iter().chain(self.without_parent(has_parent));
+        let warnings = self.without_parent(has_parent).into_iter();
         Ok(Created { id, warnings: warnings.chain(network_warnings).collect() })
     }
 }
@@ -95,18 +94,6 @@ impl Engine {
     }
 }
 
-/// What the image asks for and does not get yet.
-fn undone(image: &ImageConfig) -> Vec<String> {
-    let volumes: Vec<&str> = image.volumes.iter().map(String::as_str).collect();
-    if volumes.is_empty() {
-        return Vec::new();
-    }
-    let paths = volumes.join(", ");
-    vec![format!(
-        "The image declares volumes ({paths}); without volumes yet, they are part of the container itself."
-    )]
-}
-
 /// Gives the container its name, its directory and its record, in the order in which a crash leaves nothing that the
 /// next start does not clear away.
 async fn settle(
@@ -119,11 +106,18 @@ async fn settle(
     let directory = container.directory.clone();
     let made = tokio::fs::create_dir(&directory).await;
     let made = made.map_err(|error| EngineError::internal("cannot make the container's directory", &error));
-    let kept = match made {
+    // Volumes come before the record that names them, and stay if the daemon dies in between.
+    let held = match made {
+        Ok(()) => shared.hold_volumes(&record).await,
+        Err(error) => Err(error),
+    };
+    let kept = match held {
         Ok(()) => shared.records.put(&record).await,
         Err(error) => Err(error),
     };
     if let Err(error) = kept {
+        shared.give_back_volumes(&id, &record.mounts);
+        shared.remove_anonymous(&record.mounts).await;
         shared.forget(&id);
         // What cannot be removed now is removed when the daemon starts again.
         let _later = tokio::fs::remove_dir_all(&directory).await;

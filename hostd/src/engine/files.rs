@@ -16,6 +16,7 @@ use super::container::{Container, Live};
 use super::error::EngineError;
 use super::identity::ContainerId;
 use super::launch::{IMAGE_DISK, SCRATCH_DISK};
+use super::mounts::MountedVolumes;
 use super::networks::Joined;
 use super::readers::{Readers, Reading};
 use crate::agent_client::{AgentClient, CallError, within};
@@ -75,6 +76,8 @@ pub(super) struct IdleMachine {
     /// How long it stays for further readers.
     linger: Duration,
     joined: Option<Joined>,
+    /// In use until it ends.
+    _volumes: Arc<MountedVolumes>,
 }
 
 /// What becomes of writes that the guest has not passed on yet.
@@ -87,12 +90,17 @@ pub(super) enum Unwritten {
 
 impl IdleMachine {
     /// What is left of a run that has ended.
-    pub(super) fn after_run(machine: Machine, live: &Live, joined: Option<Joined>) -> Self {
+    pub(super) fn after_run(
+        machine: Machine,
+        live: &Live,
+        joined: Option<Joined>,
+        volumes: Arc<MountedVolumes>,
+    ) -> Self {
         if let Some(joined) = &joined {
             joined.will_leave();
         }
         let (agent, readers) = (Arc::clone(&live.agent), Arc::clone(&live.readers));
-        Self { machine, agent, readers, linger: Duration::ZERO, joined }
+        Self { machine, agent, readers, linger: Duration::ZERO, joined, _volumes: volumes }
     }
 
     /// Boots one with the container's disks mounted.
@@ -114,6 +122,7 @@ impl IdleMachine {
                 readers: Readers::new(),
                 linger: LINGER,
                 joined: None,
+                _volumes: Arc::default(),
             }),
             Err(error) => {
                 let failure = failed(&error);

@@ -54,7 +54,6 @@ mod stop;
 mod update;
 mod usage;
 mod view;
-#[cfg_attr(not(test), expect(dead_code, reason = "containers come to have volumes with their mounts"))]
 mod volumes;
 mod wait;
 

@@ -27,6 +27,7 @@ impl Engine {
         let (networks, volumes, records) = reading.await.map_err(unreadable)??;
         shared.networks.recover(networks).await?;
         shared.volumes.recover(volumes).await?;
+        records.iter().for_each(|record| shared.hold_volumes_again(record));
         clear_unknown(shared, &records).await?;
         for record in records.iter().filter(|record| record.state.is_up()) {
             shared.networks.keep(&record.id, &record.name, &record.endpoints);
@@ -59,7 +60,9 @@ async fn recover_container(shared: &Arc<Shared>, mut record: ContainerRecord) ->
         }
         ContainerState::Removing => {
             shared.delete_remains(&record.id).await?;
-            shared.records.delete(record.id.as_str()).await
+            shared.records.delete(record.id.as_str()).await?;
+            shared.give_back_volumes(&record.id, &record.mounts);
+            Ok(())
         }
         ContainerState::Created { .. }
         | ContainerState::Exited(_)
@@ -88,7 +91,8 @@ async fn recover_running(
         Some(machine) => match adopt(shared, &record, run.clone(), machine).await {
             Ok(active) => {
                 let joined = shared.networks.rejoin(&record.id, record.endpoints.clone()).await;
-                let active = active.rejoined(joined);
+                let volumes = shared.adopt_volumes(&record.mounts);
+                let active = active.rejoined(joined).with_volumes(volumes);
                 revive(shared, record, Some(active));
                 return Ok(());
             }

@@ -27,6 +27,8 @@ const FORCED_ATTEMPTS: u32 = 5;
 pub struct RemoveOptions {
     /// Kill it first if it runs.
     pub force: bool,
+    /// With the volumes that it has and nobody named.
+    pub volumes: bool,
 }
 
 /// What a prune removed.
@@ -127,7 +129,7 @@ async fn try_remove(container: &Arc<Container>, how: RemoveOptions) -> Result<()
         (state, _) if state.is_up() => end_for_good(container).await?,
         _ => {}
     }
-    let removed = container.command(|reply| Command::Remove { reply }).await;
+    let removed = container.command(|reply| Command::Remove { volumes: how.volumes, reply }).await;
     match removed {
         Ok(outcome) => outcome,
         // With `--rm` its end was its removal.

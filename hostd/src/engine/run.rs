@@ -23,7 +23,7 @@ use super::error::{EngineError, chain};
 use super::files::IdleMachine;
 use super::launch::{launch_request, start_error};
 use super::limits::Limits;
-use super::mounts::open_shares;
+use super::mounts::{MountedVolumes, open_shares};
 use super::names::{self, NameFiles, NameServer};
 use super::networks::{Endpoint, Joined};
 use super::readers::Readers;
@@ -61,6 +61,8 @@ pub(super) struct ActiveRun {
     joined: Option<Joined>,
     /// Answers what it asks for names.
     name_server: Option<NameServer>,
+    /// In use for as long as its machine is there.
+    volumes: Arc<MountedVolumes>,
 }
 
 /// A container's log, open for one run.
@@ -129,14 +131,22 @@ impl ActiveRun {
         container: &Arc<Container>,
         endpoints: &[Endpoint],
     ) -> Result<(Self, Timeline), StartError> {
-        let prepared = Prepared::new(shared, container).await?;
+        let volumes = shared.mount_volumes(&container.mounts).await.map_err(StartError::Engine)?;
+        let volumes = Arc::new(volumes);
+        let prepared = Prepared::new(shared, container, &volumes).await?;
         let booted = prepared.boot(shared, container, endpoints).await?;
-        booted.launch(shared, container, endpoints).await
+        let (active, timeline) = booted.launch(shared, container, endpoints).await?;
+        Ok((Self { volumes, ..active }, timeline))
     }
 
     /// The places on networks that an earlier daemon gave it.
     pub(super) fn rejoined(self, joined: Joined) -> Self {
         Self { joined: Some(joined), ..self }
+    }
+
+    /// The volumes that an earlier daemon gave it.
+    pub(super) fn with_volumes(self, volumes: MountedVolumes) -> Self {
+        Self { volumes: Arc::new(volumes), ..self }
     }
 
     /// What it has of networks.
@@ -185,6 +195,7 @@ impl ActiveRun {
             waiting,
             joined: None,
             name_server: None,
+            volumes: Arc::default(),
         }
     }
 
@@ -240,7 +251,7 @@ impl ActiveRun {
         let (exit, ended) = match end {
             Ok(status) => {
                 self.drain().await;
-                let idle = IdleMachine::after_run(self.machine, &self.live, self.joined);
+                let idle = IdleMachine::after_run(self.machine, &self.live, self.joined, self.volumes);
                 (exit_of(&status, self.run.started_at), Some(idle))
             }
             Err(error) => {
@@ -269,10 +280,14 @@ impl ActiveRun {
 }
 
 impl Prepared {
-    async fn new(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<Self, StartError> {
+    async fn new(
+        shared: &Arc<Shared>,
+        container: &Arc<Container>,
+        volumes: &Arc<MountedVolumes>,
+    ) -> Result<Self, StartError> {
         let clock = StartClock::start();
-        let (task_shared, task_container) = (Arc::clone(shared), Arc::clone(container));
-        let prepare = tokio::task::spawn_blocking(move || prepare_files(&task_shared, &task_container));
+        let (shared, container, volumes) = (Arc::clone(shared), Arc::clone(container), Arc::clone(volumes));
+        let prepare = tokio::task::spawn_blocking(move || prepare_files(&shared, &container, &volumes));
         let parts = prepare.await.map_err(|error| failed("prepare its disks", &error))??;
         Ok(Self { clock, parts })
     }
@@ -341,8 +356,12 @@ impl Booted {
 }
 
 /// What the container has on the host. Blocks.
-fn prepare_files(shared: &Shared, container: &Container) -> Result<HostParts, StartError> {
-    let shares = open_shares(&container.mounts).map_err(StartError::Engine)?;
+fn prepare_files(
+    shared: &Shared,
+    container: &Container,
+    volumes: &MountedVolumes,
+) -> Result<HostParts, StartError> {
+    let shares = open_shares(&container.mounts, volumes).map_err(StartError::Engine)?;
     let disks = prepare_disks(shared, container).map_err(|error| {
         StartError::Engine(EngineError {
             message: format!("cannot start container: {}", error.message),

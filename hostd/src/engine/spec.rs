@@ -162,6 +162,7 @@ impl ContainerSpec {
                 self.exposed_ports.push(port.clone());
             }
         }
+        self.mounts.own_volumes.extend(image.volumes.iter().cloned());
         if let Some(config) = &image.healthcheck {
             let image = Healthcheck::of_image(config);
             self.healthcheck = Some(self.healthcheck.unwrap_or_default().or_images(image));

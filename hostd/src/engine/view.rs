@@ -1,5 +1,6 @@
 //! What the engine shows of itself: containers and totals.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub struct ContainerView {
     pub spec: Arc<ContainerSpec>,
     /// What it has mounted beside file systems in memory.
     pub mounts: Arc<[MountPoint]>,
+    /// Where the volumes among them are on the host.
+    pub volume_roots: BTreeMap<String, PathBuf>,
     pub hostname: String,
     pub state: ContainerState,
     /// How often its restart policy has started it since somebody did.
@@ -83,6 +86,11 @@ impl Engine {
         Ok(self.view(&*self.find(name)?))
     }
 
+    fn volume_roots(&self, mounts: &[MountPoint]) -> BTreeMap<String, PathBuf> {
+        let names = mounts.iter().filter_map(MountPoint::volume).map(|volume| &volume.name);
+        names.filter_map(|name| Some((name.clone(), self.shared.volumes.mountpoint(name).ok()?))).collect()
+    }
+
     fn view(&self, container: &Container) -> ContainerView {
         let Status { state, restart_count, health, timeline, endpoints, .. } = container.current();
         let execs = self.shared.execs();
@@ -94,6 +102,7 @@ impl Engine {
             created_at: container.created_at,
             image_id: container.image_id,
             spec: container.spec(),
+            volume_roots: self.volume_roots(&container.mounts),
             mounts: Arc::clone(&container.mounts),
             hostname: super::launch::hostname(container),
             state,

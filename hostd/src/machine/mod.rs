@@ -28,8 +28,7 @@ use berth_vmm::config::{
     files,
 };
 use berth_vmm::control::{MachineExit, Reply, Request};
-use tokio::time::error::Elapsed;
-use tokio::time::timeout;
+use tokio::time::{error::Elapsed, timeout};
 
 use control::ControlClient;
 pub(crate) use dial::connect;
@@ -368,10 +367,7 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// What comes into its guest and goes from there while it runs, if it was started with shares.
-    #[expect(
-        dead_code,
-        reason = "machines have one container each, whose shares are there from the beginning"
-    )]
+    #[expect(dead_code, reason = "a container's shares are there from the beginning")]
     pub(crate) fn shares(&self) -> Option<&Shares> {
         self.shares.as_ref()
     }

@@ -84,7 +84,8 @@ fn the_hosts_directories_and_files_are_in_containers() {
 
 /// Mounts of anything of that path in any process's table.
 fn servers(path: &str) -> usize {
-    let tables = fs::read_dir("/proc").unwrap().flatten().map(|process| process.path().join("mountinfo"));
+    let processes = fs::read_dir("/proc").expect("Linux has it");
+    let tables = processes.flatten().map(|process| process.path().join("mountinfo"));
     tables.filter(|table| fs::read_to_string(table).is_ok_and(|table| table.contains(path))).count()
 }
 
@@ -99,4 +100,76 @@ fn what_no_machine_can_have_is_refused_by_name() {
         let refused = client.run(["run", "--rm", "-v", &bound, "busybox", "true"]).exits_with(125);
         refused.complains("it is a unix socket");
     }
+}
+
+/// Names of volumes, sorted.
+fn volumes(client: &Client) -> Vec<String> {
+    let listed = client.run(["volume", "ls", "--quiet"]).exits_with(0).text();
+    listed.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn volumes_outlive_containers_and_the_daemon_unless_nobody_named_them() {
+    let Some(mut host) = host() else { return };
+    let berth = host.berth();
+
+    // Two containers that run have one volume, and one of them only reads it.
+    berth
+        .run(["run", "-d", "--name", "writes", "-v", "data:/d", "-v", "/own", "busybox", "sleep", "1000"])
+        .exits_with(0);
+    let reads = "type=volume,src=data,dst=/deep/er,ro,volume-subpath=sub";
+    berth
+        .run(["exec", "writes", "sh", "-c", "mkdir /d/sub && echo here > /d/sub/file && touch /own/x"])
+        .exits_with(0);
+    sh(&berth, &["--mount", reads], "cat /deep/er/file; touch /deep/er/x || ls /deep/er")
+        .exits_with(0)
+        .prints_exactly("here\nfile");
+    assert_eq!(volumes(&berth).len(), 2, "one with a name and one without");
+
+    // Who has one keeps it, also from the next daemon.
+    host.kill_daemon();
+    host.start_daemon();
+    berth.run(["volume", "rm", "data"]).exits_with(1).complains("volume is in use");
+    berth.run(["exec", "writes", "cat", "/d/sub/file"]).prints_exactly("here");
+    let format = "{{range .Mounts}}{{.Type}} {{.Destination}} {{.Mode}} {{.RW}};{{end}}";
+    berth
+        .run(["inspect", "--format", format, "writes"])
+        .prints_exactly("volume /d z true;volume /own  true;");
+    let filter = ["ps", "--quiet", "--filter", "volume=data"];
+    assert_eq!(berth.run(filter).text().lines().count(), 1);
+
+    // Its own volume goes with it if that is asked for; the other one stays, with what is in it.
+    berth.run(["rm", "--force", "--volumes", "writes"]).exits_with(0);
+    assert_eq!(volumes(&berth), ["data"]);
+    sh(&berth, &["-v", "data:/d", "-v", "/own"], "cat /d/sub/file").exits_with(0).prints_exactly("here");
+    assert_eq!(volumes(&berth), ["data"], "--rm removes what nobody named");
+    berth.run(["volume", "rm", "data"]).exits_with(0);
+    assert_eq!(volumes(&berth), [""; 0]);
+}
+
+#[test]
+fn what_an_image_has_in_the_place_of_its_volume_is_in_the_volume() {
+    let Some(host) = host() else { return };
+    let berth = host.berth();
+    let make = "mkdir -p /kept/below && echo seed > /kept/below/file && chown 5:6 /kept && chmod 750 /kept";
+    berth.run(["run", "--name", "seed", "busybox", "sh", "-c", make]).exits_with(0);
+    berth.run(["commit", "--change", "VOLUME /kept", "seed", "keeps:1"]).exits_with(0);
+    berth.run(["rm", "seed"]).exits_with(0);
+
+    // A volume of the container's own, another one of each; and one with a name, unless it is to be empty.
+    let look = "cat /kept/below/file; stat -c %u:%g:%a /kept; grep -c ' /kept ' /proc/mounts; echo more >> /kept/below/file";
+    let run = |flags: &[&str]| berth.run([&["run", "--rm"], flags, &["keeps:1", "sh", "-c", look]].concat());
+    run(&[]).exits_with(0).prints_exactly("seed\n5:6:750\n1");
+    run(&[]).exits_with(0).prints_exactly("seed\n5:6:750\n1");
+    run(&["-v", "named:/kept"]).exits_with(0).prints_exactly("seed\n5:6:750\n1");
+    run(&["-v", "named:/kept"]).exits_with(0).prints_exactly("seed\nmore\n5:6:750\n1");
+    let empty = run(&["-v", "empty:/kept:nocopy"]);
+    assert!(!empty.stdout.contains("seed"), "{empty:?}");
+    assert_eq!(volumes(&berth), ["empty", "named"]);
+
+    // Files in a volume that is not mounted are not mistaken for what lies under it.
+    berth.run(["create", "--name", "made", "-v", "named:/kept", "keeps:1", "true"]).exits_with(0);
+    berth.run(["cp", "made:/kept/below/file", "-"]).exits_with(1).complains("is there only while it does");
+    berth.run(["rm", "--volumes", "made"]).exits_with(0);
+    berth.run(["volume", "rm", "named", "empty"]).exits_with(0);
 }

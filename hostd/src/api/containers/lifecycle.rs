@@ -94,7 +94,7 @@ pub(in crate::api) async fn remove(
         daemon.engine.container(&id)?;
         return Err(ApiError::conflict("Conflict, cannot remove the default link name of the container"));
     }
-    let how = RemoveOptions { force: params.flag("force") };
+    let how = RemoveOptions { force: params.flag("force"), volumes: params.flag("v") };
     daemon.engine.remove(&id, how).await?;
     Ok(StatusCode::NO_CONTENT)
 }

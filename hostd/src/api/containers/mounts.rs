@@ -12,7 +12,7 @@ use crate::engine::{
 /// Everything that is mounted, by its place; what `HostConfig.Tmpfs` asks for is none of it to Docker.
 pub(super) fn points(view: &ContainerView) -> Vec<Value> {
     let in_memory = view.spec.tmpfs_mounts.iter().map(|mount| (mount.target.as_str(), in_memory(mount)));
-    let others = view.mounts.iter().map(|point| (point.target.as_str(), point_of(point)));
+    let others = view.mounts.iter().map(|point| (point.target.as_str(), point_of(point, view)));
     // Of two in one place, that of the one who asked for it in so many words.
     let by_place: BTreeMap<&str, Value> = others.chain(in_memory).collect();
     by_place.into_values().collect()
@@ -34,7 +34,7 @@ fn in_memory(mount: &TmpfsMount) -> Value {
     })
 }
 
-fn point_of(point: &MountPoint) -> Value {
+fn point_of(point: &MountPoint, view: &ContainerView) -> Value {
     let MountPoint { target, read_only, mode, source } = point;
     match source {
         PointSource::Host(host) => json!({
@@ -42,7 +42,7 @@ fn point_of(point: &MountPoint) -> Value {
             "Propagation": host.propagation.name(),
         }),
         PointSource::Volume(volume) => json!({
-            "Type": "volume", "Name": volume.name, "Source": "", "Destination": target, "Driver": volume.driver,
+            "Type": "volume", "Name": volume.name, "Source": view.volume_roots.get(&volume.name), "Destination": target, "Driver": volume.driver,
             "Mode": mode, "RW": !read_only, "Propagation": "",
         }),
     }

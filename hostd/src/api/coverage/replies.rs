@@ -82,6 +82,8 @@ fn request() -> Value {
             }, {
                 "Type": "bind", "Source": "/", "Target": "/b", "ReadOnly": true,
                 "BindOptions": { "NonRecursive": true },
+            }, {
+                "Type": "volume", "Source": "data", "Target": "/v", "VolumeOptions": { "NoCopy": true },
             }], "StorageOpt": { "size": "16m" },
             "Sysctls": { "net.core.somaxconn": "64" },
             "Devices": [{ "PathOnHost": "/dev/fuse" }], "BlkioDeviceReadBps": [{ "Path": "/dev/vdb", "Rate": 9 }],

@@ -164,8 +164,8 @@ impl Driver {
             Command::OpenFiles { reply } => {
                 let _nobody_reads = reply.send(self.open_files().await);
             }
-            Command::Remove { reply } => {
-                let _nobody_listens = reply.send(self.remove().await);
+            Command::Remove { volumes, reply } => {
+                let _nobody_listens = reply.send(self.remove(volumes).await);
             }
         }
     }
@@ -209,6 +209,7 @@ impl Driver {
                 active.serve_names(&self.shared, &self.container);
                 self.publish_live(Some(&active));
                 self.active = Some(active);
+                self.container.publish_mounted();
                 self.container.publish("start", [("berth.timeline", timeline.to_string())]);
                 Ok(Started::Now(timeline))
             }
@@ -255,6 +256,7 @@ impl Driver {
             // for one that is restarted.
             end.publish(&self.container);
         });
+        self.container.publish_unmounted();
     }
 
     /// Makes a state durable. A database that cannot be written does not stop a container that runs or ended: the state
@@ -326,7 +328,7 @@ impl Driver {
     }
 
     async fn remove_automatically(&mut self) {
-        if let Err(error) = self.remove().await {
+        if let Err(error) = self.remove(true).await {
             tracing::error!(container = %self.container.id, %error, "cannot remove a container that asked for it");
             // Not again and again: an explicit removal may find the cause gone.
             let mut spec = (*self.record.spec).clone();
@@ -335,7 +337,7 @@ impl Driver {
         }
     }
 
-    async fn remove(&mut self) -> Result<(), EngineError> {
+    async fn remove(&mut self, volumes: bool) -> Result<(), EngineError> {
         let id = self.container.id.clone();
         if self.record.state != ContainerState::Removing {
             let removing = self.record.state.after(Step::Remove);
@@ -345,8 +347,12 @@ impl Driver {
         self.publish(ContainerState::Removing);
         self.shared.records.delete(id.as_str()).await?;
         self.shared.forget(&id);
+        self.shared.give_back_volumes(&id, &self.container.mounts);
         self.container.hub.finish();
         self.hurry_teardown();
+        if volumes {
+            self.shared.remove_anonymous(&self.container.mounts).await;
+        }
         self.shared.delete_remains_later(id, self.teardown.take());
         self.status.send_modify(|status| status.removed = true);
         self.container.publish("destroy", []);

@@ -9,6 +9,7 @@ mod request;
 mod settle;
 mod shares;
 mod target;
+mod volumes;
 
 pub use point::{MountPoint, PointSource, VolumePoint};
 pub use request::{
@@ -16,3 +17,4 @@ pub use request::{
     VolumesFrom, Written,
 };
 pub(super) use shares::{agent_mounts, open_shares};
+pub(super) use volumes::MountedVolumes;

@@ -53,6 +53,11 @@ pub(in crate::engine) fn plan(
         taken.push(target);
     }
     for target in spec.mounts.own_volumes.iter().map(|target| clean(target)) {
+        if target == "/" {
+            return Err(EngineError::invalid(
+                "invalid mount config for type \"volume\": invalid specification: destination can't be '/'",
+            ));
+        }
         if !taken.contains(&target) && !points.contains_key(&target) {
             let own = VolumeSource { driver: spec.mounts.volume_driver.clone(), ..VolumeSource::default() };
             let source = PointSource::Volume(volume(&own, &mut new_name));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::plan::{Inherited, plan};
 use super::point::MountPoint;
 use crate::engine::Engine;
-use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::error::EngineError;
 use crate::engine::spec::ContainerSpec;
 
 impl Engine {
@@ -22,13 +22,6 @@ impl Engine {
             Ok(Inherited { asked: asked.clone(), points: other.mounts.to_vec() })
         });
         let inherited: Vec<Inherited> = inherited.collect::<Result<_, EngineError>>()?;
-        let points = plan(spec, inherited, || hex::encode(rand::random::<[u8; 32]>()))?;
-        match points.iter().find_map(MountPoint::volume) {
-            Some(volume) => {
-                let message = format!("volume {}: volumes are not supported yet", volume.name);
-                Err(EngineError::new(ErrorKind::NotSupported, message))
-            }
-            None => Ok(points.into()),
-        }
+        plan(spec, inherited, || hex::encode(rand::random::<[u8; 32]>())).map(Arc::from)
     }
 }

@@ -14,6 +14,7 @@ use rustix::fs::FileType;
 use super::point::{MountPoint, PointSource};
 use super::request::{HostSource, IfMissing, MountsBelow};
 use super::target::{clean, depth};
+use super::volumes::MountedVolumes;
 use crate::engine::error::EngineError;
 use crate::engine::spec::ContainerSpec;
 use crate::machine::{NewShare, ShareAccess, SharedBelow, open_source};
@@ -90,22 +91,36 @@ impl MountsBelow {
 ///
 /// # Errors
 /// A source that is not there, or cannot be shared.
-pub(in crate::engine) fn open_shares(points: &[MountPoint]) -> Result<Option<Vec<NewShare>>, EngineError> {
+pub(in crate::engine) fn open_shares(
+    points: &[MountPoint],
+    volumes: &MountedVolumes,
+) -> Result<Option<Vec<NewShare>>, EngineError> {
     let mut opened = Vec::new();
     for (number, share) in Share::all_of(points).iter().enumerate() {
+        let mut forbidden = false;
         let source = match &share.first().source {
             PointSource::Host(host) => open_host_source(host)?,
             PointSource::Volume(volume) => {
-                return Err(EngineError::new(
-                    crate::engine::ErrorKind::NotSupported,
-                    format!("volume {}: volumes are not supported yet", volume.name),
-                ));
+                let (source, is_read_only) = volume_source(volumes, &volume.name)?;
+                forbidden = is_read_only;
+                source
             }
         };
-        let (name, access, below) = (share.name(number), share.access(), share.below());
+        let (name, below) = (share.name(number), share.below());
+        let access = if forbidden { ShareAccess::ReadOnly } else { share.access() };
         opened.push(NewShare { name, source, access, below });
     }
     Ok(if opened.is_empty() { None } else { Some(opened) })
+}
+
+/// The root of a volume in use, and whether nobody may write there.
+fn volume_source(volumes: &MountedVolumes, name: &str) -> Result<(OwnedFd, bool), EngineError> {
+    let volume =
+        volumes.get(name).ok_or_else(|| EngineError::not_found(format!("get {name}: no such volume")))?;
+    let source = volume.source();
+    let source =
+        source.map_err(|error| EngineError::internal(&format!("cannot open volume {name}"), &error))?;
+    Ok((source, volume.is_read_only()))
 }
 
 fn open_host_source(host: &HostSource) -> Result<OwnedFd, EngineError> {

@@ -31,11 +31,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak};
 
 pub use self::create::VolumeRequest;
-#[expect(unused_imports, reason = "runs will keep them")]
 pub(super) use self::mount::{AdoptedVolume, MountedVolume};
 pub use self::name::VolumeName;
 pub use self::prune::PrunedVolumes;
 pub use self::view::{VolumeUsage, VolumeView};
+pub(super) use self::volume::ANONYMOUS_LABEL;
 pub use self::volume::{Backing, Volume};
 
 use self::file_system::FileSystem;

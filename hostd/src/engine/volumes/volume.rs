@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::name::VolumeName;
 
 /// What Docker calls a volume that nobody gave a name.
-pub(super) const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
+pub(in crate::engine) const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
 
 /// A volume, for as long as it exists.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

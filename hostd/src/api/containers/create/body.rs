@@ -34,6 +34,8 @@ pub(super) struct Config {
     pub(super) stop_timeout: Option<i64>,
     pub(super) mac_address: String,
     pub(super) network_disabled: bool,
+    #[serde(deserialize_with = "null_as_default")]
+    pub(super) volumes: BTreeMap<String, Value>,
 }
 
 /// How the container is asked for its health. Durations in nanoseconds.
@@ -121,6 +123,7 @@ pub(super) struct HostConfig {
     pub(super) tmpfs: BTreeMap<String, String>,
     #[serde(deserialize_with = "list")]
     pub(super) volumes_from: Vec<String>,
+    pub(super) volume_driver: String,
     #[serde(rename = "UTSMode")]
     pub(super) uts_mode: String,
     #[serde(deserialize_with = "list")]

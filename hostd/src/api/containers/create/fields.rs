@@ -54,7 +54,6 @@ const fn host(name: &'static str, asks_for_nothing: fn(&Value) -> bool, otherwis
     Field { object: Object::HostConfig, name, asks_for_nothing, otherwise }
 }
 
-const SHARES: Otherwise = Otherwise::Refuse("shares of host directories and volumes");
 const NAMESPACES: Otherwise = Otherwise::Refuse("namespaces shared between containers");
 const REALTIME: Otherwise =
     Otherwise::Impossible(|_| "kernel does not support CPU real-time scheduler".to_owned());
@@ -65,7 +64,6 @@ const FIELDS: &[Field] = &[
     config("ArgsEscaped", empty, Otherwise::Granted("arguments are passed on as they are")),
     config("OnBuild", empty, BUILD_ONLY),
     config("Shell", empty, BUILD_ONLY),
-    config("Volumes", empty, SHARES),
 
     host("CpuRealtimePeriod", empty, REALTIME),
     host("CpuRealtimeRuntime", empty, REALTIME),
@@ -84,8 +82,6 @@ const FIELDS: &[Field] = &[
         "invalid option: QoS maximum IOPs configuration is not supported on linux".to_owned())),
 
     host("Cgroup", empty, NAMESPACES),
-
-    host("VolumeDriver", empty, SHARES),
 
     host("ContainerIDFile", empty, Otherwise::Granted("the client writes the file")),
     host("Isolation", |value| is_one_of(value, &["", "default", "machine"]), Otherwise::Impossible(|value|

@@ -84,7 +84,7 @@ fn decode(body: &Map<String, Value>, cpu_count: usize) -> ApiResult<(ContainerSp
     let networking = json::decode_part("NetworkingConfig", networking_config)?;
     let network = network::network(&config, &host, networking)?;
     let mut mount_warnings = Vec::new();
-    let mounts = mounts::mounts(&host, &mut mount_warnings)?;
+    let mounts = mounts::mounts(&config, &host, &mut mount_warnings)?;
     let mut warnings = fields::check(&objects)?;
     warnings.append(&mut mount_warnings);
     let limits = limits::limits(&host, cpu_count, &mut warnings)?;

@@ -1,6 +1,6 @@
 //! The `Config` of an inspected container: what was asked for, completed with what the image says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ pub(super) struct Config {
     env: Vec<String>,
     cmd: Option<Vec<String>>,
     image: String,
-    volumes: Option<()>,
+    volumes: Option<BTreeMap<String, Value>>,
     working_dir: String,
     entrypoint: Option<Vec<String>>,
     on_build: Option<()>,
@@ -54,7 +54,7 @@ impl From<&ContainerView> for Config {
             env: spec.env.clone(),
             cmd: spec.command.clone(),
             image: spec.image.clone(),
-            volumes: None,
+            volumes: volumes(&spec.mounts.own_volumes),
             working_dir: spec.working_directory.clone().unwrap_or_default(),
             entrypoint: spec.entrypoint.clone(),
             on_build: None,
@@ -64,4 +64,9 @@ impl From<&ContainerView> for Config {
             healthcheck: spec.healthcheck.as_ref().map(Healthcheck::document),
         }
     }
+}
+
+/// A set, as Docker spells it; null if it is empty.
+fn volumes(own: &BTreeSet<String>) -> Option<BTreeMap<String, Value>> {
+    (!own.is_empty()).then(|| own.iter().map(|target| (target.clone(), json!({}))).collect())
 }

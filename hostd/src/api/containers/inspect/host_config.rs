@@ -27,7 +27,7 @@ pub(super) struct HostConfig {
     port_bindings: Map<String, Value>,
     restart_policy: Value,
     auto_remove: bool,
-    volume_driver: &'static str,
+    volume_driver: String,
     volumes_from: Option<Vec<String>>,
     console_size: [u16; 2],
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -158,6 +158,7 @@ impl HostConfig {
             mounts: mounts::requests(spec),
             binds: mounts::binds(spec),
             volumes_from: mounts::volumes_from(spec),
+            volume_driver: spec.mounts.volume_driver.clone(),
             runtime: spec.runtime.clone().unwrap_or_else(|| "berth".to_owned()),
             storage_opt: spec.storage_options.clone(),
             tmpfs: spec.tmpfs.clone(),
@@ -175,7 +176,7 @@ impl HostConfig {
             dns_options: spec.network.dns.options.clone(),
             dns_search: spec.network.dns.search.clone(),
             // What nobody can ask for yet.
-            container_id_file: "", volume_driver: "", cgroup: "",
+            container_id_file: "", cgroup: "",
             cpu_realtime_period: 0, cpu_realtime_runtime: 0,
             device_requests: None, memory_swappiness: None, oom_kill_disable: None, cpu_count: 0, cpu_percent: 0,
             io_maximum_iops: 0, io_maximum_bandwidth: 0,

@@ -24,6 +24,7 @@ fn view(state: ContainerState) -> ContainerView {
         image_id: ImageId(format!("sha256:{}", "0".repeat(64)).parse().unwrap()),
         spec: Arc::new(spec),
         mounts: Arc::default(),
+        volume_roots: std::collections::BTreeMap::new(),
         hostname: "host".into(),
         state,
         log_path: Some("/log".into()),

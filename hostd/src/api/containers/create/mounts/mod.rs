@@ -10,7 +10,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use super::body::HostConfig;
+use super::body::{Config, HostConfig};
 use crate::api::error::{ApiError, ApiResult};
 use crate::engine::{MountRequests, Propagation, TmpfsMount, VolumesFrom};
 
@@ -25,10 +25,13 @@ pub(super) struct Mounts {
 
 /// # Errors
 /// Docker's texts for what is not valid; 501 for what Berth does not mount.
-pub(super) fn mounts(host: &HostConfig, warnings: &mut Vec<String>) -> ApiResult<Mounts> {
+pub(super) fn mounts(config: &Config, host: &HostConfig, warnings: &mut Vec<String>) -> ApiResult<Mounts> {
     for (target, options) in &host.tmpfs {
         places::check_target("tmpfs", target)?;
         tmpfs::check_options(options)?;
+    }
+    for target in config.volumes.keys() {
+        places::check_target("volume", target)?;
     }
     let mut mounts = Mounts { tmpfs: host.tmpfs.clone(), ..Mounts::default() };
     for mount in &host.mounts {
@@ -46,6 +49,8 @@ pub(super) fn mounts(host: &HostConfig, warnings: &mut Vec<String>) -> ApiResult
     }
     mounts.requests.volumes_from =
         host.volumes_from.iter().map(|text| volumes_from(text)).collect::<ApiResult<_>>()?;
+    mounts.requests.own_volumes = config.volumes.keys().cloned().collect();
+    mounts.requests.volume_driver.clone_from(&host.volume_driver);
     Ok(mounts)
 }
 

@@ -9,7 +9,8 @@ use crate::engine::{IfMissing, MountRequest, MountSource, MountsBelow, Written};
 fn asked(host: Value) -> Result<(Mounts, Vec<String>), (u16, String)> {
     let host: HostConfig = serde_json::from_value(host).unwrap();
     let mut warnings = Vec::new();
-    let mounts = mounts(&host, &mut warnings).map_err(|error| (error.status.as_u16(), error.message))?;
+    let mounts = mounts(&Config::default(), &host, &mut warnings)
+        .map_err(|error| (error.status.as_u16(), error.message))?;
     Ok((mounts, warnings))
 }
 
