@@ -54,8 +54,8 @@ fn containers_find_each_other_by_name() {
     ping(&docker, "app", "data").exits_with(0);
     ping(&docker, "app", "store").exits_with(0);
 
-    // Whoever sends nonsense, and much of it, is served afterwards.
-    let flood = "yes | head -c 200000 | nc -u -w 1 127.0.0.11 53; yes | head -c 70000 | nc -w 5 127.0.0.11 53 | wc -c";
+    // Whoever sends nonsense, and opens more connections than there are, is served afterwards.
+    let flood = "yes | head -c 70000 | nc -w 5 127.0.0.11 53; for i in $(seq 40); do sleep 1 | nc 127.0.0.11 53 & done; wait";
     docker.run(["exec", "app", "sh", "-c", flood]);
     eventually("names are found after a flood", || {
         look_up(&docker, "app", "store").stdout.contains("10.88.0.9")
@@ -83,8 +83,8 @@ fn others_are_asked_as_the_container_says() {
     docker.run(["exec", "app", "cat", "/etc/hosts"]).prints("172.17.0.1\tbox");
 
     run(&docker, "shut", &[&["--network", "closed"][..], &dns].concat());
-    look_up(&docker, "shut", "www.example.org").complains("SERVFAIL");
-    look_up(&docker, "shut", "shut").exits_with(0);
+    look_up(&docker, "shut", "www.example.org").prints("SERVFAIL");
+    ping(&docker, "shut", "shut").exits_with(0);
 
     // On the default network there are no names but those of links, and the server is asked without a go-between.
     run(&docker, "plain", &dns);
