@@ -99,6 +99,12 @@ impl AgentClient {
         self.done(Operation::MountContainer(request)).await
     }
 
+    /// Kills what is left of a container and unmounts its disks; also of one that is not there.
+    pub(crate) async fn remove_container(&self, container_id: &str) -> Result<(), CallError> {
+        let container_id = container_id.to_owned();
+        self.done(Operation::RemoveContainer(agent::RemoveContainer { container_id })).await
+    }
+
     pub(crate) async fn start_exec(&self, request: agent::StartExec) -> Result<ProcessStarted, CallError> {
         self.started(Operation::StartExec(request)).await
     }

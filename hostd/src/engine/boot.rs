@@ -53,7 +53,8 @@ pub(super) async fn boot_machine(
     let spec = container.spec();
     let size = shared.machine_size(&spec.limits);
     let share = spec.limits.host_share(spec.cgroup_parent.as_deref());
-    let devices = Devices { disks, network_cards: cards(endpoints), spare_cards: 0, shares };
+    let devices =
+        Devices { disks, network_cards: cards(endpoints), spare_cards: 0, spare_disk: true, shares };
     let starting = match shared.machines.start(container.id.machine_id(), size, &share, devices).await {
         Ok(starting) => starting,
         Err(error) => {

@@ -14,6 +14,7 @@ use super::health::Health;
 use super::hub::Hub;
 use super::identity::ContainerId;
 use super::limits::Limits;
+use super::lodging::Home;
 use super::mounts::MountPoint;
 use super::networks::Endpoint;
 use super::readers::Readers;
@@ -90,6 +91,8 @@ pub(super) struct Live {
     pub(super) log_grown: watch::Receiver<u64>,
     /// Of files in the machine, which is not ended meanwhile.
     pub(super) readers: Arc<Readers>,
+    /// The machine, for others that want to be in it, too.
+    pub(super) home: Arc<Home>,
 }
 
 /// What only the driver may do. Each is answered once; who no longer listens is not waited for.

@@ -34,11 +34,18 @@ impl Engine {
         // After the image: a client that hears of a missing one pulls it and asks again.
         let name = name.filter(|name| !name.is_empty()).map(|name| parse_name(&name)).transpose()?;
         let mut spec = spec.with_image_defaults(&image.config);
+        self.settle_company(&mut spec);
         let network_warnings = self.shared.networks.settle(&mut spec.network);
         if spec.args().is_empty() {
             return Err(EngineError::invalid("no command specified"));
         }
-        UserNamespace::of(self.shared.settings.user_namespace.as_ref(), &spec)?;
+        let user_namespace = UserNamespace::of(self.shared.settings.user_namespace.as_ref(), &spec)?;
+        if user_namespace.is_some() && spec.is_lodger() {
+            return Err(EngineError::invalid(
+                "containers with user namespaces of their own (--userns-remap) cannot share other namespaces: give both \
+                 --userns=host",
+            ));
+        }
         self.prepare_scratch_template(spec.scratch_disk_bytes).await?;
         let has_parent = spec.cgroup_parent.is_some();
         let mounts = self.plan_mounts(&spec)?;
@@ -59,6 +66,7 @@ impl Engine {
             run_log_id: 0,
             timeline: None,
             endpoints: Vec::new(),
+            place: None,
         };
         // A task of its own: a client that goes away must not leave a container half made.
         let shared = Arc::clone(&self.shared);

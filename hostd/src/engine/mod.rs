@@ -24,6 +24,7 @@ mod files;
 mod health;
 mod hub;
 mod launch;
+mod lodging;
 mod log;
 mod mounts;
 mod names;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::health::Health;
 use super::identity::ContainerId;
+use super::lodging::Place;
 use super::mounts::MountPoint;
 use super::networks::Endpoint;
 use super::records::Record;
@@ -52,6 +53,9 @@ pub(super) struct ContainerRecord {
     /// Of the current run.
     #[serde(default)]
     pub(super) endpoints: Vec<Endpoint>,
+    /// Of the current or last run, if it is in another container's machine.
+    #[serde(default)]
+    pub(super) place: Option<Place>,
 }
 
 impl ContainerRecord {

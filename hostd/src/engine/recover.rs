@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::container::Container;
 use super::driver::{Driver, EndEvents};
 use super::error::EngineError;
+use super::lodging::{self, Lodging};
 use super::log::{attributes, log_files};
 use super::record::ContainerRecord;
 use super::run::{ActiveRun, RunLog, exit_of_dead_machine};
@@ -36,21 +37,35 @@ impl Engine {
         if let Err(error) = shared.scratch.keep_only(sizes) {
             tracing::warn!(%error, "cannot remove templates of scratch disks that nobody needs");
         }
-        let recovering: Vec<_> = records
-            .into_iter()
-            .map(|record| {
-                let shared = Arc::clone(shared);
-                tokio::spawn(async move { recover_container(&shared, record).await })
-            })
-            .collect();
-        for recovered in recovering {
-            recovered
-                .await
-                .map_err(|error| EngineError::internal("cannot take over a container", &error))??;
-        }
+        // Who was in another's machine, and then who is, come after those whose machines these are.
+        let (lodgers, owners): (Vec<_>, Vec<_>) =
+            records.into_iter().partition(|record| record.place.is_some());
+        recover_all(shared, owners).await?;
+        let (lodging, gone): (Vec<_>, Vec<_>) =
+            lodgers.into_iter().partition(|record| record.state.is_running());
+        recover_all(shared, lodging).await?;
+        let left: Vec<_> =
+            gone.iter().filter_map(|record| Some((record.id.clone(), record.place.clone()?))).collect();
+        lodging::sweep(shared, &left).await;
+        recover_all(shared, gone).await?;
         shared.networks.sweep().await;
         Ok(())
     }
+}
+
+/// All at once.
+async fn recover_all(shared: &Arc<Shared>, records: Vec<ContainerRecord>) -> Result<(), EngineError> {
+    let recovering: Vec<_> = records
+        .into_iter()
+        .map(|record| {
+            let shared = Arc::clone(shared);
+            tokio::spawn(async move { recover_container(&shared, record).await })
+        })
+        .collect();
+    for recovered in recovering {
+        recovered.await.map_err(|error| EngineError::internal("cannot take over a container", &error))??;
+    }
+    Ok(())
 }
 
 async fn recover_container(shared: &Arc<Shared>, mut record: ContainerRecord) -> Result<(), EngineError> {
@@ -88,6 +103,13 @@ async fn recover_running(
     run: Run,
 ) -> Result<(), EngineError> {
     let lost = match shared.machines.find(record.id.machine_id()).await {
+        _ if record.place.is_some() => match adopt_lodger(shared, &record, run.clone()).await {
+            Ok(active) => {
+                revive(shared, record, Some(active));
+                return Ok(());
+            }
+            Err(reason) => reason,
+        },
         Some(machine) => match adopt(shared, &record, run.clone(), machine).await {
             Ok(active) => {
                 let joined = shared.networks.rejoin(&record.id, record.endpoints.clone()).await;
@@ -125,24 +147,49 @@ async fn adopt(
     run: Run,
     machine: Machine,
 ) -> Result<ActiveRun, String> {
-    let files = log_files(&record.id, &record.spec, &shared.container_directory(&record.id));
-    let attributes = attributes(&record.id, &record.name, record.image_id, &record.spec);
-    let run_in_log = Some(record.run_in_log());
-    let opening = tokio::task::spawn_blocking(move || RunLog::open(files, run_in_log, attributes)).await;
-    let log = match opening.map_err(std::io::Error::other).flatten() {
+    let log = match reopen_log(shared, record).await {
         Ok(log) => log,
-        Err(error) => {
+        Err(reason) => {
             machine.end().await;
-            return Err(format!("its log cannot be opened: {error}"));
+            return Err(reason);
         }
     };
-    match ActiveRun::adopt(machine, record.id.as_str(), run, log).await {
+    match ActiveRun::adopt(machine, &record.id, run, log).await {
         Ok(active) => Ok(active),
         Err((machine, error)) => {
             machine.end().await;
             Err(format!("its agent does not answer: {error}"))
         }
     }
+}
+
+/// The same of one in another's machine.
+async fn adopt_lodger(shared: &Shared, record: &ContainerRecord, run: Run) -> Result<ActiveRun, String> {
+    let lodging = record.place.as_ref().and_then(|place| Lodging::take_again(shared, place));
+    let lodging = lodging.ok_or("the container whose machine it shared has ended")?;
+    let log = match reopen_log(shared, record).await {
+        Ok(log) => log,
+        Err(reason) => {
+            lodging.leave(&record.id).await;
+            return Err(reason);
+        }
+    };
+    match ActiveRun::adopt_in(lodging, &record.id, run, log).await {
+        Ok(active) => Ok(active),
+        Err((lodging, error)) => {
+            lodging.leave(&record.id).await;
+            Err(format!("its agent does not answer: {error}"))
+        }
+    }
+}
+
+async fn reopen_log(shared: &Shared, record: &ContainerRecord) -> Result<RunLog, String> {
+    let files = log_files(&record.id, &record.spec, &shared.container_directory(&record.id));
+    let attributes = attributes(&record.id, &record.name, record.image_id, &record.spec);
+    let run_in_log = Some(record.run_in_log());
+    let opening = tokio::task::spawn_blocking(move || RunLog::open(files, run_in_log, attributes)).await;
+    let opened = opening.map_err(std::io::Error::other).flatten();
+    opened.map_err(|error| format!("its log cannot be opened: {error}"))
 }
 
 fn revive(shared: &Arc<Shared>, record: ContainerRecord, active: Option<ActiveRun>) -> Arc<Container> {

@@ -7,6 +7,7 @@
 //! directory removed, by the same code as after a run.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,26 +21,29 @@ use super::Shared;
 use super::boot::{boot_machine, prepare_disks};
 use super::container::{Container, Live, StartError};
 use super::error::{EngineError, chain};
-use super::files::IdleMachine;
+use super::files::{IdleMachine, Unwritten};
+use super::identity::ContainerId;
 use super::launch::{launch_request, start_error};
 use super::limits::Limits;
+use super::lodging::{Home, Leaving, Lodging};
 use super::mounts::{MountedVolumes, open_shares};
 use super::names::{self, NameFiles, NameServer};
 use super::networks::{Endpoint, Joined};
 use super::readers::Readers;
+use super::signal::Signal;
 use super::state::{Exit, Run};
 use super::stdio::{EndOfInput, Plumbing, Pumps, SharedLog};
 use super::timeline::{StartClock, Timeline};
 use crate::agent_client::{AgentClient, CallError, within};
 use crate::logs::{LogFiles, LogWriter, RunInLog};
-use crate::machine::{Disk, Machine, NewShare};
+use crate::machine::{Disk, Machine, NewShare, Pace};
 
 /// An ended process's output is at most what the agent keeps of it; this bounds a machine that hangs while it sends.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 /// A machine whose agent is gone is gone itself within moments, or it hangs.
 const DEATH_DEADLINE: Duration = Duration::from_secs(5);
 /// Starting a process in a booted machine; generous, because many starts at once load a host.
-const LAUNCH_DEADLINE: Duration = Duration::from_secs(120);
+pub(super) const LAUNCH_DEADLINE: Duration = Duration::from_secs(120);
 
 /// For an agent's first word to a new daemon; generous, because that one asks all of them at once.
 const ADOPT_DEADLINE: Duration = Duration::from_secs(120);
@@ -49,7 +53,8 @@ pub(super) type RunEnd = Result<ExitStatus, CallError>;
 
 /// A container that runs, with everything that has to be released when it ends.
 pub(super) struct ActiveRun {
-    machine: Machine,
+    container: ContainerId,
+    dwelling: Dwelling,
     live: Arc<Live>,
     run: Run,
     log: Option<SharedLog>,
@@ -65,6 +70,19 @@ pub(super) struct ActiveRun {
     volumes: Arc<MountedVolumes>,
 }
 
+/// Where it runs.
+enum Dwelling {
+    Own(Box<Machine>),
+    /// In another container's machine.
+    Lodging(Lodging),
+}
+
+/// What is left of a run when its process has ended.
+pub(super) enum Remains {
+    Machine(Box<IdleMachine>),
+    Lodging(Leaving),
+}
+
 /// A container's log, open for one run.
 pub(super) struct RunLog {
     /// Nothing if the output is not kept.
@@ -73,16 +91,16 @@ pub(super) struct RunLog {
     grown: watch::Receiver<u64>,
 }
 
-struct Prepared {
-    clock: StartClock,
-    parts: HostParts,
+pub(super) struct Prepared {
+    pub(super) clock: StartClock,
+    pub(super) parts: HostParts,
 }
 
 /// What of the host's a run is made of.
-struct HostParts {
-    log: RunLog,
-    disks: Vec<Disk>,
-    shares: Option<Vec<NewShare>>,
+pub(super) struct HostParts {
+    pub(super) log: RunLog,
+    pub(super) disks: Vec<Disk>,
+    pub(super) shares: Option<Vec<NewShare>>,
 }
 
 struct Booted {
@@ -139,6 +157,24 @@ impl ActiveRun {
         Ok((Self { volumes, ..active }, timeline))
     }
 
+    /// Starts the container's program in another's machine.
+    pub(super) async fn start_in(
+        lodging: Lodging,
+        shared: &Arc<Shared>,
+        container: &Arc<Container>,
+    ) -> Result<(Self, Timeline), StartError> {
+        match lodging.launch(shared, container).await {
+            Ok((agent, run, log, timeline)) => {
+                let dwelling = Dwelling::Lodging(lodging);
+                Ok((Self::new(dwelling, agent, &container.id, run, log), timeline))
+            }
+            Err(error) => {
+                lodging.leave(&container.id).await;
+                Err(error)
+            }
+        }
+    }
+
     /// The places on networks that an earlier daemon gave it.
     pub(super) fn rejoined(self, joined: Joined) -> Self {
         Self { joined: Some(joined), ..self }
@@ -157,35 +193,47 @@ impl ActiveRun {
     /// Takes over a run that an earlier daemon started.
     pub(super) async fn adopt(
         machine: Machine,
-        container_id: &str,
+        container: &ContainerId,
         run: Run,
         log: RunLog,
     ) -> Result<Self, (Machine, CallError)> {
-        let connect = async {
-            let agent = AgentClient::connect(&machine.vsock_path()).await?;
-            agent.ping().await.map(|_ready| agent)
-        };
-        match within(machine.pace().deadline(ADOPT_DEADLINE), "its word that it lives", connect).await {
-            Ok(agent) => Ok(Self::new(machine, agent, container_id, run, log)),
+        match reconnect(&machine.vsock_path(), machine.pace()).await {
+            Ok(agent) => Ok(Self::new(Dwelling::Own(Box::new(machine)), agent, container, run, log)),
             Err(error) => Err((machine, error)),
         }
     }
 
-    fn new(machine: Machine, agent: AgentClient, container_id: &str, run: Run, log: RunLog) -> Self {
+    /// The same of one in another's machine.
+    pub(super) async fn adopt_in(
+        lodging: Lodging,
+        container: &ContainerId,
+        run: Run,
+        log: RunLog,
+    ) -> Result<Self, (Lodging, CallError)> {
+        match reconnect(lodging.vsock_path(), lodging.pace()).await {
+            Ok(agent) => Ok(Self::new(Dwelling::Lodging(lodging), agent, container, run, log)),
+            Err(error) => Err((lodging, error)),
+        }
+    }
+
+    fn new(dwelling: Dwelling, agent: AgentClient, container: &ContainerId, run: Run, log: RunLog) -> Self {
         let agent = Arc::new(agent);
-        let (waiting_agent, process_id) = (Arc::clone(&agent), container_id.to_owned());
+        let (waiting_agent, process_id) = (Arc::clone(&agent), container.to_string());
         let waiting = tokio::spawn(async move { waiting_agent.wait(&process_id).await });
-        let live = Arc::new(Live {
-            agent,
-            killer: machine.killer(),
-            pace: machine.pace(),
-            log_grown: log.grown,
-            readers: Readers::new(),
-        });
+        let readers = Readers::new();
+        let (killer, pace, home) = match &dwelling {
+            Dwelling::Own(machine) => {
+                let home = Home::new(container.clone(), run.started_at, machine, Arc::clone(&readers));
+                (machine.killer(), machine.pace(), home)
+            }
+            Dwelling::Lodging(lodging) => (lodging.killer(), lodging.pace(), Arc::clone(lodging.home())),
+        };
+        let live = Arc::new(Live { agent, killer, pace, log_grown: log.grown, readers, home });
         let run_in_log = log.writer.as_ref().map(LogWriter::run).unwrap_or_default();
         let shared_log = log.writer.map(|writer| Arc::new(Mutex::new(writer)));
         Self {
-            machine,
+            container: container.clone(),
+            dwelling,
             live,
             run,
             log: shared_log,
@@ -199,9 +247,12 @@ impl ActiveRun {
         }
     }
 
-    /// Gives its machine the share of the host that the limits say.
+    /// Gives its machine the share of the host that the limits say. Another's stays as it is.
     pub(super) fn share_host(&self, limits: &Limits) -> std::io::Result<()> {
-        self.machine.set_share(&limits.host_share(None))
+        match &self.dwelling {
+            Dwelling::Own(machine) => machine.set_share(&limits.host_share(None)),
+            Dwelling::Lodging(_) => Ok(()),
+        }
     }
 
     pub(super) fn live(&self) -> Arc<Live> {
@@ -240,32 +291,66 @@ impl ActiveRun {
         self.name_server = Some(names::serve(shared, container, Arc::clone(&self.live.agent)));
     }
 
-    /// Waits for the end of the first process. Cancel-safe.
+    /// Waits for the end of the first process, or of what it lives in. Cancel-safe.
     pub(super) async fn ended(&mut self) -> RunEnd {
-        (&mut self.waiting).await.unwrap_or(Err(CallError::Lost))
+        let home_ended = async {
+            match &self.dwelling {
+                Dwelling::Own(_) => std::future::pending().await,
+                Dwelling::Lodging(lodging) => lodging.home_ended().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = &mut self.waiting => ended.unwrap_or(Err(CallError::Lost)),
+            () = home_ended => Err(CallError::Lost),
+        }
     }
 
-    /// Collects what the process left: its last output and how it ended. The machine, if it still lives, is given back
-    /// to be ended without haste.
-    pub(super) async fn finish(mut self, end: RunEnd) -> (Exit, Option<IdleMachine>) {
-        let (exit, ended) = match end {
-            Ok(status) => {
-                self.drain().await;
-                let idle = IdleMachine::after_run(self.machine, &self.live, self.joined, self.volumes);
-                (exit_of(&status, self.run.started_at), Some(idle))
+    /// Collects what the process left: its last output and how it ended. What is left of the run, if anything, is given
+    /// back to be ended without haste.
+    pub(super) async fn finish(mut self, end: RunEnd) -> (Exit, Option<Remains>) {
+        if let Dwelling::Own(_) = self.dwelling {
+            self.live.home.end();
+        } else if end.is_err() {
+            self.kill_in_home().await;
+        }
+        if end.is_ok() || matches!(self.dwelling, Dwelling::Lodging(_)) {
+            self.drain().await;
+        }
+        let started_at = self.run.started_at;
+        let (exit, remains) = match (self.dwelling, end) {
+            (Dwelling::Own(machine), Ok(status)) => {
+                let idle = IdleMachine::after_run(*machine, &self.live, self.joined, self.volumes);
+                (exit_of(&status, started_at), Some(Remains::Machine(Box::new(idle))))
             }
-            Err(error) => {
-                let reason = reason_of_death(self.machine, &error).await;
+            (Dwelling::Own(machine), Err(error)) => {
+                let reason = reason_of_death(*machine, &error).await;
                 if let Some(joined) = self.joined {
                     joined.leave().await;
                 }
-                (exit_of_dead_machine(reason, self.run.started_at), None)
+                (exit_of_dead_machine(reason, started_at), None)
+            }
+            (Dwelling::Lodging(lodging), end) => {
+                let exit = match end {
+                    Ok(status) => exit_of(&status, started_at),
+                    Err(error) => exit_of_dead_machine(lodging.reason_of_end(&error), started_at),
+                };
+                lodging.prepare_to_leave();
+                let (container, readers) = (self.container, Arc::clone(&self.live.readers));
+                (exit, Some(Remains::Lodging(Leaving { lodging, container, readers })))
             }
         };
         if let Some(pumps) = self.pumps {
             pumps.stop();
         }
-        (exit, ended)
+        (exit, remains)
+    }
+
+    /// Its home ends, or cannot be asked any more: what it says last is still to be heard.
+    async fn kill_in_home(&self) {
+        let killing = self.live.agent.signal(self.container.as_str(), Signal::KILL.number());
+        // It may be gone, with its machine or by itself.
+        let _gone = within(self.live.pace.deadline(DEATH_DEADLINE), "its end", killing).await;
     }
 
     async fn drain(&mut self) {
@@ -279,8 +364,18 @@ impl ActiveRun {
     }
 }
 
+impl Remains {
+    /// Ends it once nobody reads the container's files any more.
+    pub(super) async fn end(self, unwritten: Unwritten) {
+        match self {
+            Self::Machine(machine) => machine.end(unwritten).await,
+            Self::Lodging(leaving) => leaving.end().await,
+        }
+    }
+}
+
 impl Prepared {
-    async fn new(
+    pub(super) async fn new(
         shared: &Arc<Shared>,
         container: &Arc<Container>,
         volumes: &Arc<MountedVolumes>,
@@ -340,8 +435,8 @@ impl Booted {
             Ok((agent, started)) => {
                 let run = Run { pid: started.pid, started_at: Timestamp::now() };
                 let timeline = self.clock.container_started(&self.ready);
-                let id = container.id.as_str();
-                Ok((ActiveRun::new(self.machine, agent, id, run, self.log), timeline))
+                let dwelling = Dwelling::Own(Box::new(self.machine));
+                Ok((ActiveRun::new(dwelling, agent, &container.id, run, self.log), timeline))
             }
             Err(error @ CallError::Agent { .. }) => {
                 self.machine.end().await;
@@ -353,6 +448,15 @@ impl Booted {
             }
         }
     }
+}
+
+/// The agent of a run that an earlier daemon started.
+async fn reconnect(vsock_path: &Path, pace: Pace) -> Result<AgentClient, CallError> {
+    let connect = async {
+        let agent = AgentClient::connect(vsock_path).await?;
+        agent.ping().await.map(|_ready| agent)
+    };
+    within(pace.deadline(ADOPT_DEADLINE), "its word that it lives", connect).await
 }
 
 /// What the container has on the host. Blocks.
@@ -373,7 +477,7 @@ fn prepare_files(
     Ok(HostParts { log, disks, shares })
 }
 
-fn failed(step: &str, error: &dyn std::error::Error) -> StartError {
+pub(super) fn failed(step: &str, error: &dyn std::error::Error) -> StartError {
     StartError::Engine(EngineError::internal(&format!("cannot start container: cannot {step}"), error))
 }
 

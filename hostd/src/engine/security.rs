@@ -64,10 +64,12 @@ pub enum Ipc {
     Machine,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Namespaces {
     pub pid: Namespace,
+    /// Or the one of this container, by name or id.
+    pub pid_of: Option<String>,
     pub ipc: Ipc,
     pub uts: Namespace,
     pub cgroup: Namespace,

@@ -129,7 +129,7 @@ mod tests {
         assert!(of(&namespaces(pid)).unwrap_err().contains("host PID namespace"));
         let ipc = Namespaces { ipc: Ipc::Machine, ..Namespaces::default() };
         assert!(of(&namespaces(ipc)).unwrap_err().contains("host IPC namespace"));
-        let out = Namespaces { user: Namespace::Machine, ..pid };
+        let out = Namespaces { pid: Namespace::Machine, user: Namespace::Machine, ..Namespaces::default() };
         assert_eq!(of(&namespaces(out)), Ok(false));
         assert_eq!(UserNamespace::of(None, &privileged), Ok(None));
     }

@@ -12,11 +12,12 @@ mod jail;
 mod pace;
 mod process;
 mod ready;
+mod requests;
 mod shares;
+mod spare_disk;
 mod spares;
 
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use berth_vmm::config::{
     files,
 };
 use berth_vmm::control::{MachineExit, Reply, Request};
-use tokio::time::{error::Elapsed, timeout};
+use tokio::time::timeout;
 
 use control::ControlClient;
 pub(crate) use dial::connect;
@@ -41,6 +42,7 @@ use process::VmmProcess;
 use ready::ReadyListener;
 use shares::Shares;
 pub(crate) use shares::{NewShare, ShareAccess, SharedBelow, SharesError, on_own_thread, open_source};
+pub(crate) use spare_disk::{BoundPart, ROOMS, SpareDisk};
 
 /// At [`Pace::Ordinary`]. A guest that does nothing else boots in under a second under tcg; a host that starts dozens at
 /// once on two cores, or nests virtualization, may need a hundred times that. On expiry the message carries the
@@ -48,8 +50,6 @@ pub(crate) use shares::{NewShare, ShareAccess, SharedBelow, SharesError, on_own_
 const BOOT_DEADLINE: Duration = Duration::from_secs(120);
 /// `berth-vmm` listens before it does anything slow.
 const LISTEN_DEADLINE: Duration = Duration::from_secs(60);
-/// Answering a control request needs no guest.
-const CONTROL_DEADLINE: Duration = Duration::from_secs(30);
 /// How long `berth-vmm` may take to end in good order before it is killed.
 const END_DEADLINE: Duration = Duration::from_secs(10);
 const CONSOLE_LIMIT_BYTES: u64 = 1 << 20;
@@ -96,6 +96,8 @@ pub(crate) struct Devices {
     pub(crate) spare_cards: usize,
     /// Those that it has from the beginning; `None` if it can never have any.
     pub(crate) shares: Option<Vec<NewShare>>,
+    /// It has room for the disks of further containers, if there is a place left for the device.
+    pub(crate) spare_disk: bool,
 }
 
 /// A disk in guest order, the first is `vda`.
@@ -177,9 +179,12 @@ impl Machines {
         let directory = self.directory(id);
         let mut devices = devices;
         spares::add(self.settings.accelerator, &mut devices);
-        let Devices { disks, network_cards, shares, spare_cards: _ } = devices;
+        let Devices { disks, network_cards, shares, spare_cards: _, spare_disk } = devices;
         let mut config = MachineConfig { network_cards, ..self.config(id, &size, disks) };
         config.shares.extend(shares.is_some().then(|| shares::device(&directory)));
+        if spare_disk && spare_disk::fits(&config) {
+            config.disks.push(spare_disk::config());
+        }
         self.prepare_directory(id, &directory, &config)?;
         let cell = self.jails.prepare(id, &directory, share).map_err(io_error(id, "prepare its jail"))?;
         let ways_out = Cell::ways_out(&config, &directory, cell.as_ref());
@@ -203,8 +208,9 @@ impl Machines {
         let control = ControlClient::connect(&directory.join(files::CONTROL))
             .await
             .map_err(io_error(id, "connect to its control socket"))?;
+        let (control, spare_disk) = (Arc::new(control), spare_disk::index_in(&config));
         let (pace, jails) = (self.settings.pace, Arc::clone(&self.jails));
-        let machine = Machine { id: id.into(), directory, control, process, pace, jails, shares };
+        let machine = Machine { id: id.into(), directory, control, process, pace, jails, shares, spare_disk };
         Ok(StartingMachine { machine, ready })
     }
 
@@ -292,7 +298,9 @@ impl Machines {
         let process = VmmProcess::adopt(control.peer()?)?;
         let (pace, jails) = (self.settings.pace, Arc::clone(&self.jails));
         let shares = Shares::find(&directory);
-        let machine = Machine { id: id.into(), directory, control, process, pace, jails, shares };
+        let spare_disk = written_config(&directory).as_ref().and_then(spare_disk::index_in);
+        let control = Arc::new(control);
+        let machine = Machine { id: id.into(), directory, control, process, pace, jails, shares, spare_disk };
         let Reply::Status(_) = machine.request(Request::Status).await.ok()? else { return None };
         Some(machine)
     }
@@ -358,11 +366,13 @@ impl StartingMachine {
 pub(crate) struct Machine {
     id: String,
     directory: PathBuf,
-    control: ControlClient,
+    control: Arc<ControlClient>,
     process: VmmProcess,
     pace: Pace,
     jails: Arc<Jails>,
     shares: Option<Shares>,
+    /// Which of its disks it is.
+    spare_disk: Option<usize>,
 }
 
 impl Machine {
@@ -385,33 +395,6 @@ impl Machine {
     /// The path that guest ports are reached through, for [`connect`].
     pub(crate) fn vsock_path(&self) -> PathBuf {
         self.directory.join(files::VSOCK)
-    }
-
-    async fn request(&self, request: Request) -> Result<Reply, MachineError> {
-        let reply = timeout(CONTROL_DEADLINE, self.control.request(request)).await;
-        self.replied(reply)
-    }
-
-    fn replied(&self, reply: Result<Option<Reply>, Elapsed>) -> Result<Reply, MachineError> {
-        let gone =
-            || MachineError::Ended { id: self.id.clone(), reason: "it does not answer any more".into() };
-        match reply {
-            Ok(Some(Reply::Error { message })) => Err(MachineError::Refused { id: self.id.clone(), message }),
-            Ok(Some(reply)) => Ok(reply),
-            Ok(None) => Err(gone()),
-            Err(_elapsed) => Err(deadline(&self.id, "berth-vmm's answer", CONTROL_DEADLINE, &self.directory)),
-        }
-    }
-
-    /// Hands over open files, which later requests mean by these paths. Only to a machine that is jailed: others open files
-    /// by themselves.
-    async fn hand_over(&self, files: &[(&Path, BorrowedFd<'_>)]) -> Result<(), MachineError> {
-        let handing = timeout(CONTROL_DEADLINE, self.control.hand_over(files)).await;
-        self.replied(handing).map(|_done| ())
-    }
-
-    fn is_jailed(&self) -> bool {
-        Cell::is_there(&self.directory)
     }
 
     /// What ends it by force; [`Machine::ended`] completes.
@@ -476,6 +459,12 @@ impl Machine {
         });
         let _panicked = removing.await;
     }
+}
+
+/// What a machine was made with, as its state directory says; no machine can write it.
+fn written_config(directory: &Path) -> Option<MachineConfig> {
+    let json = std::fs::read(directory.join(files::CONFIG)).ok()?;
+    serde_json::from_slice(&json).ok()
 }
 
 fn io_error(id: &str, step: &'static str) -> impl FnOnce(io::Error) -> MachineError {

@@ -9,7 +9,7 @@ use berth_vmm::config::{
 use super::Devices;
 
 /// That every machine has, whatever else: the socket to its agent and the source of randomness.
-const STANDARD_DEVICES: usize = 2;
+pub(super) const STANDARD_DEVICES: usize = 2;
 
 /// Adds the spare devices that are wanted, behind all others: what a machine is started for comes first.
 pub(super) fn add(accelerator: Accelerator, devices: &mut Devices) {
@@ -48,6 +48,7 @@ mod tests {
             disks: vec![disk(), disk()],
             network_cards: iter::repeat_with(spare_card).take(cards).collect(),
             spare_cards: 2,
+            spare_disk: false,
             shares: shares.then(Vec::new),
         };
         add(accelerator, &mut devices);

@@ -57,8 +57,7 @@ fn options_that_are_not_there_yet_are_refused_by_name() {
     let Some(docker) = host.docker() else { return };
     for (options, what) in [
         (&["--volumes-from", "x"][..], "VolumesFrom"),
-        (&["--network", "container:x"], "NetworkMode"),
-        (&["--pid", "container:x"], "PidMode"),
+        (&["--ipc", "container:x"], "IpcMode"),
         (&["--volume", "data:/x"], "Binds"),
     ] {
         let outcome = docker.run([&["run"], options, &["busybox", "true"]].concat()).exits_with(125);

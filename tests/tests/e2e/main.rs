@@ -19,6 +19,7 @@ mod kvm;
 mod lifecycle;
 mod lives;
 mod load;
+mod lodgers;
 mod logs;
 mod mounts;
 mod names;

@@ -149,7 +149,7 @@ impl Selection {
             && any(&self.healths, |wanted| wanted == health(view))
             && any(&self.exposed, |range| view.spec.exposed_ports.iter().any(|port| range.has(port)))
             && any(&self.published, |range| view.published_ports().any(|port| range.has(&port)))
-            && any(&self.networks, |wanted| network::names(view).any(|name| name == wanted))
+            && any(&self.networks, |wanted| network::names(view).any(|name| name == *wanted))
             && (self.states.is_empty() || self.states.iter().any(|wanted| wanted == state))
             && any(&self.names, |name| name.fits(&view.name) || name.fits(&format!("/{}", view.name)))
             && any(&self.ids, |id| id.fits(view.id.as_str()))

@@ -1,5 +1,6 @@
 //! What inspect and lists show of a container's networks.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -72,19 +73,23 @@ struct Address {
 const DEFAULT_NETWORK: &str = "bridge";
 
 /// Docker's word for the kind of network that a container has.
-pub(super) fn mode(view: &ContainerView) -> &str {
+pub(super) fn mode(view: &ContainerView) -> Cow<'_, str> {
     match &view.spec.network.mode {
-        NetworkMode::Default => "default",
-        NetworkMode::None => "none",
-        NetworkMode::Machine => "host",
-        NetworkMode::Network(name) => name,
+        NetworkMode::Default => "default".into(),
+        NetworkMode::None => "none".into(),
+        NetworkMode::Machine => "host".into(),
+        NetworkMode::Container(id) => format!("container:{id}").into(),
+        NetworkMode::Network(name) => name.into(),
     }
 }
 
 /// The names of the networks it is on, or would be if it ran.
-pub(super) fn names(view: &ContainerView) -> impl Iterator<Item = &str> {
-    let others = view.spec.network.endpoints.keys().map(String::as_str);
-    std::iter::once(mode(view)).chain(others.filter(|name| *name != mode(view)))
+pub(super) fn names(view: &ContainerView) -> impl Iterator<Item = Cow<'_, str>> {
+    // Whoever is on another's is on none.
+    let is_anothers = matches!(view.spec.network.mode, NetworkMode::Container(_));
+    let others = view.spec.network.endpoints.keys().map(|name| Cow::from(name.as_str()));
+    let first = (!is_anothers).then(|| mode(view));
+    first.into_iter().chain(others.filter(|name| *name != mode(view)))
 }
 
 pub(super) fn settings(view: &ContainerView) -> NetworkSettings {
@@ -159,8 +164,10 @@ fn networks(view: &ContainerView) -> BTreeMap<String, EndpointSettings> {
     });
     let mut networks: BTreeMap<_, _> = running.collect();
     if networks.is_empty() {
-        let wanted =
-            names(view).map(|name| (name.to_owned(), EndpointSettings::new(asked.get(name), None, view)));
+        let wanted = names(view).map(|name| {
+            let settings = EndpointSettings::new(asked.get(&*name), None, view);
+            (name.into_owned(), settings)
+        });
         networks.extend(wanted);
     }
     networks

@@ -5,6 +5,7 @@ mod change;
 mod files;
 mod health;
 mod hold;
+mod lodge;
 mod still;
 
 use std::sync::Arc;
@@ -197,7 +198,7 @@ impl Driver {
         let starting = step(&self.record.state, Step::Start)?;
         self.finish_teardown().await.map_err(StartError::Engine)?;
         self.publish(starting.clone());
-        match ActiveRun::start(&self.shared, &self.container).await {
+        match self.start_run().await {
             Ok((mut active, timeline)) => {
                 let running = step(&starting, Step::Started(active.run()))?;
                 self.record.begin_run_in_log(active.run_in_log());

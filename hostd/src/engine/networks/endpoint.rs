@@ -23,6 +23,8 @@ pub enum NetworkMode {
     None,
     /// The network namespace of its machine.
     Machine,
+    /// The network namespace of this container, by name or id.
+    Container(String),
     /// This network, by name or id, and perhaps others.
     Network(String),
 }
@@ -158,7 +160,7 @@ impl NetworkSpec {
     /// The networks to join, the one with the default route first: by priority, then the mode's, then by name.
     pub(super) fn wanted(&self) -> Vec<(String, EndpointSpec)> {
         let mode = match &self.mode {
-            NetworkMode::None | NetworkMode::Machine => return Vec::new(),
+            NetworkMode::None | NetworkMode::Machine | NetworkMode::Container(_) => return Vec::new(),
             NetworkMode::Default => "bridge",
             NetworkMode::Network(name) => name,
         };

@@ -48,6 +48,7 @@ impl Networks {
             |name: &str| self.find(name).is_ok_and(|active| active.network.reach == Reach::Internal);
         match &spec.mode {
             NetworkMode::Machine => Some("Published ports are discarded when using host network mode"),
+            NetworkMode::Container(_) => None,
             NetworkMode::None => Some("Published ports are discarded: the container is on no network"),
             _ if spec.wanted().iter().all(|(name, _)| is_closed(name)) => {
                 Some("Published ports are discarded: the container is on internal networks only")

@@ -1,13 +1,13 @@
 //! Opens what a machine's configuration names, with no more access than the machine has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use berth_vmm::config::{Accelerator, DiskAccess, MachineConfig};
+use berth_vmm::config::{Accelerator, DiskAccess, Extent, MachineConfig};
 
 const KVM: &str = "/dev/kvm";
 
@@ -47,6 +47,16 @@ fn accesses(config: &MachineConfig) -> BTreeMap<&Path, bool> {
         }
     }
     accesses
+}
+
+/// The files of a disk that is bound to a machine later, each once.
+pub(super) fn open_extents(extents: &[Extent], access: DiskAccess) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
+    let paths: BTreeSet<&Path> = extents.iter().map(|extent| extent.path.as_path()).collect();
+    let opened = paths.into_iter().map(|path| {
+        let file = OpenOptions::new().read(true).write(access == DiskAccess::ReadWrite).open(path);
+        Ok((path.to_owned(), file.map_err(named(path))?.into()))
+    });
+    opened.collect()
 }
 
 pub(super) fn open_to_write(path: &Path) -> io::Result<OwnedFd> {

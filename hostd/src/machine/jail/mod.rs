@@ -12,7 +12,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use berth_vmm::config::{Accelerator, MachineConfig, files as state_files};
+use berth_vmm::config::{Accelerator, DiskAccess, Extent, MachineConfig, files as state_files};
 use berth_vmm::handover::Orders;
 use rustix::thread::CapabilitySet;
 use serde::{Deserialize, Serialize};
@@ -207,6 +207,11 @@ impl Cell {
         }
         Ok((opened, Orders { user: self.user, cgroups }))
     }
+}
+
+/// The open files of a disk that is bound to a machine in the jail while it runs.
+pub(super) fn open_extents(extents: &[Extent], access: DiskAccess) -> io::Result<Vec<(PathBuf, OwnedFd)>> {
+    files::open_extents(extents, access)
 }
 
 /// Changing users, roots and namespaces takes these.

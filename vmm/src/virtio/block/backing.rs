@@ -124,7 +124,10 @@ impl Disk {
     ) -> Result<(), BindError> {
         validate_binding(start, extents, self.capacity_bytes)?;
         let access = if self.is_read_only() { DiskAccess::ReadOnly } else { access.unwrap_or(self.access) };
-        let opened = open_extents(start, extents, access)?;
+        let opened = open_extents(start, extents, access);
+        // What was handed over for it has a descriptor of its own now, or never will.
+        extents.iter().for_each(|extent| drop(HOST_FILES.take(&extent.path)));
+        let opened = opened?;
         let Some(end) = opened.last().map(OpenExtent::end) else { return Ok(()) };
         let mut bound = self.extents.write().unwrap_or_else(PoisonError::into_inner);
         let place = bound.partition_point(|extent| extent.end() <= start);

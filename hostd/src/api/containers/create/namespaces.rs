@@ -1,5 +1,5 @@
-//! Whose namespaces a container has. "host" is the machine that it runs in; another container's are refused until
-//! machines are shared.
+//! Whose namespaces a container has. "host" is the machine that it runs in; "container:" is another container's, in whose
+//! machine it runs then. Its network is in [`super::network`].
 
 use super::body::{Config, HostConfig};
 use crate::api::error::{ApiError, ApiResult};
@@ -12,8 +12,10 @@ pub(super) fn namespaces(config: &Config, host: &HostConfig) -> ApiResult<Namesp
     if uts == Namespace::Machine && !(config.hostname.is_empty() && config.domainname.is_empty()) {
         return Err(ApiError::invalid("conflicting options: hostname and the UTS mode"));
     }
+    let pid_of = of_container(&host.pid_mode).map(str::to_owned);
     Ok(Namespaces {
-        pid: mode("PidMode", "PID", &host.pid_mode, &[])?,
+        pid: if pid_of.is_some() { Namespace::Own } else { mode("PidMode", "PID", &host.pid_mode, &[])? },
+        pid_of,
         ipc: ipc(&host.ipc_mode)?,
         uts,
         cgroup: mode("CgroupnsMode", "cgroup namespace", &host.cgroupns_mode, &["private"])?,
@@ -26,7 +28,7 @@ fn mode(field: &str, name: &str, mode: &str, own: &[&str]) -> ApiResult<Namespac
         "" => Ok(Namespace::Own),
         "host" => Ok(Namespace::Machine),
         mode if own.contains(&mode) => Ok(Namespace::Own),
-        mode if mode.starts_with("container:") => Err(of_another(field, mode)),
+        mode if of_container(mode).is_some() => Err(of_another(field, mode)),
         mode => Err(ApiError::invalid(format!("invalid {name} mode: {mode}"))),
     }
 }
@@ -42,9 +44,14 @@ fn ipc(mode: &str) -> ApiResult<Ipc> {
     }
 }
 
+/// The container that a mode names.
+fn of_container(mode: &str) -> Option<&str> {
+    mode.strip_prefix("container:").filter(|container| !container.is_empty())
+}
+
 fn of_another(field: &str, mode: &str) -> ApiError {
     ApiError::not_supported(format!(
-        "berth cannot honour HostConfig.{field} \"{mode}\" yet: it needs machines that containers share"
+        "berth cannot honour HostConfig.{field} \"{mode}\" yet: containers of a machine share networks and processes alone"
     ))
 }
 
@@ -68,10 +75,23 @@ mod tests {
             ..HostConfig::default()
         };
         let machine = Namespace::Machine;
-        let expected =
-            Namespaces { pid: machine, ipc: Ipc::Machine, uts: machine, cgroup: machine, user: machine };
+        let expected = Namespaces {
+            pid: machine,
+            pid_of: None,
+            ipc: Ipc::Machine,
+            uts: machine,
+            cgroup: machine,
+            user: machine,
+        };
         assert_eq!(of(&host, ""), Ok(expected));
         assert_eq!(of(&HostConfig::default(), "web"), Ok(Namespaces::default()));
+    }
+
+    #[test]
+    fn processes_may_be_anothers() {
+        let host = HostConfig { pid_mode: "container:db".into(), ..HostConfig::default() };
+        let expected = Namespaces { pid_of: Some("db".into()), ..Namespaces::default() };
+        assert_eq!(of(&host, "web"), Ok(expected));
     }
 
     #[test]
@@ -80,6 +100,8 @@ mod tests {
         assert_eq!(of(&uts, "web").unwrap_err().1, "conflicting options: hostname and the UTS mode");
         let wrong = HostConfig { pid_mode: "mine".into(), ..HostConfig::default() };
         assert_eq!(of(&wrong, "").unwrap_err(), (400, "invalid PID mode: mine".to_owned()));
+        let nobodys = HostConfig { pid_mode: "container:".into(), ..HostConfig::default() };
+        assert_eq!(of(&nobodys, "").unwrap_err(), (400, "invalid PID mode: container:".to_owned()));
         let other = HostConfig { ipc_mode: "container:db".into(), ..HostConfig::default() };
         assert_eq!(of(&other, "").unwrap_err().0, 501);
     }

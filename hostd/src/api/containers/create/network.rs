@@ -73,7 +73,7 @@ pub(super) fn network(
         let network = match &mode {
             NetworkMode::Network(name) => name.clone(),
             NetworkMode::Default => "bridge".to_owned(),
-            NetworkMode::None | NetworkMode::Machine => {
+            NetworkMode::None | NetworkMode::Machine | NetworkMode::Container(_) => {
                 return Err(ApiError::invalid("conflicting options: mac-address and the network mode"));
             }
         };
@@ -81,6 +81,7 @@ pub(super) fn network(
         endpoint.mac = endpoint.mac.or(Some(mac_address(&config.mac_address)?));
     }
     check_conflicts(&mode, &endpoints)?;
+    check_shared(&mode, config, host)?;
     check_aliases(&mode, &endpoints)?;
     // On other networks, clients ask for links with the network.
     let links = match &mode {
@@ -102,14 +103,41 @@ fn mode(mode: &str) -> ApiResult<NetworkMode> {
         "" | "default" => Ok(NetworkMode::Default),
         "none" => Ok(NetworkMode::None),
         "host" => Ok(NetworkMode::Machine),
-        mode if mode.starts_with("container:") => Err(ApiError::not_supported(format!(
-            "berth cannot honour HostConfig.NetworkMode \"{mode}\" yet: it needs machines that containers share"
-        ))),
+        "container" | "container:" => {
+            Err(ApiError::invalid("invalid network mode: invalid container format container:<name|id>"))
+        }
+        mode if mode.starts_with("container:") => {
+            Ok(NetworkMode::Container(mode.trim_start_matches("container:").to_owned()))
+        }
         name => Ok(NetworkMode::Network(name.to_owned())),
     }
 }
 
+/// What goes with a network is its owner's.
+fn check_shared(mode: &NetworkMode, config: &Config, host: &HostConfig) -> ApiResult<()> {
+    if !matches!(mode, NetworkMode::Container(_)) {
+        return Ok(());
+    }
+    let publishes = !host.port_bindings.is_empty() || host.publish_all_ports;
+    let conflicts = [
+        (!config.hostname.is_empty(), "hostname and the network mode"),
+        (!host.dns.is_empty(), "dns and the network mode"),
+        (!host.extra_hosts.is_empty(), "custom host-to-IP mapping and the network mode"),
+        (publishes, "port publishing and the container type network mode"),
+        (!config.exposed_ports.is_empty(), "port exposing and the container type network mode"),
+    ];
+    match conflicts.into_iter().find(|(conflict, _)| *conflict) {
+        Some((_, what)) => Err(ApiError::invalid(format!("conflicting options: {what}"))),
+        None => Ok(()),
+    }
+}
+
 fn check_conflicts(mode: &NetworkMode, endpoints: &BTreeMap<String, EndpointSpec>) -> ApiResult<()> {
+    if matches!(mode, NetworkMode::Container(_)) && !endpoints.is_empty() {
+        let message = "container sharing network namespace with another container or host cannot be connected to any \
+             other network";
+        return Err(ApiError::invalid(message));
+    }
     let joins_none = matches!(mode, NetworkMode::None | NetworkMode::Machine);
     if joins_none && !endpoints.is_empty() {
         let message = "container cannot be connected to multiple networks with one of the networks in private (none) or host mode";
@@ -299,11 +327,54 @@ mod tests {
     }
 
     #[test]
+    fn a_network_may_be_anothers_with_all_that_goes_with_it() {
+        let spec = read(json!({ "NetworkMode": "container:db" }), json!({})).unwrap();
+        assert_eq!(spec.mode, NetworkMode::Container("db".into()));
+        let host: HostConfig = serde_json::from_value(json!({ "NetworkMode": "container:db" })).unwrap();
+        for (config, what) in [
+            (json!({ "Hostname": "web" }), "hostname and the network mode"),
+            (json!({ "MacAddress": "02:00:00:00:00:01" }), "mac-address and the network mode"),
+            (
+                json!({ "ExposedPorts": { "80/tcp": {} } }),
+                "port exposing and the container type network mode",
+            ),
+        ] {
+            let config: Config = serde_json::from_value(config).unwrap();
+            let refusal = network(&config, &host, NetworkingConfig::default()).unwrap_err();
+            assert_eq!(refusal.message, format!("conflicting options: {what}"));
+        }
+    }
+
+    #[test]
     fn what_cannot_be_is_refused_by_name() {
         let none = json!({});
         let binding = |host_ip: &str, host_port: &str| json!({ "PortBindings": { "80/tcp": [{ "HostIp": host_ip, "HostPort": host_port }] } });
         for (host, networking, status, part) in [
-            (json!({ "NetworkMode": "container:db" }), none.clone(), 501, "container:db"),
+            (json!({ "NetworkMode": "container:" }), none.clone(), 400, "container:<name|id>"),
+            (
+                json!({ "NetworkMode": "container:db" }),
+                json!({ "EndpointsConfig": { "web": {} } }),
+                400,
+                "cannot be connected to any other network",
+            ),
+            (
+                json!({ "NetworkMode": "container:db", "PortBindings": { "80/tcp": [] } }),
+                none.clone(),
+                400,
+                "conflicting options: port publishing and the container type network mode",
+            ),
+            (
+                json!({ "NetworkMode": "container:db", "Dns": ["10.0.0.1"] }),
+                none.clone(),
+                400,
+                "conflicting options: dns and the network mode",
+            ),
+            (
+                json!({ "NetworkMode": "container:db", "ExtraHosts": ["a:10.0.0.1"] }),
+                none.clone(),
+                400,
+                "conflicting options: custom host-to-IP mapping and the network mode",
+            ),
             (
                 json!({ "PortBindings": { "x/tcp": [] } }),
                 none.clone(),

@@ -10,7 +10,8 @@ use serde_json::{Map, Value, json};
 use super::super::{mounts, network};
 use crate::engine::{
     AutoRemove, CapabilityName, ContainerView, DEFAULT_SHM_BYTES, Device, DeviceThrottle, Ipc, Limits, Link,
-    MASKED_PATHS, Namespace, PortBinding, READONLY_PATHS, RestartPolicy, Security, Throttled, Ulimit,
+    MASKED_PATHS, Namespace, Namespaces, PortBinding, READONLY_PATHS, RestartPolicy, Security, Throttled,
+    Ulimit,
 };
 
 /// A list nobody filled.
@@ -44,7 +45,7 @@ pub(super) struct HostConfig {
     cgroup: &'static str,
     links: Option<Vec<String>>,
     oom_score_adj: i32,
-    pid_mode: &'static str,
+    pid_mode: String,
     privileged: bool,
     publish_all_ports: bool,
     readonly_rootfs: bool,
@@ -146,7 +147,7 @@ impl HostConfig {
             memory_swap: memory,
             nano_cpus: spec.limits.nano_cpus.unwrap_or(0),
             oom_score_adj: spec.oom_score_adj,
-            pid_mode: machine_or(spec.namespaces.pid, ""),
+            pid_mode: pid_mode(&spec.namespaces),
             pids_limit: spec.limits.pids,
             restart_policy: restart_policy(spec.restart),
             privileged: spec.security.privileged,
@@ -169,7 +170,7 @@ impl HostConfig {
             isolation: "",
             // What every container has.
             log_config: json!({ "Type": spec.log.driver.name(), "Config": spec.log.options }),
-            network_mode: network::mode(view).to_owned(),
+            network_mode: network::mode(view).into_owned(),
             port_bindings: port_bindings(&spec.network.published),
             publish_all_ports: spec.network.publish_all,
             dns: spec.network.dns.servers.clone(),
@@ -225,6 +226,13 @@ fn filled(list: &[String]) -> Option<Vec<String>> {
 
 fn names(capabilities: &[CapabilityName]) -> Vec<String> {
     capabilities.iter().map(|name| name.as_str().to_owned()).collect()
+}
+
+fn pid_mode(namespaces: &Namespaces) -> String {
+    match &namespaces.pid_of {
+        Some(id) => format!("container:{id}"),
+        None => machine_or(namespaces.pid, "").to_owned(),
+    }
 }
 
 fn machine_or(namespace: Namespace, own: &'static str) -> &'static str {

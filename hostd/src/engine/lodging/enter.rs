@@ -1,0 +1,108 @@
+//! Coming into another's machine: the disks bound, the agent asked, the program started.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use berth_protocol::agent::{Ready, StartContainer};
+use jiff::Timestamp;
+
+use super::super::Shared;
+use super::super::container::{Container, StartError};
+use super::super::error::{EngineError, chain};
+use super::super::launch::{launch_request, start_error};
+use super::super::names::NameFiles;
+use super::super::run::{HostParts, LAUNCH_DEADLINE, Prepared, RunLog, failed};
+use super::super::state::Run;
+use super::super::timeline::Timeline;
+use super::Lodging;
+use crate::agent_client::{AgentClient, CallError, within};
+use crate::machine::{BoundPart, Disk, MachineError, MachineKiller, Pace};
+
+impl Lodging {
+    /// Puts the container's disks into its room.
+    ///
+    /// # Errors
+    /// The machine does not take them.
+    async fn bind(&self, disks: &[Disk; 2]) -> Result<[BoundPart; 2], MachineError> {
+        let spare_disk = self.home().spare_disk.as_ref().expect("who has a room has a part of the disk");
+        spare_disk.bind(self.room, disks).await
+    }
+
+    /// What the agent is asked for a container of its own machine, as it is asked for one that shares it.
+    fn request(&self, request: StartContainer, [lower, scratch]: [BoundPart; 2]) -> StartContainer {
+        StartContainer {
+            image_disk: lower.disk,
+            lower_part: Some(lower.part),
+            scratch_disk: scratch.disk,
+            scratch_part: Some(scratch.part),
+            joined_namespaces: self.joined.clone(),
+            ..request
+        }
+    }
+
+    /// The path that the machine's agent is reached through.
+    pub(in crate::engine) fn vsock_path(&self) -> &Path {
+        &self.home().vsock_path
+    }
+
+    pub(in crate::engine) fn pace(&self) -> Pace {
+        self.companion.pace
+    }
+
+    /// Of the machine, with all that is in it.
+    pub(in crate::engine) fn killer(&self) -> MachineKiller {
+        self.companion.killer.clone()
+    }
+
+    /// Why a container's run there is over, if its process did not say so.
+    pub(in crate::engine) fn reason_of_end(&self, error: &CallError) -> String {
+        let home = self.home();
+        if home.has_ended() {
+            return format!("container {}, whose machine it shared, has ended", home.owner);
+        }
+        format!("the machine of container {}, which it shared, is lost: {}", home.owner, chain(error))
+    }
+
+    /// # Errors
+    /// Why the program could not be started. [`Self::leave`] clears away what is there then.
+    pub(in crate::engine) async fn launch(
+        &self,
+        shared: &Arc<Shared>,
+        container: &Arc<Container>,
+    ) -> Result<(AgentClient, Run, RunLog, Timeline), StartError> {
+        if !container.mounts.is_empty() {
+            return Err(StartError::Engine(EngineError::invalid(
+                "a container in another container's machine cannot have volumes and binds yet: the machine's shares are \
+                 its owner's",
+            )));
+        }
+        let prepared = Prepared::new(shared, container, &Arc::default()).await?;
+        let Prepared { mut clock, parts: HostParts { log, disks, .. } } = prepared;
+        clock.image_ready();
+        let disks = disks.try_into().expect("an image disk and a scratch disk");
+        let parts = self.bind(&disks).await.map_err(|error| failed("bind its disks", &error))?;
+        clock.agent_ready();
+        let user_namespace = shared.settings.user_namespace.as_ref();
+        let request = NameFiles::of(shared, container, &[])
+            .and_then(|names| launch_request(container, user_namespace, &[], names));
+        let request = self.request(request.map_err(StartError::Engine)?, parts);
+        let launch = async {
+            let agent = AgentClient::connect(self.vsock_path()).await?;
+            let started = agent.start_container(request).await?;
+            Ok((agent, started))
+        };
+        let deadline = self.pace().deadline(LAUNCH_DEADLINE);
+        let launched = tokio::select! {
+            launched = within(deadline, "the container's program to start", launch) => launched,
+            () = self.home_ended() => Err(CallError::Lost),
+        };
+        match launched {
+            Ok((agent, started)) => {
+                let run = Run { pid: started.pid, started_at: Timestamp::now() };
+                Ok((agent, run, log, clock.container_started(&Ready::default())))
+            }
+            Err(error @ CallError::Agent { .. }) => Err(start_error(&error)),
+            Err(error) => Err(StartError::Engine(EngineError::conflict(self.reason_of_end(&error)))),
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! Containers that run in another container's machine, because they share a namespace with it.
+//!
+//! The machine is its owner's, whose run it begins and ends with. A lodger has a room on the machine's spare disk for as
+//! long as it runs, and goes when the owner does: a namespace that nobody else is in any more has no other place to be.
+
+mod company;
+mod enter;
+mod home;
+mod leave;
+
+pub(super) use company::Company;
+pub(super) use home::{Home, Lodging};
+pub(super) use leave::{Leaving, sweep};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::identity::ContainerId;
+
+/// Where a container's current or last run is, if that is another's machine. In its record before anything is there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Place {
+    /// Whose machine it is.
+    pub(super) owner: ContainerId,
+    /// When the owner's run began: the next one is in another machine.
+    pub(super) since: Timestamp,
+    /// On the machine's spare disk.
+    pub(super) room: usize,
+}

@@ -1,0 +1,117 @@
+//! Containers in another container's machine: `--network container:`, `--pid container:`.
+
+use berth_tests::{Client, Host, Namespace, eventually};
+
+/// A web server that says one word.
+const SERVER: &str = "mkdir /w; echo ahoy > /w/index.html; exec httpd -f -p 80 -h /w";
+const ASK: &str = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 127.0.0.1 80";
+
+fn inspect(client: &Client, container: &str, format: &str) -> String {
+    client.run(["inspect", "--format", format, container]).exits_with(0).text()
+}
+
+fn run(client: &Client, name: &str, more: &[&str], command: &[&str]) {
+    let line = [&["run", "-d", "--name", name][..], more, &["busybox"], command].concat();
+    client.run(line).exits_with(0);
+}
+
+#[test]
+fn a_network_is_shared_with_all_that_goes_with_it() {
+    let Some(namespace) = Namespace::new() else { return };
+    let Some(mut host) = Host::with_networks(&namespace) else { return };
+    let Some(docker) = host.docker() else { return };
+    run(&docker, "owner", &["-p", "8080:80", "--hostname", "pod"], &["sleep", "1000"]);
+    run(&docker, "server", &["--network", "container:owner"], &["sh", "-c", SERVER]);
+    run(&docker, "client", &["--network", "container:owner", "--memory", "64m"], &["sleep", "1000"]);
+    let owner = inspect(&docker, "owner", "{{.Id}}");
+    assert_eq!(inspect(&docker, "server", "{{.HostConfig.NetworkMode}}"), format!("container:{owner}"));
+    assert_eq!(inspect(&docker, "server", "{{json .NetworkSettings.Networks}}"), "{}");
+    assert_eq!(host.machine_processes().len(), 1, "all three are in one machine");
+
+    // What one publishes another serves; localhost, names and addresses are the same, files and processes are not.
+    eventually("the server answers", || namespace.get("127.0.0.1", 8080).stdout.contains("ahoy"));
+    docker.run(["exec", "client", "sh", "-c", ASK]).prints("ahoy");
+    let shared = "hostname; cat /etc/hosts /etc/resolv.conf /etc/hostname; ip address show eth0";
+    let seen = |container: &str| docker.run(["exec", container, "sh", "-c", shared]).exits_with(0).text();
+    assert_eq!(seen("server"), seen("owner"));
+    assert!(seen("client").starts_with("pod\n"), "{}", seen("client"));
+    docker.run(["exec", "client", "ls", "/w"]).exits_with(1);
+    docker.run(["exec", "client", "cat", "/proc/1/cmdline"]).prints("sleep");
+    docker.run(["exec", "client", "cat", "/sys/fs/cgroup/memory.max"]).prints_exactly("67108864");
+    docker.run(["top", "server"]).prints("httpd");
+
+    // The daemon dies with all of it, and the next one knows whose is whose.
+    host.kill_daemon();
+    host.start_daemon();
+    namespace.get("127.0.0.1", 8080).prints("ahoy");
+    docker.run(["exec", "client", "sh", "-c", ASK]).prints("ahoy");
+
+    // One stands still alone, ends alone, and what it wrote is its own. Another has its room.
+    docker.run(["pause", "client"]).exits_with(0);
+    namespace.get("127.0.0.1", 8080).prints("ahoy");
+    docker.run(["unpause", "client"]).exits_with(0);
+    docker.run(["exec", "client", "sh", "-c", "echo mine > /mine"]).exits_with(0);
+    docker.run(["kill", "client"]).exits_with(0);
+    assert_eq!(inspect(&docker, "client", "{{.State.ExitCode}}"), "137");
+    docker.run(["rm", "-f", "server"]).exits_with(0);
+    run(&docker, "second", &["--network", "container:owner"], &["sh", "-c", SERVER]);
+    docker.run(["start", "client"]).exits_with(0);
+    docker.run(["exec", "client", "cat", "/mine"]).prints_exactly("mine");
+    eventually("the second server answers", || namespace.get("127.0.0.1", 8080).stdout.contains("ahoy"));
+    docker
+        .run(["run", "--rm", "--network", "container:second", "busybox", "sh", "-c", "exit 5"])
+        .exits_with(5);
+
+    // With the owner everybody goes, and nobody comes before it is there again.
+    docker.run(["restart", "-t", "1", "owner"]).exits_with(0);
+    for lodger in ["second", "client"] {
+        let ended = || inspect(&docker, lodger, "{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}");
+        let expected = format!("exited 137 container {owner}, whose machine it shared, has ended");
+        eventually("the lodger has ended", || ended() == expected);
+    }
+    docker.run(["start", "client"]).exits_with(0);
+    docker.run(["exec", "client", "cat", "/mine"]).prints_exactly("mine");
+    docker.run(["rm", "-f", "owner", "client", "second"]).exits_with(0);
+    eventually("the machine is gone", || host.machine_processes().is_empty());
+}
+
+#[test]
+fn processes_are_shared_and_rooms_run_out() {
+    let Some(mut host) = Host::start() else { return };
+    let Some(docker) = host.docker() else { return };
+    run(&docker, "owner", &[], &["sh", "-c", "exec sleep 4711"]);
+    let see = ["run", "--rm", "--pid", "container:owner", "busybox", "ps"];
+    docker.run(see).exits_with(0).prints("sleep 4711");
+
+    // Refused as Docker does.
+    let refused = |more: &[&str], code: i32, words: &str| {
+        let line = [&["run", "--rm"][..], more, &["busybox", "true"]].concat();
+        docker.run(line).exits_with(code).complains(words);
+    };
+    refused(&["--network", "container:nobody"], 125, "No such container: nobody");
+    refused(
+        &["--network", "container:owner", "--hostname", "x"],
+        125,
+        "conflicting options: hostname and the network mode",
+    );
+    docker.run(["create", "--name", "idle", "busybox", "true"]).exits_with(0);
+    refused(&["--network", "container:idle"], 125, "cannot join network of a non running container");
+    let missing = ["run", "--rm", "--network", "container:owner", "busybox", "nosuchprogram"];
+    docker.run(missing).exits_with(127).complains("executable file not found in $PATH");
+
+    for number in 0..7 {
+        run(&docker, &format!("lodger{number}"), &["--network", "container:owner"], &["sleep", "1000"]);
+    }
+    refused(&["--network", "container:owner"], 125, "has no room for further containers: 7 share it already");
+    docker.run(["rm", "-f", "lodger3"]).exits_with(0);
+    run(&docker, "late", &["--network", "container:owner", "--rm"], &["sleep", "1000"]);
+
+    // A daemon that was killed finds that their machine is gone.
+    host.kill_daemon();
+    host.kill_the_machine();
+    host.start_daemon();
+    let up = docker.run(["ps", "--format", "{{.Names}}"]).exits_with(0).text();
+    assert_eq!(up, "");
+    let reason = inspect(&docker, "lodger1", "{{.State.ExitCode}} {{.State.Error}}");
+    assert!(reason.starts_with("137 ") && reason.contains("whose machine it shared has ended"), "{reason}");
+}
