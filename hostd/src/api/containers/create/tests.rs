@@ -29,7 +29,6 @@ fn the_docker_clis_defaults_pass_without_a_warning() {
 #[test]
 fn fields_that_ask_for_something_else_are_refused_by_name() {
     let asking = [
-        ("Links", json!(["db"])),
         ("LogConfig", json!({ "Type": "syslog" })),
         ("IpcMode", json!("container:other")),
     ];
