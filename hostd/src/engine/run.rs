@@ -21,11 +21,11 @@ use super::Shared;
 use super::boot::{boot_machine, prepare_disks};
 use super::container::{Container, Live, StartError};
 use super::error::{EngineError, chain};
-use super::files::{IdleMachine, Unwritten};
+use super::files::IdleMachine;
 use super::identity::ContainerId;
 use super::launch::{launch_request, start_error};
 use super::limits::Limits;
-use super::lodging::{Home, Leaving, Lodging};
+use super::lodging::{Home, Leaving, Lodging, Remains};
 use super::mounts::{MountedVolumes, open_shares};
 use super::names::{self, NameFiles, NameServer};
 use super::networks::{Endpoint, Joined};
@@ -75,12 +75,6 @@ enum Dwelling {
     Own(Box<Machine>),
     /// In another container's machine.
     Lodging(Lodging),
-}
-
-/// What is left of a run when its process has ended.
-pub(super) enum Remains {
-    Machine(Box<IdleMachine>),
-    Lodging(Leaving),
 }
 
 /// A container's log, open for one run.
@@ -360,16 +354,6 @@ impl ActiveRun {
                 "the output of an ended process did not end within {} s",
                 DRAIN_DEADLINE.as_secs()
             );
-        }
-    }
-}
-
-impl Remains {
-    /// Ends it once nobody reads the container's files any more.
-    pub(super) async fn end(self, unwritten: Unwritten) {
-        match self {
-            Self::Machine(machine) => machine.end(unwritten).await,
-            Self::Lodging(leaving) => leaving.end().await,
         }
     }
 }

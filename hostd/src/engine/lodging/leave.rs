@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::Shared;
 use super::super::container::Live;
 use super::super::error::chain;
+use super::super::files::{IdleMachine, Unwritten};
 use super::super::identity::ContainerId;
 use super::super::readers::Readers;
 use super::{Lodging, Place};
@@ -13,6 +14,12 @@ use crate::agent_client::{AgentClient, CallError, within};
 
 /// Killing what is left, writing a file system back and unmounting it.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// What is left of a run when its process has ended.
+pub(in crate::engine) enum Remains {
+    Machine(Box<IdleMachine>),
+    Lodging(Leaving),
+}
 
 /// A container whose process has ended in another's machine.
 pub(in crate::engine) struct Leaving {
@@ -22,9 +29,19 @@ pub(in crate::engine) struct Leaving {
     pub(in crate::engine) readers: Arc<Readers>,
 }
 
+impl Remains {
+    /// Ends it once nobody reads the container's files any more.
+    pub(in crate::engine) async fn end(self, unwritten: Unwritten) {
+        match self {
+            Self::Machine(machine) => machine.end(unwritten).await,
+            Self::Lodging(leaving) => leaving.end().await,
+        }
+    }
+}
+
 impl Leaving {
     /// Goes once nobody reads its files any more.
-    pub(in crate::engine) async fn end(self) {
+    async fn end(self) {
         self.readers.close(Duration::ZERO).await;
         self.lodging.leave(&self.container).await;
     }

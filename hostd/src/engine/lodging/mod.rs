@@ -10,7 +10,7 @@ mod leave;
 
 pub(super) use company::Company;
 pub(super) use home::{Home, Lodging};
-pub(super) use leave::{Leaving, sweep};
+pub(super) use leave::{Leaving, Remains, sweep};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
