@@ -42,7 +42,9 @@ pub(crate) use error::ClientError;
 pub(crate) use exec::ExecRequest;
 pub(crate) use images::{CommitRequest, HistoryEntry, ImageSummary, ImportRequest};
 pub(crate) use json_lines::JsonLines;
-pub(crate) use networks::{Ipam, NetworkRequest, NetworkSummary, SubnetRequest};
+pub(crate) use networks::{
+    Connection, EndpointAddresses, EndpointSettings, Ipam, NetworkRequest, NetworkSummary, SubnetRequest,
+};
 pub(crate) use registry::{Manifest, PullRequest, SearchResult};
 pub(crate) use request::Body;
 use request::Request;

@@ -61,6 +61,46 @@ pub(crate) struct SubnetRequest {
     pub(crate) auxiliary_addresses: BTreeMap<String, String>,
 }
 
+/// A container that is to be on a network.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct Connection {
+    pub(crate) container: String,
+    pub(crate) endpoint_config: EndpointSettings,
+}
+
+/// What it is to have there; what is empty is the daemon's choice.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub(crate) struct EndpointSettings {
+    #[serde(rename = "IPAMConfig", skip_serializing_if = "Option::is_none")]
+    pub(crate) ipam_config: Option<EndpointAddresses>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) links: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) aliases: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) driver_opts: BTreeMap<String, String>,
+    pub(crate) gw_priority: i64,
+}
+
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct EndpointAddresses {
+    #[serde(rename = "IPv4Address", skip_serializing_if = "String::is_empty")]
+    pub(crate) ipv4: String,
+    #[serde(rename = "IPv6Address", skip_serializing_if = "String::is_empty")]
+    pub(crate) ipv6: String,
+    #[serde(rename = "LinkLocalIPs", skip_serializing_if = "Vec::is_empty")]
+    pub(crate) link_local: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Disconnection<'a> {
+    container: &'a str,
+    force: bool,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Created {
@@ -106,6 +146,26 @@ impl Client {
 
     pub(crate) async fn remove_network(&self, name: &str) -> Result<(), ClientError> {
         self.send_for_nothing(Request::delete(&["networks", name])).await
+    }
+
+    pub(crate) async fn connect_network(
+        &self,
+        network: &str,
+        connection: &Connection,
+    ) -> Result<(), ClientError> {
+        let request = Request::post(&["networks", network, "connect"]).with_json(connection);
+        self.send_for_nothing(request).await
+    }
+
+    pub(crate) async fn disconnect_network(
+        &self,
+        network: &str,
+        container: &str,
+        force: bool,
+    ) -> Result<(), ClientError> {
+        let disconnection = Disconnection { container, force };
+        let request = Request::post(&["networks", network, "disconnect"]).with_json(&disconnection);
+        self.send_for_nothing(request).await
     }
 
     /// Returns the names of those that went.

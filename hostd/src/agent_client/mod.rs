@@ -166,13 +166,11 @@ impl AgentClient {
     }
 
     /// Gives a card of the machine to a container that runs.
-    #[expect(dead_code, reason = "for the verb of networks, which comes next")]
     pub(crate) async fn connect_interface(&self, request: agent::ConnectInterface) -> Result<(), CallError> {
         self.done(Operation::ConnectInterface(request)).await
     }
 
     /// Takes a card back from a container that runs.
-    #[expect(dead_code, reason = "for the verb of networks, which comes next")]
     pub(crate) async fn disconnect_interface(
         &self,
         request: agent::DisconnectInterface,

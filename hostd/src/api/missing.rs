@@ -18,8 +18,6 @@ const MISSING: &[(Method, &str)] = &[
     (Method::POST, "/build"),
     (Method::POST, "/build/prune"),
     (Method::POST, "/build/cancel"),
-    (Method::POST, "/networks/{id}/connect"),
-    (Method::POST, "/networks/{id}/disconnect"),
     (Method::GET, "/plugins/privileges"),
     (Method::POST, "/plugins/pull"),
     (Method::POST, "/plugins/create"),

@@ -11,6 +11,9 @@ use super::error::EngineError;
 use super::networks::Endpoint;
 use crate::machine::{Devices, Disk, Machine, MachineError, NewShare};
 
+/// Each costs a start some milliseconds.
+const SPARE_CARDS: usize = 1;
+
 /// The machine's disks in guest order: image, scratch. Blocks.
 pub(super) fn prepare_disks(shared: &Shared, container: &Container) -> Result<Vec<Disk>, EngineError> {
     let image = shared.images.disk(&container.image_id);
@@ -42,6 +45,11 @@ fn cards(endpoints: &[Endpoint]) -> Vec<NetworkCardConfig> {
     endpoints.iter().map(card).collect()
 }
 
+/// For networks that come while it runs. Who begins without any rarely gets one.
+fn spare_cards(endpoints: &[Endpoint]) -> usize {
+    if endpoints.is_empty() { 0 } else { SPARE_CARDS }
+}
+
 /// Starts it and waits for its agent. What did not get there is gone again.
 pub(super) async fn boot_machine(
     shared: &Arc<Shared>,
@@ -53,8 +61,13 @@ pub(super) async fn boot_machine(
     let spec = container.spec();
     let size = shared.machine_size(&spec.limits);
     let share = spec.limits.host_share(spec.cgroup_parent.as_deref());
-    let devices =
-        Devices { disks, network_cards: cards(endpoints), spare_cards: 0, spare_disk: true, shares };
+    let devices = Devices {
+        disks,
+        network_cards: cards(endpoints),
+        spare_cards: spare_cards(endpoints),
+        spare_disk: true,
+        shares,
+    };
     let starting = match shared.machines.start(container.id.machine_id(), size, &share, devices).await {
         Ok(starting) => starting,
         Err(error) => {

@@ -16,7 +16,7 @@ use super::identity::ContainerId;
 use super::limits::Limits;
 use super::lodging::Home;
 use super::mounts::MountPoint;
-use super::networks::Endpoint;
+use super::networks::{Endpoint, EndpointSpec};
 use super::readers::Readers;
 use super::restart::RestartPolicy;
 use super::spec::ContainerSpec;
@@ -129,6 +129,17 @@ pub(super) enum Command {
     Update {
         limits: Limits,
         reply: oneshot::Sender<Result<Vec<String>, EngineError>>,
+    },
+    /// To be on a network, named by a client's word.
+    Connect {
+        network: String,
+        endpoint: EndpointSpec,
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
+    Disconnect {
+        network: String,
+        force: bool,
+        reply: oneshot::Sender<Result<(), EngineError>>,
     },
     /// What gives access to its files, whether it runs or not.
     OpenFiles {

@@ -8,7 +8,7 @@ use super::error::{EngineError, ErrorKind, chain};
 use super::exec::ExecSpec;
 use super::mounts::agent_mounts;
 use super::names::NameFiles;
-use super::networks::Endpoint;
+use super::networks::{Endpoint, default_routes};
 use super::security::{Ipc, Namespace};
 use super::spec::TerminalSize;
 use super::state::StartFailure;
@@ -84,22 +84,27 @@ pub(super) fn launch_request(
     })
 }
 
-/// The first endpoint's card is the machine's first. One way leads out, whatever the number of networks: by the first
-/// that leads anywhere.
 fn interfaces(endpoints: &[Endpoint]) -> Vec<agent::NetworkInterface> {
-    let outward = endpoints.iter().position(|endpoint| !endpoint.gateways.is_empty());
-    let interface = |(number, endpoint): (usize, &Endpoint)| agent::NetworkInterface {
-        card: format!("eth{number}"),
+    (0..endpoints.len()).map(|number| interface(endpoints, number)).collect()
+}
+
+/// That of one of them. One way leads out, whatever the number of networks.
+pub(super) fn interface(endpoints: &[Endpoint], number: usize) -> agent::NetworkInterface {
+    let endpoint = &endpoints[number];
+    let its_routes = default_routes(endpoints).into_iter().filter(|(by, _)| *by == number);
+    agent::NetworkInterface {
+        card: card_name(endpoint),
         name: endpoint.interface.clone(),
         mac_address: endpoint.mac.to_vec(),
         addresses: endpoint.addresses.iter().map(ToString::to_string).collect(),
-        gateways: match outward == Some(number) {
-            true => endpoint.gateways.iter().map(ToString::to_string).collect(),
-            false => Vec::new(),
-        },
+        gateways: its_routes.map(|(_, gateway)| gateway.to_string()).collect(),
         mtu_bytes: endpoint.mtu_bytes.into(),
-    };
-    endpoints.iter().enumerate().map(interface).collect()
+    }
+}
+
+/// As the guest's kernel calls it, which finds cards in the machine's order.
+pub(super) fn card_name(endpoint: &Endpoint) -> String {
+    format!("eth{}", endpoint.machine_card)
 }
 
 /// What machines are called (`CONFIG_DEFAULT_HOSTNAME` of the guest's kernel).

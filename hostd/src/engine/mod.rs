@@ -17,6 +17,7 @@ mod user_namespace;
 // How one lives.
 mod boot;
 mod confinement;
+mod connection;
 mod container;
 mod driver;
 mod events;

@@ -124,7 +124,8 @@ async fn recover_running(
     };
     tracing::warn!(container = %record.id, reason = lost, "a container's machine is gone");
     shared.clear_machine(&record.id).await;
-    shared.networks.leave(&record.id, &std::mem::take(&mut record.endpoints)).await;
+    let endpoints = std::mem::take(&mut record.endpoints);
+    shared.networks.leave(&record.id, &endpoints).await;
     let exit = exit_of_dead_machine(format!("the container's machine ended: {lost}"), run.started_at);
     if let Ok(exited) = record.state.after(Step::Exited(exit.clone())) {
         record.state = exited;
@@ -138,6 +139,7 @@ async fn recover_running(
     shared.records.put(&record).await?;
     let container = revive(shared, record, None);
     EndEvents::new(&container, &exit).publish(&container);
+    shared.publish_places("disconnect", &container, &endpoints);
     Ok(())
 }
 

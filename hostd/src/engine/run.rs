@@ -55,7 +55,7 @@ pub(super) type RunEnd = Result<ExitStatus, CallError>;
 pub(super) struct ActiveRun {
     container: ContainerId,
     dwelling: Dwelling,
-    live: Arc<Live>,
+    pub(super) live: Arc<Live>,
     run: Run,
     log: Option<SharedLog>,
     log_files: Option<Arc<LogFiles>>,
@@ -63,7 +63,7 @@ pub(super) struct ActiveRun {
     pumps: Option<Pumps>,
     waiting: JoinHandle<RunEnd>,
     /// Its places on networks.
-    joined: Option<Joined>,
+    pub(super) joined: Option<Joined>,
     /// Answers what it asks for names.
     name_server: Option<NameServer>,
     /// In use for as long as its machine is there.
@@ -246,6 +246,13 @@ impl ActiveRun {
         match &self.dwelling {
             Dwelling::Own(machine) => machine.set_share(&limits.host_share(None)),
             Dwelling::Lodging(_) => Ok(()),
+        }
+    }
+
+    pub(super) fn own_machine(&self) -> Option<&Machine> {
+        match &self.dwelling {
+            Dwelling::Own(machine) => Some(machine),
+            Dwelling::Lodging(_) => None,
         }
     }
 

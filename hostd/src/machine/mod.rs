@@ -4,7 +4,6 @@
 //! this daemon. Everything the daemon knows of one comes from that directory and its sockets. What runs inside is the
 //! agent's business ([`crate::agent_client`]).
 
-#[expect(dead_code, reason = "for the verbs connect and disconnect, which come next")]
 mod cards;
 mod control;
 mod dial;

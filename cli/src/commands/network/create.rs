@@ -109,7 +109,7 @@ impl Arguments {
     }
 }
 
-fn pairs(flag: &str, given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
+pub(super) fn pairs(flag: &str, given: &[String]) -> Result<BTreeMap<String, String>, Failure> {
     let pair = |text: &String| {
         let (name, value) = text.split_once('=').ok_or_else(|| {
             Failure::Usage(format!("invalid argument \"{text}\" for --{flag}: expected KEY=VALUE"))

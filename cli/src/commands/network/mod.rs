@@ -1,6 +1,8 @@
 //! `berth network`: the verbs of networks under one noun.
 
+mod connect;
 mod create;
+mod disconnect;
 mod inspect;
 mod ls;
 pub(super) mod prune;
@@ -20,7 +22,9 @@ pub(crate) struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Verb {
+    Connect(connect::Arguments),
     Create(Box<create::Arguments>),
+    Disconnect(disconnect::Arguments),
     Inspect(inspect::Arguments),
     #[command(visible_alias = "list")]
     Ls(ls::Arguments),
@@ -31,6 +35,8 @@ enum Verb {
 
 pub(super) async fn execute(arguments: &Arguments, client: &Client) -> Outcome {
     match &arguments.verb {
+        Verb::Connect(arguments) => connect::execute(arguments, client).await,
+        Verb::Disconnect(arguments) => disconnect::execute(arguments, client).await,
         Verb::Create(arguments) => create::execute(arguments, client).await,
         Verb::Inspect(arguments) => inspect::execute(arguments, client).await,
         Verb::Ls(arguments) => ls::execute(arguments, client).await,

@@ -27,7 +27,7 @@ pub(super) use self::attach::{attach, attach_websocket, resize, terminal_size};
 pub(super) use self::changes::changes;
 #[cfg(test)]
 pub(super) use self::create::coverage;
-pub(super) use self::create::{RUNTIMES, check_variable, create};
+pub(super) use self::create::{RUNTIMES, check_variable, create, endpoint};
 pub(super) use self::export::export;
 pub(super) use self::inspect::inspect;
 pub(super) use self::lifecycle::{kill, pause, remove, rename, restart, start, stop, unpause};

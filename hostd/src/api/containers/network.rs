@@ -85,11 +85,7 @@ pub(super) fn mode(view: &ContainerView) -> Cow<'_, str> {
 
 /// The names of the networks it is on, or would be if it ran.
 pub(super) fn names(view: &ContainerView) -> impl Iterator<Item = Cow<'_, str>> {
-    // Whoever is on another's is on none.
-    let is_anothers = matches!(view.spec.network.mode, NetworkMode::Container(_));
-    let others = view.spec.network.endpoints.keys().map(|name| Cow::from(name.as_str()));
-    let first = (!is_anothers).then(|| mode(view));
-    first.into_iter().chain(others.filter(|name| *name != mode(view)))
+    view.spec.network.names().into_iter().map(Cow::from)
 }
 
 pub(super) fn settings(view: &ContainerView) -> NetworkSettings {

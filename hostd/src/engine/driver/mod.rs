@@ -6,6 +6,7 @@ mod files;
 mod health;
 mod hold;
 mod lodge;
+mod networks;
 mod still;
 
 use std::sync::Arc;
@@ -108,6 +109,7 @@ impl Driver {
             active.serve_names(&self.shared, &self.container);
             self.go_on_monitoring(&active);
             self.active = Some(active);
+            self.end_unfinished_places().await;
             // The daemon before this one ended while it was read.
             self.go_on().await;
         }
@@ -162,6 +164,12 @@ impl Driver {
             Command::Update { limits, reply } => {
                 let _nobody_listens = reply.send(self.update(limits).await);
             }
+            Command::Connect { network, endpoint, reply } => {
+                let _nobody_listens = reply.send(self.connect(network, endpoint).await);
+            }
+            Command::Disconnect { network, force, reply } => {
+                let _nobody_listens = reply.send(self.disconnect(&network, force).await);
+            }
             Command::OpenFiles { reply } => {
                 let _nobody_reads = reply.send(self.open_files().await);
             }
@@ -209,6 +217,7 @@ impl Driver {
                 active.connect_streams(&self.container);
                 active.serve_names(&self.shared, &self.container);
                 self.publish_live(Some(&active));
+                self.shared.publish_places("connect", &self.container, &self.record.endpoints);
                 self.active = Some(active);
                 self.container.publish_mounted();
                 self.container.publish("start", [("berth.timeline", timeline.to_string())]);
@@ -234,6 +243,7 @@ impl Driver {
         let discard = self.record.spec.auto_remove == AutoRemove::Remove;
         let unwritten = if discard { Unwritten::Discard } else { Unwritten::Keep };
         self.teardown = machine.map(|machine| self.shared.endings.spawn(machine.end(unwritten)));
+        let places = self.record.endpoints.clone();
         match self.record.state.after(Step::Exited(exit.clone())) {
             Ok(exited) => {
                 self.record.state = exited;
@@ -257,6 +267,7 @@ impl Driver {
             // for one that is restarted.
             end.publish(&self.container);
         });
+        self.shared.publish_places("disconnect", &self.container, &places);
         self.container.publish_unmounted();
     }
 

@@ -68,7 +68,7 @@ impl Engine {
             let _turn = engine.shared.networks.changes.lock().await;
             let network = engine.shared.networks.describe(request).await?;
             engine.shared.networks.make(network.clone()).await?;
-            engine.publish_network("create", &network, None);
+            engine.publish_network("create", &network);
             Ok(CreatedNetwork { id: network.id })
         });
         creating.await.map_err(|error| EngineError::internal("cannot create network", &error))?

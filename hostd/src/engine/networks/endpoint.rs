@@ -1,5 +1,6 @@
 //! A container's places on networks: what is asked for, and what it has while it runs.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -76,6 +77,8 @@ pub struct NetworkSpec {
     pub dns: DnsSpec,
     /// Others of the default network, which are lines of /etc/hosts.
     pub links: Vec<Link>,
+    /// The container was disconnected from what its mode says.
+    pub has_left_mode: bool,
 }
 
 /// Lines of a container's resolv.conf in place of the host's.
@@ -105,6 +108,9 @@ pub struct Endpoint {
     pub id: String,
     /// The host's end of its card.
     pub card: String,
+    /// Which of its machine's cards that is, in guest order.
+    #[serde(default)]
+    pub machine_card: usize,
     /// What the container calls its end.
     pub interface: String,
     pub mac: [u8; 6],
@@ -116,6 +122,11 @@ pub struct Endpoint {
     pub published: Vec<PublishedPort>,
     #[serde(default)]
     pub names: EndpointNames,
+    #[serde(default)]
+    pub gateway_priority: i64,
+    /// It is being connected or disconnected: a daemon that finds it so ends it.
+    #[serde(default)]
+    pub is_changing: bool,
 }
 
 /// A port of the host's that leads to a container.
@@ -157,19 +168,64 @@ impl EndpointNames {
 }
 
 impl NetworkSpec {
-    /// The networks to join, the one with the default route first: by priority, then the mode's, then by name.
+    /// The networks to join: by priority, then the mode's, then by name.
     pub(super) fn wanted(&self) -> Vec<(String, EndpointSpec)> {
-        let mode = match &self.mode {
-            NetworkMode::None | NetworkMode::Machine | NetworkMode::Container(_) => return Vec::new(),
-            NetworkMode::Default => "bridge",
-            NetworkMode::Network(name) => name,
-        };
+        let mode = self.network_of_mode();
         let mut wanted = self.endpoints.clone();
-        wanted.entry(mode.to_owned()).or_default();
+        if let Some(mode) = mode {
+            wanted.entry(mode.to_owned()).or_default();
+        }
         let mut wanted: Vec<_> = wanted.into_iter().collect();
-        wanted.sort_by_key(|(name, spec)| (std::cmp::Reverse(spec.gateway_priority), name != mode));
+        wanted.sort_by_key(|(name, spec)| (Reverse(spec.gateway_priority), Some(name.as_str()) != mode));
         wanted
     }
+
+    /// What of networks its mode alone gives it, unless it has left that.
+    fn network_of_mode(&self) -> Option<&str> {
+        match &self.mode {
+            _ if self.has_left_mode => None,
+            NetworkMode::None | NetworkMode::Machine | NetworkMode::Container(_) => None,
+            NetworkMode::Default => Some("bridge"),
+            NetworkMode::Network(name) => Some(name),
+        }
+    }
+
+    /// As clients call what it is on, or would be on if it ran: those of its mode first.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        let mode = match &self.mode {
+            _ if self.has_left_mode => None,
+            // Whoever is on another's is on none.
+            NetworkMode::Container(_) => None,
+            NetworkMode::Default => Some("default"),
+            NetworkMode::None => Some("none"),
+            NetworkMode::Machine => Some("host"),
+            NetworkMode::Network(name) => Some(name.as_str()),
+        };
+        let others = self.endpoints.keys().map(String::as_str).filter(|name| Some(*name) != mode);
+        mode.into_iter().chain(others).collect()
+    }
+}
+
+/// The default routes of who is on these networks: by which of them, and to whom. For each version of IP that network has
+/// it which leads anywhere and has the highest priority, and of equals the one whose name comes first.
+pub(in crate::engine) fn default_routes(endpoints: &[Endpoint]) -> Vec<(usize, IpAddr)> {
+    let versions: [fn(&IpAddr) -> bool; 2] = [IpAddr::is_ipv4, IpAddr::is_ipv6];
+    let route = |is_it: fn(&IpAddr) -> bool| {
+        let leading = endpoints
+            .iter()
+            .enumerate()
+            .filter_map(|(number, endpoint)| Some((number, endpoint, endpoint.gateway(is_it)?)));
+        let first = leading
+            .min_by_key(|(_, endpoint, _)| (Reverse(endpoint.gateway_priority), &endpoint.network_name));
+        first.map(|(number, _, gateway)| (number, gateway))
+    };
+    versions.into_iter().filter_map(route).collect()
+}
+
+/// Which of them published ports lead to: the one with the default route, of IPv4 if there is any.
+pub(super) fn port_carrier(endpoints: &[Endpoint]) -> Option<usize> {
+    default_routes(endpoints).first().map(|(number, _)| *number)
 }
 
 /// Ports to publish, with those that come of publishing all.
@@ -232,6 +288,41 @@ mod tests {
         assert_eq!(names(&NetworkSpec::default()), ["bridge"]);
         let none = NetworkSpec { mode: NetworkMode::None, ..NetworkSpec::default() };
         assert_eq!(names(&none), [""; 0]);
+    }
+
+    #[test]
+    fn what_was_left_is_not_wanted_and_what_came_later_is() {
+        let web = NetworkMode::Network("web".into());
+        for (mode, name) in [(web, "web"), (NetworkMode::None, "none"), (NetworkMode::Default, "default")] {
+            let spec = NetworkSpec { mode, ..NetworkSpec::default() };
+            assert_eq!(spec.names(), [name]);
+            let mut left = NetworkSpec { has_left_mode: true, ..spec };
+            assert_eq!((names(&left), left.names()), (vec![], vec![]));
+            left.endpoints = endpoints(&[("db", 0)]);
+            assert_eq!((names(&left), left.names()), (vec!["db".to_owned()], vec!["db"]));
+        }
+    }
+
+    fn endpoint(network: &str, gateways: &[&str], gateway_priority: i64) -> Endpoint {
+        let json = serde_json::json!({
+            "network": "", "network_name": network, "id": "", "card": "", "interface": "", "mac": [2, 0, 0, 0, 0, 1],
+            "addresses": [], "gateways": gateways, "mtu_bytes": 1500, "published": [],
+        });
+        Endpoint { gateway_priority, ..serde_json::from_value(json).unwrap() }
+    }
+
+    #[test]
+    fn each_version_has_its_way_out_by_priority_and_name() {
+        let closed = endpoint("a", &[], 9);
+        let (web, db) = (endpoint("web", &["10.1.0.1"], 0), endpoint("db", &["10.2.0.1", "fd00::1"], 0));
+        let (v4, v6): (IpAddr, IpAddr) = ([10, 2, 0, 1].into(), "fd00::1".parse().unwrap());
+        let all = [closed.clone(), web.clone(), db.clone()];
+        assert_eq!((default_routes(&all), port_carrier(&all)), (vec![(2, v4), (2, v6)], Some(2)));
+        let first = [Endpoint { gateway_priority: 1, ..web }, db];
+        assert_eq!(default_routes(&first), [(0, [10, 1, 0, 1].into()), (1, v6)]);
+        assert_eq!(port_carrier(&first), Some(0));
+        let only = [closed];
+        assert_eq!((default_routes(&only), port_carrier(&only)), (vec![], None));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! What a container has of the host is a guard, [`Joined`]: it is given back in order when the run's machine has ended,
 //! and by itself wherever a start fails. Only a daemon that dies leaves it, to the next one.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, PoisonError};
@@ -12,7 +13,9 @@ use ipnet::IpNet;
 use super::super::container::Container;
 use super::super::error::EngineError;
 use super::super::identity::ContainerId;
-use super::endpoint::{Endpoint, EndpointNames, EndpointSpec, PortBinding, PublishedPort, bindings, mac_of};
+use super::endpoint::{
+    Endpoint, EndpointNames, EndpointSpec, PortBinding, PublishedPort, bindings, mac_of, port_carrier,
+};
 use super::network::{NetworkDriver, Reach};
 use super::view::StationView;
 use super::{ActiveNetwork, Networks};
@@ -23,11 +26,11 @@ use crate::network::ports::ReservedPort;
 /// A container's places on networks, for as long as its run lasts.
 #[derive(Debug)]
 pub(in crate::engine) struct Joined {
-    networks: Arc<Networks>,
-    container: ContainerId,
-    endpoints: Vec<Endpoint>,
+    pub(super) networks: Arc<Networks>,
+    pub(super) container: ContainerId,
+    pub(super) endpoints: Vec<Endpoint>,
     /// Nobody else gets them meanwhile.
-    ports: Vec<ReservedPort>,
+    pub(super) ports: Vec<ReservedPort>,
 }
 
 impl Drop for Joined {
@@ -104,7 +107,8 @@ impl Networks {
         Joined { networks, container: container.clone(), endpoints: Vec::new(), ports: Vec::new() }
     }
 
-    async fn join_one(
+    /// `number` is that of the container's interface, and of its machine's card.
+    pub(super) async fn join_one(
         &self,
         active: &Arc<ActiveNetwork>,
         container: &Container,
@@ -121,6 +125,7 @@ impl Networks {
             network_name: network.name.clone(),
             card,
             id: endpoint_id,
+            machine_card: number,
             interface: format!("{}{number}", network.bridge.container_interface_prefix),
             mac: wanted.mac.unwrap_or_else(|| mac_of(&addresses)),
             gateways: match network.reach {
@@ -131,6 +136,8 @@ impl Networks {
             mtu_bytes: network.bridge.mtu_bytes,
             published: Vec::new(),
             names: EndpointNames::of(container, wanted),
+            gateway_priority: wanted.gateway_priority,
+            is_changing: false,
         };
         let plugged = host.plug(&active.card(&endpoint)).await;
         if let Err(error) = plugged {
@@ -170,16 +177,14 @@ impl Networks {
     }
 
     /// Publishes ports on the endpoint that has the default route.
-    async fn publish(
+    pub(super) async fn publish(
         &self,
         joined: &mut Joined,
         container: &Container,
         bindings: &[PortBinding],
     ) -> Result<(), EngineError> {
-        let Some(endpoint) = joined.endpoints.iter_mut().find(|endpoint| !endpoint.gateways.is_empty())
-        else {
-            return Ok(());
-        };
+        let Some(carrier) = port_carrier(&joined.endpoints) else { return Ok(()) };
+        let endpoint = &mut joined.endpoints[carrier];
         let fallback = self.find(endpoint.network.as_str())?.network.bridge.host_binding;
         for binding in bindings {
             for address in host_addresses(binding.host_address.or(fallback)) {
@@ -222,7 +227,7 @@ impl Networks {
         endpoints: Vec<Endpoint>,
     ) -> Joined {
         let mut joined = self.nothing_joined(container);
-        for endpoint in endpoints {
+        for endpoint in with_cards(endpoints) {
             if let Err(error) = self.rejoin_one(&mut joined.ports, &endpoint).await {
                 tracing::warn!(%container, network = endpoint.network_name, %error, "a network does not have its container again");
             }
@@ -341,6 +346,17 @@ impl ActiveNetwork {
     }
 }
 
+/// A daemon that connected nothing to what runs did not say which card is whose: the first is the first.
+fn with_cards(mut endpoints: Vec<Endpoint>) -> Vec<Endpoint> {
+    let different: HashSet<_> = endpoints.iter().map(|endpoint| endpoint.machine_card).collect();
+    if different.len() < endpoints.len() {
+        for (number, endpoint) in endpoints.iter_mut().enumerate() {
+            endpoint.machine_card = number;
+        }
+    }
+    endpoints
+}
+
 /// The address that an interface gives itself (RFC 4291, appendix A).
 fn link_local(mac: [u8; 6]) -> Ipv6Addr {
     let [a, b, c, d, e, f] = mac;
@@ -402,7 +418,7 @@ fn port_error(
 }
 
 /// What the packet filter can lead: ports and addresses of the same version.
-fn publications(endpoint: &Endpoint) -> Vec<Publication> {
+pub(super) fn publications(endpoint: &Endpoint) -> Vec<Publication> {
     let lead = |published: &PublishedPort| {
         let to = if published.host.is_ipv4() { endpoint.ipv4() } else { endpoint.ipv6() };
         to.map(|net| Publication {

@@ -4,10 +4,12 @@
 //! name, and removes those of its own that none names. The host is not touched before there is a network that has a
 //! bridge.
 
+mod connect;
 mod create;
 mod endpoint;
 mod join;
 mod leaving;
+mod live;
 mod names;
 mod network;
 mod options;
@@ -23,7 +25,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use ipnet::IpNet;
 use tokio::sync::OnceCell;
 
+pub(super) use self::connect::Connection;
 pub use self::create::{CreatedNetwork, NetworkRequest, SubnetRequest};
+pub(super) use self::endpoint::default_routes;
 pub use self::endpoint::{
     DnsSpec, Endpoint, EndpointNames, EndpointSpec, Link, NetworkMode, NetworkSpec, PortBinding,
     PublishedPort,
@@ -34,11 +38,12 @@ pub use self::network::{Network, NetworkDriver, NetworkId, Reach, Subnet};
 pub use self::view::{NetworkView, StationView};
 
 use self::leaving::Leaving;
-use super::Engine;
+use super::container::Container;
 use super::error::{EngineError, ErrorKind};
 use super::events::{Actor, EventKind};
 use super::identity::ContainerId;
 use super::records::{Record, Records};
+use super::{Engine, Shared};
 use crate::database::Database;
 use crate::network::addresses::Addresses;
 use crate::network::host::HostNetworks;
@@ -233,6 +238,35 @@ impl ActiveNetwork {
 }
 
 impl Engine {
+    fn publish_network(&self, action: &'static str, network: &Network) {
+        self.shared.publish_network(action, network, None);
+    }
+}
+
+impl Shared {
+    /// That a container came to all of these networks, or went. Of one that is on none, Docker tells of the network that
+    /// stands for that.
+    pub(super) fn publish_places(&self, action: &'static str, container: &Container, endpoints: &[Endpoint]) {
+        let spec = container.spec();
+        let networks: Vec<&str> = match &spec.network.mode {
+            _ if !endpoints.is_empty() => {
+                endpoints.iter().map(|endpoint| endpoint.network.as_str()).collect()
+            }
+            NetworkMode::None | NetworkMode::Machine => spec.network.names(),
+            NetworkMode::Default | NetworkMode::Container(_) | NetworkMode::Network(_) => Vec::new(),
+        };
+        for network in networks {
+            self.publish_place(action, network, &container.id);
+        }
+    }
+
+    /// A network that is gone is told of no more.
+    pub(super) fn publish_place(&self, action: &'static str, network: &str, container: &ContainerId) {
+        if let Ok(found) = self.networks.find(network) {
+            self.publish_network(action, &found.network, Some(("container", container.to_string())));
+        }
+    }
+
     fn publish_network(&self, action: &'static str, network: &Network, more: Option<(&str, String)>) {
         let mut attributes = BTreeMap::from([
             ("name".to_owned(), network.name.clone()),
@@ -240,7 +274,7 @@ impl Engine {
         ]);
         attributes.extend(more.map(|(name, value)| (name.to_owned(), value)));
         let actor = Actor { id: network.id.to_string(), attributes };
-        self.events().publish(EventKind::Network, action, actor);
+        self.events.publish(EventKind::Network, action, actor);
     }
 }
 

@@ -19,7 +19,7 @@ impl Engine {
             let _turn = engine.shared.networks.changes.lock().await;
             let network = engine.shared.networks.take_off(&word)?;
             engine.shared.networks.remove(&network).await?;
-            engine.publish_network("destroy", &network, None);
+            engine.publish_network("destroy", &network);
             Ok(())
         });
         removing.await.map_err(|error| EngineError::internal("cannot remove network", &error))?

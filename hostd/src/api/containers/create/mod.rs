@@ -24,6 +24,7 @@ use serde_json::{Map, Value};
 
 pub(in crate::api) use self::change::changed_limits;
 pub(super) use self::fields::empty as is_empty;
+pub(in crate::api) use self::network::endpoint;
 pub(in crate::api) use self::spec::{RUNTIMES, check_variable};
 use super::State;
 use crate::api::body::{self as json, read_json};

@@ -95,6 +95,7 @@ pub(super) fn network(
         dns: dns(host)?,
         mode,
         endpoints,
+        has_left_mode: false,
     })
 }
 

@@ -1,0 +1,31 @@
+//! `POST /networks/{id}/connect`.
+
+use axum::extract::{Path, Request, State as Extracted};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::State;
+use crate::api::body::{decode, read_json};
+use crate::api::containers::endpoint;
+use crate::api::error::ApiResult;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Body {
+    container: String,
+    endpoint_config: Option<Map<String, Value>>,
+}
+
+pub(in crate::api) async fn connect(
+    Extracted(daemon): State,
+    Path(id): Path<String>,
+    request: Request,
+) -> ApiResult<StatusCode> {
+    let (head, body) = request.into_parts();
+    let body: Option<Map<String, Value>> = read_json(&head.headers, body).await?;
+    let body: Body = decode(&body.unwrap_or_default())?;
+    let wanted = endpoint(decode(&body.endpoint_config.unwrap_or_default())?)?;
+    daemon.engine.connect(&id, &body.container, wanted).await?;
+    Ok(StatusCode::OK)
+}
