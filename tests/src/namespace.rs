@@ -62,6 +62,12 @@ impl Namespace {
         Outcome::new(words.join(" "), &output.expect("a command can be started"))
     }
 
+    /// A command in it, to be started.
+    #[must_use]
+    pub fn command(&self, program: &str) -> Command {
+        Self::enter(&self.name, Path::new(program))
+    }
+
     /// What a server there answers to a request for its first page, as a client in the namespace sees it.
     #[must_use]
     pub fn get(&self, address: &str, port: u16) -> Outcome {
