@@ -1,11 +1,18 @@
 //! Coming to networks and leaving them: of a container that runs at once, of any other one at its next start.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
 
 use super::Driver;
 use crate::engine::error::{EngineError, ErrorKind};
+use crate::engine::names::files;
 use crate::engine::networks::{ActiveNetwork, Connection, Endpoint, EndpointSpec, NetworkSpec};
 use crate::engine::state::ContainerState;
+
+/// Two small files in the guest.
+const NAMES_DEADLINE: Duration = Duration::from_secs(60);
 
 impl Driver {
     pub(super) async fn connect(&mut self, word: String, wanted: EndpointSpec) -> Result<(), EngineError> {
@@ -97,6 +104,7 @@ impl Driver {
             })
             .await;
         connected.and(described)?;
+        self.tell_names().await;
         self.shared.publish_place("connect", network.network.id.as_str(), &self.container.id);
         Ok(())
     }
@@ -112,6 +120,7 @@ impl Driver {
         self.commit(self.record.state.clone()).await;
         self.active = Some(active);
         self.show_networks();
+        self.tell_names().await;
     }
 
     /// What an earlier daemon was about to connect or disconnect when it died: nobody was told that it is connected.
@@ -121,6 +130,23 @@ impl Driver {
         for place in unfinished {
             let spec = self.record.spec.network.clone();
             self.disconnect_run(&place, spec).await;
+        }
+    }
+
+    /// Its files that tell of names follow its networks. What they miss, its name server still answers.
+    async fn tell_names(&self) {
+        let Some(active) = &self.active else { return };
+        let (id, live) = (&self.container.id, active.live());
+        let telling = files::update(&self.shared, &self.container, &live, &self.record.endpoints);
+        match timeout(live.pace.deadline(NAMES_DEADLINE), telling).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(container = %id, error = error.message, "a container's files do not tell of its networks");
+            }
+            Err(_elapsed) => {
+                let waited_s = NAMES_DEADLINE.as_secs();
+                tracing::warn!(container = %id, waited_s, "waited in vain for a container's files to tell of its networks");
+            }
         }
     }
 

@@ -53,7 +53,6 @@ impl NameFiles {
 ///
 /// # Errors
 /// As [`NameFiles::of`], and those of an agent that does not do it.
-#[expect(dead_code, reason = "for networks that are connected while a container runs")]
 pub(in crate::engine) async fn update(
     shared: &Shared,
     container: &Container,
