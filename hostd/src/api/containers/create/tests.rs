@@ -28,10 +28,7 @@ fn the_docker_clis_defaults_pass_without_a_warning() {
 
 #[test]
 fn fields_that_ask_for_something_else_are_refused_by_name() {
-    let asking = [
-        ("LogConfig", json!({ "Type": "syslog" })),
-        ("IpcMode", json!("container:other")),
-    ];
+    let asking = [("LogConfig", json!({ "Type": "syslog" })), ("IpcMode", json!("container:other"))];
     for (field, value) in asking {
         let error = with_host_config(field, &value).unwrap_err();
         assert_eq!(error.status, 501, "{field} {value}");
