@@ -33,3 +33,4 @@ mod run;
 mod runtime;
 mod store;
 mod truth;
+mod volumes;
