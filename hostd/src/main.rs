@@ -108,7 +108,7 @@ fn stop_on_signals() -> anyhow::Result<CancellationToken> {
 fn announce(settings: &Settings, accelerator: Choice, engine: &EngineInfo) {
     let name = accelerator::name(accelerator.accelerator);
     tracing::info!(accelerator = name, reason = accelerator.reason, jail = engine.jail.name(), "machines");
-    for warning in &engine.jail_warnings {
+    for warning in engine.network_warning.iter().chain(&engine.jail_warnings) {
         tracing::warn!("{warning}");
     }
     if let Some(warning) = accelerator::warning(accelerator.accelerator) {

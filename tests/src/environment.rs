@@ -28,6 +28,23 @@ impl Environment {
         })
     }
 
+    /// The same in a new directory that every user may look into.
+    pub(crate) fn copy_for_others(&self, directory: &Path) -> Self {
+        std::fs::create_dir(directory).expect("a directory can be made");
+        let copy = |from: &Path| {
+            let to = directory.join(from.file_name().expect("a file has a name"));
+            std::fs::copy(from, &to).expect("a file can be copied");
+            to
+        };
+        copy(&self.binary("berthd"));
+        copy(&self.binary("berth-vmm"));
+        let (kernel, initramfs) = (copy(&self.kernel), copy(&self.initramfs));
+        // Our own clients are run from where they are.
+        std::os::unix::fs::symlink(self.binary("berth"), directory.join("berth"))
+            .expect("a link can be made");
+        Self { binaries: directory.to_owned(), kernel, initramfs, images: self.images.clone() }
+    }
+
     pub(crate) fn binary(&self, name: &str) -> PathBuf {
         self.binaries.join(name)
     }

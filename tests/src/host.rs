@@ -23,12 +23,17 @@ pub struct Host {
     flags: Vec<String>,
     /// The name of the network namespace that the daemon lives in, if not in ours.
     namespace: Option<String>,
+    /// The daemon has this user's rights and no others.
+    user: Option<u32>,
     daemon: Option<Child>,
 }
 
 /// A machine that boots in bearable time where its kernel is interpreted.
 const SMALL_ON_KVM: &[&str] =
     &["--accelerator", "kvm", "--machine-memory", "128m", "--machine-cpus", "1", "--scratch-size", "1g"];
+
+/// The user that owns nothing.
+const NOBODY: u32 = 65_534;
 
 /// Boots no further than the kernel's search for a first process.
 const NO_INITRAMFS: &[u8] = b"this is no archive";
@@ -95,6 +100,29 @@ impl Host {
         Self::with_daemon(flags, Some(namespace))
     }
 
+    /// A daemon in that network that an ordinary user started, with the image busybox.
+    ///
+    /// # Panics
+    /// As [`Host::start`].
+    #[must_use]
+    pub fn of_a_user(namespace: &Namespace) -> Option<Self> {
+        if let Some(missing) =
+            ["passt", "setpriv", "qemu-system-x86_64"].iter().find(|name| program(name).is_none())
+        {
+            skip(&format!("a daemon without privilege needs {missing} here"));
+            return None;
+        }
+        let mut host = Self::without_daemon(&["--bridge", "berth0"], Some(namespace))?;
+        host.environment = host.environment.copy_for_others(&host.path("programs"));
+        for directory in [host.root.path(), &host.path("home")] {
+            std::os::unix::fs::chown(directory, Some(NOBODY), Some(NOBODY)).expect("we are root");
+        }
+        host.user = Some(NOBODY);
+        host.start_daemon();
+        host.berth().run(["load", "--quiet", "--input", &host.image_archive("busybox")]).exits_with(0);
+        Some(host)
+    }
+
     /// A daemon in that network, with networks of its own there and the image busybox.
     ///
     /// # Panics
@@ -111,6 +139,12 @@ impl Host {
     }
 
     fn with_daemon(flags: &[&str], namespace: Option<&Namespace>) -> Option<Self> {
+        let mut host = Self::without_daemon(flags, namespace)?;
+        host.start_daemon();
+        Some(host)
+    }
+
+    fn without_daemon(flags: &[&str], namespace: Option<&Namespace>) -> Option<Self> {
         let environment = match Environment::from_variables() {
             Ok(environment) => environment,
             Err(reason) => {
@@ -122,15 +156,14 @@ impl Host {
         let root =
             tempfile::Builder::new().prefix("berth-").tempdir().expect("a temporary directory can be made");
         fs::create_dir(root.path().join("home")).expect("a directory can be made");
-        let mut host = Self {
+        Some(Self {
             root,
             environment,
             flags: flags.iter().map(|flag| (*flag).to_owned()).collect(),
             namespace: namespace.map(|namespace| namespace.name().to_owned()),
+            user: None,
             daemon: None,
-        };
-        host.start_daemon();
-        Some(host)
+        })
     }
 
     /// As [`Host::start`], but every guest's kernel panics when it looks for its first process.
@@ -161,10 +194,15 @@ impl Host {
             .open(self.path("berthd.log"))
             .expect("a log can be made");
         let berthd = self.environment.binary("berthd");
+        let program = if self.user.is_some() { Path::new("setpriv") } else { &berthd };
         let mut command = match &self.namespace {
-            Some(namespace) => Namespace::enter(namespace, &berthd),
-            None => Command::new(berthd),
+            Some(namespace) => Namespace::enter(namespace, program),
+            None => Command::new(program),
         };
+        if let Some(user) = self.user {
+            command.args([format!("--reuid={user}"), format!("--regid={user}"), "--clear-groups".to_owned()]);
+            command.arg(&berthd);
+        }
         let mut daemon = command
             .arg("--data-root")
             .arg(self.path("data"))
@@ -413,7 +451,8 @@ fn processes_that_name(path: &Path) -> Vec<(u32, String)> {
         let command_line = String::from_utf8_lossy(&command_line).into_owned();
         let program = command_line.split('\0').next()?;
         let name = Path::new(program).file_name()?.to_str()?.to_owned();
-        let ours = ["berthd", "berth-vmm", "qemu-system-x86_64"].contains(&name.as_str());
+        let ours =
+            ["berthd", "berth-vmm", "qemu-system-x86_64", "passt", "passt.avx2"].contains(&name.as_str());
         (ours && command_line.contains(&*needle)).then_some((pid, name))
     });
     matching.collect()

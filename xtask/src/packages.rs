@@ -20,7 +20,7 @@ const fn package(name: &'static str, reason: &'static str) -> Package {
 }
 
 /// In the order in which they are used.
-const PACKAGES: [Package; 19] = [
+const PACKAGES: [Package; 20] = [
     package("build-essential", "the linker for Rust, and the compiler for the kernel and SQLite"),
     package("linux-source-6.12", "the guest kernel's source"),
     package("xz-utils", "unpacks that source"),
@@ -36,6 +36,7 @@ const PACKAGES: [Package; 19] = [
     package("busybox-static", "the content of the busybox image"),
     package("iproute2", "network namespaces and interfaces in the tests"),
     package("nftables", "the rules of networks on the host"),
+    package("passt", "the network of machines where the daemon has no privilege"),
     package("docker-registry", "the registry that the tests push to and pull from"),
     package("skopeo", "a second opinion on what is in a registry and in an archive"),
     package("python3-venv", "the Python clients of the tests, in an environment of their own"),

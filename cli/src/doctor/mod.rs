@@ -25,7 +25,7 @@ pub(crate) async fn examine(settings: &Settings, client: Result<Client, HostErro
         let accelerator = accelerator::Probe::of_host(programs.qemu()).choose(settings.accelerator);
         checks.push(accelerator::check(&accelerator));
         checks.extend(artifacts::checks(settings, &programs));
-        checks.extend(programs::checks(&programs, &accelerator));
+        checks.extend(programs::checks(&programs, &accelerator, system::is_privileged()));
         checks.extend(system::checks());
     } else {
         checks.push(system::only_a_client());

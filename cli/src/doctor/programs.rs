@@ -62,7 +62,7 @@ impl Search {
     }
 }
 
-pub(super) fn checks(search: &Search, accelerator: &Choice) -> Vec<Check> {
+pub(super) fn checks(search: &Search, accelerator: &Choice, is_privileged: bool) -> Vec<Check> {
     let berthd =
         search.beside(None, "berthd").or_else(|error| search.in_path(Path::new("berthd")).ok_or(error));
     let mut checks = vec![
@@ -84,6 +84,11 @@ pub(super) fn checks(search: &Search, accelerator: &Choice) -> Vec<Check> {
             "--version",
             "install it (`apt-get install qemu-system-x86`)",
         ));
+    }
+    if !is_privileged {
+        let passt = search.in_path(Path::new("passt")).ok_or_else(|| "not found in PATH".to_owned());
+        let fix = "install it (`apt-get install passt`): without privilege it is the network of machines";
+        checks.push(found_or_missing("passt", passt, "--version", fix));
     }
     checks
 }
@@ -141,10 +146,11 @@ mod tests {
         install(directory.path(), "berthd", "echo berthd 1.2");
         install(directory.path(), "mkfs.ext4", "echo mke2fs 1.47 >&2");
         let tcg = Choice::Tcg { reason: String::new() };
-        let checks = checks(&search(directory.path()), &tcg);
+        let checks = checks(&search(directory.path()), &tcg, false);
         let of = |name: &str| checks.iter().find(|check| check.name == name).unwrap();
         assert!(of("berthd").found.ends_with("(berthd 1.2)"), "{checks:?}");
         assert!(of("mkfs.ext4").found.ends_with("(mke2fs 1.47)"), "{checks:?}");
+        assert_eq!(of("passt").verdict, Verdict::Missing);
         assert_eq!((of("berth-vmm").verdict, of("qemu").verdict), (Verdict::Missing, Verdict::Missing));
     }
 
@@ -152,7 +158,8 @@ mod tests {
     fn qemu_is_nobodys_business_where_there_is_kvm() {
         let directory = tempfile::tempdir().unwrap();
         let kvm = Choice::Kvm { reason: String::new(), hardware: true };
-        assert!(!checks(&search(directory.path()), &kvm).iter().any(|check| check.name == "qemu"));
+        let checks = checks(&search(directory.path()), &kvm, true);
+        assert!(!checks.iter().any(|check| ["qemu", "passt"].contains(&check.name)));
     }
 
     #[test]

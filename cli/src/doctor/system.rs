@@ -5,7 +5,7 @@ use std::path::Path;
 use super::report::Check;
 
 pub(super) fn checks() -> Vec<Check> {
-    vec![privileges(), control_groups()]
+    vec![privileges(), networks(is_privileged()), control_groups()]
 }
 
 /// For systems that cannot run machines.
@@ -17,10 +17,32 @@ pub(super) fn only_a_client() -> Check {
     )
 }
 
+/// Whether the daemon, started by us, would have the rights that bridges take.
+#[cfg(unix)]
+pub(super) fn is_privileged() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+#[cfg(not(unix))]
+pub(super) fn is_privileged() -> bool {
+    false
+}
+
+fn networks(is_privileged: bool) -> Check {
+    if is_privileged {
+        return Check::ok("networks", "bridges of the host");
+    }
+    Check::warning(
+        "networks",
+        "user mode: containers reach others and publish ports, but do not reach each other",
+        "run berthd as root",
+    )
+}
+
 #[cfg(unix)]
 fn privileges() -> Check {
     let user = rustix::process::geteuid();
-    if user.is_root() {
+    if is_privileged() {
         return Check::ok("privileges", "root");
     }
     Check::warning(
@@ -45,4 +67,18 @@ fn control_groups() -> Check {
         "none on the host"
     };
     Check::ok("cgroup", format!("{version}; containers have version 2 inside their machine"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::Verdict;
+    use super::*;
+
+    #[test]
+    fn who_may_make_no_bridges_is_told_what_is_missing() {
+        assert_eq!(networks(true).verdict, Verdict::Ok);
+        let without = networks(false);
+        assert_eq!(without.verdict, Verdict::Warning);
+        assert!(without.found.contains("user mode"));
+    }
 }

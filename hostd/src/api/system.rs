@@ -126,6 +126,7 @@ fn driver_status(daemon: &Daemon) -> Vec<[String; 2]> {
     vec![
         ["Accelerator".to_owned(), format!("{name} ({})", daemon.accelerator.reason)],
         ["Jail".to_owned(), engine.jail.name().to_owned()],
+        ["Networks".to_owned(), engine.network_backend.description().to_owned()],
         ["Guest Kernel".to_owned(), engine.kernel.display().to_string()],
         ["Machine Memory".to_owned(), format!("{} MiB", engine.machine_memory_mib)],
         ["Machine CPUs".to_owned(), engine.machine_vcpus.to_string()],
@@ -186,6 +187,7 @@ fn machines(daemon: &Daemon) -> Value {
             "Isolation": "machine",
             "AcceleratorReason": daemon.accelerator.reason,
             "Jail": jail,
+            "NetworkBackend": engine.network_backend.name(),
             "Kernel": engine.kernel,
             "MachineMemoryMiB": engine.machine_memory_mib,
             "MachineCpus": engine.machine_vcpus,

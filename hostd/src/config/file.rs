@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::flags::{Flags, LogLevel};
 use super::{ConfigError, invalid};
 use crate::accelerator::Request;
-use crate::engine::UserRange;
+use crate::engine::{NetworkBackend, UserRange};
 use crate::network::pools::AddressPool;
 
 /// Settings are a few lines; anything longer is the wrong file.
@@ -51,6 +51,8 @@ pub(super) struct FileSettings {
     pub(super) dns_search: Vec<String>,
     pub(super) dns_opts: Vec<String>,
     pub(super) host_gateway_ips: Vec<IpAddr>,
+    pub(super) network_backend: Option<NetworkBackend>,
+    pub(super) passt: Option<PathBuf>,
 }
 
 /// dockerd keeps these in an object of their own.
@@ -149,6 +151,13 @@ impl FileSettings {
             dns_search: list("dns-search", self.dns_search, networks.dns_search, &mut twice),
             dns_opts: list("dns-opts", self.dns_opts, networks.dns_opts, &mut twice),
             host_gateway_ips: list("host-gateway-ips", self.host_gateway_ips, gateways, &mut twice),
+            network_backend: one(
+                "network-backend",
+                self.network_backend,
+                networks.network_backend,
+                &mut twice,
+            ),
+            passt: one("passt", self.passt, networks.passt, &mut twice),
         };
         if twice.is_empty() { Ok(merged) } else { Err(ConfigError::Twice(twice)) }
     }

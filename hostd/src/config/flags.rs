@@ -9,7 +9,7 @@ use clap::{Args, Parser, ValueEnum};
 use serde::Deserialize;
 
 use crate::accelerator::Request;
-use crate::engine::UserRange;
+use crate::engine::{NetworkBackend, UserRange};
 use crate::network::pools::AddressPool;
 
 /// Runs containers, each in its own machine, and answers the Docker Engine API for them.
@@ -132,6 +132,13 @@ pub struct NetworkFlags {
     /// Largest packet of networks that ask for none, in bytes [default: 1500]
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true)]
     pub mtu: Option<i64>,
+    /// What carries networks: bridges of the host's, or a user-mode network stack for each machine, which takes no rights
+    /// [default: bridges if the daemon may make them]
+    #[arg(long, value_name = "KIND")]
+    pub network_backend: Option<NetworkBackend>,
+    /// The user-mode network stack [default: passt from PATH]
+    #[arg(long, value_name = "FILE")]
+    pub passt: Option<PathBuf>,
     /// Whether containers of the network `bridge` reach each other [default: true]
     #[arg(long, value_name = "BOOL")]
     pub icc: Option<bool>,

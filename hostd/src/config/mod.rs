@@ -51,6 +51,8 @@ pub struct Settings {
     /// Looked up in PATH if it is a bare name.
     pub qemu: PathBuf,
     pub virtiofsd: PathBuf,
+    /// Looked up in PATH if it is a bare name.
+    pub passt: PathBuf,
     /// `None`: machines are not jailed.
     pub jail: Option<JailSettings>,
     pub machine_memory_mib: u32,
@@ -115,6 +117,7 @@ impl Settings {
             initramfs: artifacts.initramfs,
             vmm: artifacts.vmm,
             virtiofsd: artifacts.virtiofsd,
+            passt: given.passt.unwrap_or_else(|| "passt".into()),
             qemu: given.qemu.unwrap_or_else(|| "qemu-system-x86_64".into()),
             jail: jail(given.no_jail, given.machine_users)?,
             machine_memory_mib: machine_memory_mib(given.machine_memory.as_deref())?,
@@ -140,6 +143,7 @@ impl Settings {
                 vmm: self.vmm.clone(),
                 qemu: self.qemu.clone(),
                 virtiofsd: self.virtiofsd.clone(),
+                passt: self.passt.clone(),
                 jail: self.jail,
             },
             machine_memory_mib: self.machine_memory_mib,

@@ -7,20 +7,25 @@ use ipnet::IpNet;
 use super::file::FileSettings;
 use super::host::Host;
 use super::{ConfigError, invalid};
-use crate::engine::{DefaultBridge, DnsSpec, NetworkPolicy};
+use crate::engine::{DefaultBridge, DnsSpec, NetworkBackend, NetworkPolicy};
 use crate::network::pools::{AddressPool, AddressPools};
 
 /// The interface of the default network. Not Docker's: both may be on one host.
 const INTERFACE: &str = "berth0";
 const DEFAULT_MTU_BYTES: u16 = 1500;
+/// A user-mode network stack gives the guest datagrams of any length in one packet each, and is the faster the longer
+/// packets are.
+const STACK_MTU_BYTES: u16 = 65_520;
 
 /// # Errors
 /// The first setting that is wrong.
 pub(super) fn resolve(given: &FileSettings, hosts: &[Host]) -> Result<NetworkPolicy, ConfigError> {
+    let backend = given.network_backend.unwrap_or_else(NetworkBackend::of_own_rights);
     Ok(NetworkPolicy {
+        backend,
         default_bridge: default_bridge(given)?,
         pools: pools(&given.default_address_pools)?,
-        mtu_bytes: mtu_bytes(given.mtu)?,
+        mtu_bytes: mtu_bytes(given.mtu, backend)?,
         daemon_ports: hosts.iter().filter_map(Host::tcp_port).collect(),
         dns: DnsSpec {
             servers: given.dns.clone(),
@@ -70,10 +75,11 @@ fn pools(given: &[AddressPool]) -> Result<AddressPools, ConfigError> {
     AddressPools::new(given.to_vec()).map_err(|error| invalid("default-address-pools", error.to_string()))
 }
 
-fn mtu_bytes(given: Option<i64>) -> Result<u16, ConfigError> {
-    match given {
-        None | Some(0) => Ok(DEFAULT_MTU_BYTES),
-        Some(mtu) => u16::try_from(mtu)
+fn mtu_bytes(given: Option<i64>, backend: NetworkBackend) -> Result<u16, ConfigError> {
+    match (given, backend) {
+        (None | Some(0), NetworkBackend::User) => Ok(STACK_MTU_BYTES),
+        (None | Some(0), NetworkBackend::Bridge) => Ok(DEFAULT_MTU_BYTES),
+        (Some(mtu), _) => u16::try_from(mtu)
             .ok()
             .filter(|mtu| *mtu >= 68)
             .ok_or_else(|| invalid("mtu", format!("{mtu}; 68 to 65535 bytes are possible"))),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use berth_protocol::agent::Ready;
-use berth_vmm::config::{CardRates, DiskAccess, Extent, MacAddress, NetworkCardConfig};
+use berth_vmm::config::{DiskAccess, Extent, MacAddress, NetworkCardConfig};
 
 use super::Shared;
 use super::container::Container;
@@ -37,9 +37,10 @@ pub(super) fn prepare_disks(shared: &Shared, container: &Container) -> Result<Ve
 fn cards(endpoints: &[Endpoint]) -> Vec<NetworkCardConfig> {
     let card = |endpoint: &Endpoint| NetworkCardConfig {
         mac: MacAddress(endpoint.mac),
-        tap: Some(endpoint.card.clone()),
+        tap: (!endpoint.is_user_mode).then(|| endpoint.card.clone()),
+        // The machine's own affair.
         gateway: None,
-        rates: CardRates::default(),
+        rates: endpoint.rates,
         mtu: Some(endpoint.mtu_bytes),
     };
     endpoints.iter().map(card).collect()
@@ -65,6 +66,7 @@ pub(super) async fn boot_machine(
         disks,
         network_cards: cards(endpoints),
         spare_cards: spare_cards(endpoints),
+        gateway: shared.networks.gateway(&container.id, endpoints),
         spare_disk: true,
         shares,
     };

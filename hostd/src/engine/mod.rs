@@ -89,10 +89,11 @@ pub use mounts::{
     HostSource, IfMissing, MountPoint, MountRequest, MountRequests, MountSource, MountsBelow, PointSource,
     Propagation, VolumePoint, VolumeSource, VolumesFrom, Written,
 };
+pub(crate) use networks::check_endpoint_options;
 pub use networks::{
     CreatedNetwork, DefaultBridge, DnsSpec, Endpoint, EndpointNames, EndpointSpec, Link, Network,
-    NetworkDriver, NetworkId, NetworkMode, NetworkPolicy, NetworkRequest, NetworkSpec, NetworkView,
-    PortBinding, PublishedPort, Reach, StationView, Subnet, SubnetRequest,
+    NetworkBackend, NetworkDriver, NetworkId, NetworkMode, NetworkPolicy, NetworkRequest, NetworkSpec,
+    NetworkView, PortBinding, PublishedPort, Reach, StationView, Subnet, SubnetRequest,
 };
 pub use outgoing::OutgoingArchive;
 pub use remove::{PrunedContainers, RemoveOptions};

@@ -14,7 +14,7 @@ use super::exec::ExecState;
 use super::health::Health;
 use super::identity::ContainerId;
 use super::mounts::MountPoint;
-use super::networks::Endpoint;
+use super::networks::{Endpoint, NetworkBackend};
 use super::spec::ContainerSpec;
 use super::state::ContainerState;
 use super::timeline::Timeline;
@@ -62,7 +62,8 @@ pub struct EngineInfo {
     /// What is missing of a whole jail, a sentence each.
     pub jail_warnings: Vec<String>,
     pub user_namespace: bool,
-    /// What is to be known of the default network, if it is not there.
+    pub network_backend: NetworkBackend,
+    /// What is to be known of networks, if they are not whole.
     pub network_warning: Option<String>,
     /// Containers, each counted once.
     pub running: usize,
@@ -133,6 +134,7 @@ impl Engine {
             jail: self.shared.machines.jails().profile(),
             jail_warnings: self.shared.machines.jails().warnings(),
             user_namespace: settings.user_namespace.is_some(),
+            network_backend: self.shared.networks.backend(),
             network_warning: self.shared.networks.warning(),
             running,
             paused,

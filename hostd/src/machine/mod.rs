@@ -7,6 +7,7 @@
 mod cards;
 mod control;
 mod dial;
+mod gateway;
 mod jail;
 mod pace;
 mod process;
@@ -32,6 +33,8 @@ use tokio::time::timeout;
 
 use control::ControlClient;
 pub(crate) use dial::connect;
+use gateway::Gateway;
+pub(crate) use gateway::{Forward, GatewayError, GatewayRequest};
 pub(crate) use jail::HostShare;
 use jail::{Cell, Jails};
 pub use jail::{JailSettings, Profile, UserRange};
@@ -74,6 +77,8 @@ pub struct MachineSettings {
     pub qemu: PathBuf,
     /// The program that serves shares; machines without shares do without it.
     pub virtiofsd: PathBuf,
+    /// The network stack of machines where the daemon may make no interfaces.
+    pub passt: PathBuf,
     /// `None` for debugging only: machines then have all the daemon's rights.
     pub jail: Option<JailSettings>,
 }
@@ -93,6 +98,8 @@ pub(crate) struct Devices {
     pub(crate) network_cards: Vec<NetworkCardConfig>,
     /// Further cards, bound to nothing, as far as the machine has places for them.
     pub(crate) spare_cards: usize,
+    /// The network stack behind the first card, which has no interface then.
+    pub(crate) gateway: Option<GatewayRequest>,
     /// Those that it has from the beginning; `None` if it can never have any.
     pub(crate) shares: Option<Vec<NewShare>>,
     /// It has room for the disks of further containers, if there is a place left for the device.
@@ -116,6 +123,8 @@ pub(crate) enum MachineError {
     Ended { id: String, reason: String },
     #[error("machine {id}: {message}")]
     Refused { id: String, message: String },
+    #[error("machine {id}: {source}")]
+    Gateway { id: String, source: GatewayError },
     #[error("machine {id}: {source}")]
     Shares { id: String, source: SharesError },
     #[error("the path {} is too long for a unix socket (at most {MAX_SOCKET_PATH_BYTES} bytes): choose a shorter --exec-root", .0.display())]
@@ -178,8 +187,11 @@ impl Machines {
         let directory = self.directory(id);
         let mut devices = devices;
         spares::add(self.settings.accelerator, &mut devices);
-        let Devices { disks, network_cards, shares, spare_cards: _, spare_disk } = devices;
+        let Devices { disks, network_cards, gateway, shares, spare_cards: _, spare_disk } = devices;
         let mut config = MachineConfig { network_cards, ..self.config(id, &size, disks) };
+        if let (Some(request), Some(card)) = (&gateway, config.network_cards.first_mut()) {
+            card.gateway = Some(gateway::connection(&directory, request));
+        }
         config.shares.extend(shares.is_some().then(|| shares::device(&directory)));
         if spare_disk && spare_disk::fits(&config) {
             config.disks.push(spare_disk::config());
@@ -190,6 +202,7 @@ impl Machines {
         let user = cell.as_ref().and_then(Cell::user);
         let ready = ReadyListener::bind(&ways_out, user).map_err(io_error(id, "listen for the agent"))?;
         let shares = self.share(id, &directory, cell.as_ref(), shares).await?;
+        self.start_gateway(id, &directory, cell.as_ref(), gateway).await?;
         let spawning = timeout(LISTEN_DEADLINE, self.spawn(&config, &directory, cell.as_ref())).await;
         let taken = |_elapsed| deadline(id, "berth-vmm to take its files", LISTEN_DEADLINE, &directory);
         let mut process = spawning.map_err(taken)??;
@@ -229,6 +242,20 @@ impl Machines {
             shares.add(share).await.map_err(failed)?;
         }
         Ok(Some(shares))
+    }
+
+    async fn start_gateway(
+        &self,
+        id: &str,
+        directory: &Path,
+        cell: Option<&Cell>,
+        request: Option<GatewayRequest>,
+    ) -> Result<(), MachineError> {
+        let Some(request) = request else { return Ok(()) };
+        let groups = cell.map_or(&[][..], Cell::control_groups);
+        let user = cell.and_then(Cell::user);
+        let started = Gateway::start(&self.settings.passt, directory, user, groups, request).await;
+        started.map(drop).map_err(|source| MachineError::Gateway { id: id.into(), source })
     }
 
     async fn spawn(
@@ -312,6 +339,7 @@ impl Machines {
             process.wait_until_gone(END_DEADLINE);
         }
         shares::end_without_machine(&directory);
+        gateway::end(&directory);
         self.jails.take_back(id, &directory);
         match std::fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -451,6 +479,7 @@ impl Machine {
         let (jails, id, directory) = (Arc::clone(&self.jails), self.id.clone(), self.directory.clone());
         let removing = tokio::task::spawn_blocking(move || {
             shares::end_without_machine(&directory);
+            gateway::end(&directory);
             jails.take_back(&id, &directory);
             if let Err(error) = std::fs::remove_dir_all(&directory) {
                 tracing::warn!(machine = id, %error, "cannot remove the machine's directory");

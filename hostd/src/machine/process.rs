@@ -174,6 +174,19 @@ pub(super) fn holder_of_lock(directory: &Path) -> Option<LockHolder> {
     Some(LockHolder(rustix::process::pidfd_open(Pid::from_raw(pid)?, PidfdFlags::empty()).ok()?))
 }
 
+/// When a process began, which tells it from others that get its number later: field 22 of `/proc/PID/stat`. `None` for one
+/// that is gone or a zombie.
+pub(super) fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Behind the name, which may hold anything; fields count from the third there.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
 /// One sentence on why the machine of that directory ended, and its console's last lines.
 pub(super) fn end_reason(directory: &Path, status: Option<ExitStatus>) -> String {
     let told = last_bytes(&directory.join(files::EXIT)).ok();

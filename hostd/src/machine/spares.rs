@@ -49,6 +49,7 @@ mod tests {
             network_cards: iter::repeat_with(spare_card).take(cards).collect(),
             spare_cards: 2,
             spare_disk: false,
+            gateway: None,
             shares: shares.then(Vec::new),
         };
         add(accelerator, &mut devices);

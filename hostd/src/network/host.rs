@@ -171,6 +171,15 @@ impl HostNetworks {
         format!("{}{digits:.9}", self.card_prefix)
     }
 
+    /// The same of a host on which there are no networks of ours.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub async fn routes_of_host() -> Result<Vec<IpNet>, HostNetworkError> {
+        let links = Links::open(String::new()).map_err(HostNetworkError::NoRights)?;
+        Ok(links.routes().await?)
+    }
+
     /// What the host reaches by routes of its own.
     ///
     /// # Errors

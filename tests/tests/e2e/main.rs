@@ -26,6 +26,7 @@ mod logs;
 mod mounts;
 mod names;
 mod networks;
+mod networks_of_a_user;
 mod python;
 mod recovery;
 mod registry;

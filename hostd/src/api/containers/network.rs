@@ -40,7 +40,7 @@ struct EndpointSettings {
     ipam_config: Option<Value>,
     links: Option<Vec<String>>,
     aliases: Option<Vec<String>>,
-    driver_opts: Option<()>,
+    driver_opts: Option<BTreeMap<String, String>>,
     gw_priority: i64,
     #[serde(rename = "NetworkID")]
     network_id: String,
@@ -184,6 +184,7 @@ impl EndpointSettings {
             links: Some(links(&asked.links)).filter(|links| !links.is_empty()),
             aliases,
             gw_priority: asked.gateway_priority,
+            driver_opts: Some(asked.driver_options.clone()).filter(|options| !options.is_empty()),
             network_id: endpoint.map(|endpoint| endpoint.network.to_string()).unwrap_or_default(),
             address: endpoint.map(Address::from).unwrap_or_default(),
             ..Self::default()

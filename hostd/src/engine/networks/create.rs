@@ -11,6 +11,7 @@ use super::super::error::EngineError;
 use super::network::{Network, NetworkDriver, NetworkId, Reach, Subnet};
 use super::options::BridgeOptions;
 use super::{Networks, forbidden};
+use crate::network::host::HostNetworks;
 use crate::network::pools::{IpVersion, overlap};
 
 /// Names that mean something else.
@@ -62,6 +63,7 @@ impl Engine {
             let name = request.driver.name();
             return Err(forbidden(format!("only one instance of \"{name}\" network is allowed")));
         }
+        self.shared.networks.refuse_in_user_mode(&format!("making network {}", request.name))?;
         let engine = self.clone();
         // A task of its own: a client that goes away must not leave a network half made.
         let creating = tokio::spawn(async move {
@@ -163,7 +165,10 @@ impl Networks {
     }
 
     pub(super) async fn free_range(&self, version: IpVersion, taken: &[IpNet]) -> Result<IpNet, EngineError> {
-        let routes = self.host().await?.routes().await;
+        let routes = match self.is_user_mode() {
+            false => self.host().await?.routes().await,
+            true => HostNetworks::routes_of_host().await,
+        };
         let mut all = routes.map_err(|error| EngineError::internal("cannot choose a range", &error))?;
         all.extend(taken);
         let exhausted = || EngineError::invalid("all predefined address pools have been fully subnetted");
@@ -182,7 +187,7 @@ impl Networks {
     }
 
     pub(super) async fn make_on_host(&self, network: &Network) -> Result<(), EngineError> {
-        let Some(bridge) = network.on_host() else { return Ok(()) };
+        let Some(bridge) = network.on_host().filter(|_| !self.is_user_mode()) else { return Ok(()) };
         let made = self.host().await?.ensure(&bridge).await;
         made.map_err(|error| EngineError::internal(&format!("cannot make network {}", network.name), &error))
     }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use berth_vmm::config::CardRates;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +52,9 @@ pub struct EndpointSpec {
     pub mac: Option<[u8; 6]>,
     /// Of all endpoints, the highest has the default route.
     pub gateway_priority: i64,
+    /// How fast it may be, as it was asked for.
+    #[serde(default)]
+    pub driver_options: BTreeMap<String, String>,
 }
 
 /// A port to publish.
@@ -119,6 +123,11 @@ pub struct Endpoint {
     /// Where packets for elsewhere go; none of a network that leads nowhere.
     pub gateways: Vec<IpAddr>,
     pub mtu_bytes: u16,
+    #[serde(default)]
+    pub rates: CardRates,
+    /// There is no card: the machine's own network stack has the addresses and the ports.
+    #[serde(default)]
+    pub is_user_mode: bool,
     pub published: Vec<PublishedPort>,
     #[serde(default)]
     pub names: EndpointNames,

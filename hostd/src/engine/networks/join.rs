@@ -17,6 +17,7 @@ use super::endpoint::{
     Endpoint, EndpointNames, EndpointSpec, PortBinding, PublishedPort, bindings, mac_of, port_carrier,
 };
 use super::network::{NetworkDriver, Reach};
+use super::rates::rates;
 use super::view::StationView;
 use super::{ActiveNetwork, Networks};
 use crate::network::firewall::{Neighbours, Publication, Station};
@@ -95,6 +96,7 @@ impl Networks {
                 let message = "container cannot be connected to multiple networks with one of the networks in private (none) or host mode";
                 return Err(super::forbidden(message));
             }
+            self.check_joinable(&network.network.name)?;
             let endpoint = self.join_one(&network, container, &wanted, number).await?;
             joined.endpoints.push(endpoint);
         }
@@ -116,9 +118,10 @@ impl Networks {
         number: usize,
     ) -> Result<Endpoint, EngineError> {
         let network = &active.network;
-        let host = self.host().await?;
+        let host = if self.is_user_mode() { None } else { Some(self.host().await?) };
+        let rates = rates(&network.options, &wanted.driver_options)?;
         let endpoint_id = hex::encode(rand::random::<[u8; 32]>());
-        let card = host.card_name(&endpoint_id);
+        let card = host.map(|host| host.card_name(&endpoint_id)).unwrap_or_default();
         let addresses = self.occupy(active, container, wanted, &endpoint_id, card.clone())?;
         let endpoint = Endpoint {
             network: network.id.clone(),
@@ -134,11 +137,14 @@ impl Networks {
             },
             addresses,
             mtu_bytes: network.bridge.mtu_bytes,
+            rates,
+            is_user_mode: host.is_none(),
             published: Vec::new(),
             names: EndpointNames::of(container, wanted),
             gateway_priority: wanted.gateway_priority,
             is_changing: false,
         };
+        let Some(host) = host else { return Ok(endpoint) };
         let plugged = host.plug(&active.card(&endpoint)).await;
         if let Err(error) = plugged {
             self.leave(&container.id, std::slice::from_ref(&endpoint)).await;
@@ -183,6 +189,9 @@ impl Networks {
         container: &Container,
         bindings: &[PortBinding],
     ) -> Result<(), EngineError> {
+        if self.is_user_mode() {
+            return self.publish_by_gateway(joined, container, bindings);
+        }
         let Some(carrier) = port_carrier(&joined.endpoints) else { return Ok(()) };
         let endpoint = &mut joined.endpoints[carrier];
         let fallback = self.find(endpoint.network.as_str())?.network.bridge.host_binding;
@@ -241,6 +250,10 @@ impl Networks {
         ports: &mut Vec<ReservedPort>,
         endpoint: &Endpoint,
     ) -> Result<(), EngineError> {
+        if endpoint.is_user_mode {
+            // Its ports are its stack's, which has outlived the daemon as well.
+            return Ok(());
+        }
         let network = self.find(endpoint.network.as_str())?;
         let failed = |error| EngineError::internal("its rules", &error);
         let host = self.host().await?;
@@ -260,11 +273,12 @@ impl Networks {
 
     /// Gives back what a container's run had, or what was [kept](Self::keep) for one that does not run any more.
     pub(in crate::engine) async fn leave(&self, container: &ContainerId, endpoints: &[Endpoint]) {
+        self.give_back_reserved(container);
         for endpoint in endpoints {
             let network = self.active().get(&endpoint.network).cloned();
             // A network is not removed while somebody is on it.
             let Some(network) = network else { continue };
-            if let Some(host) = self.host.get() {
+            if let Some(host) = self.host.get().filter(|_| !endpoint.is_user_mode) {
                 let unpublished = host.unpublish(publications(endpoint)).await;
                 let unplugged = host.unplug(&network.card(endpoint).station).await;
                 if let Err(error) = unpublished.and(unplugged) {
@@ -372,7 +386,11 @@ fn host_addresses(asked: Option<IpAddr>) -> Vec<IpAddr> {
 }
 
 /// The first free port of those that are asked for. A port of IPv6 has the number of the one of IPv4 before it.
-fn take_port(binding: &PortBinding, address: IpAddr, taken: &[ReservedPort]) -> io::Result<ReservedPort> {
+pub(super) fn take_port(
+    binding: &PortBinding,
+    address: IpAddr,
+    taken: &[ReservedPort],
+) -> io::Result<ReservedPort> {
     let before = taken.last().filter(|_| binding.host_address.is_none() && address.is_ipv6());
     let (first, last) = match (before, binding.host_ports) {
         (Some(before), _) => (before.address().port(), before.address().port()),
@@ -390,7 +408,7 @@ fn take_port(binding: &PortBinding, address: IpAddr, taken: &[ReservedPort]) -> 
 }
 
 /// In Docker's words.
-fn port_error(
+pub(super) fn port_error(
     container: &Container,
     endpoint: &Endpoint,
     binding: &PortBinding,

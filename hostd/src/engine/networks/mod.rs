@@ -13,9 +13,11 @@ mod live;
 mod names;
 mod network;
 mod options;
+mod rates;
 mod recover;
 mod remove;
 mod settle;
+mod user;
 mod view;
 
 use std::collections::BTreeMap;
@@ -35,6 +37,8 @@ pub use self::endpoint::{
 pub(super) use self::join::Joined;
 pub(super) use self::names::NAMELESS_NETWORK;
 pub use self::network::{Network, NetworkDriver, NetworkId, Reach, Subnet};
+pub(crate) use self::rates::check_endpoint_options;
+pub use self::user::NetworkBackend;
 pub use self::view::{NetworkView, StationView};
 
 use self::leaving::Leaving;
@@ -48,11 +52,13 @@ use crate::database::Database;
 use crate::network::addresses::Addresses;
 use crate::network::host::HostNetworks;
 use crate::network::pools::AddressPools;
+use crate::network::ports::ReservedPort;
 use crate::network::resolv_conf::{HostResolution, ResolvConf};
 
 /// What networks there are without anybody's asking, and where others get their addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkPolicy {
+    pub backend: NetworkBackend,
     pub default_bridge: DefaultBridge,
     pub pools: AddressPools,
     /// Of networks that ask for none.
@@ -94,6 +100,8 @@ pub(super) struct Networks {
     leaving: Leaving,
     /// Why the default network, which was asked for, is not there.
     no_default: OnceLock<String>,
+    /// Ports that starting containers' network stacks are about to take.
+    reserved: Mutex<BTreeMap<ContainerId, Vec<ReservedPort>>>,
 }
 
 /// A network that is there.
@@ -130,6 +138,7 @@ impl Networks {
             changes: tokio::sync::Mutex::default(),
             leaving: Leaving::default(),
             no_default: OnceLock::new(),
+            reserved: Mutex::default(),
         }
     }
 
@@ -138,7 +147,7 @@ impl Networks {
         self.records.all()
     }
 
-    /// What is to be known of the default network, if it is not there.
+    /// What is to be known of networks here: that the default one is not there, or what all of them lack.
     pub(super) fn warning(&self) -> Option<String> {
         match (&self.policy.default_bridge, self.no_default.get()) {
             (DefaultBridge::None, _) => {
@@ -147,7 +156,7 @@ impl Networks {
             (_, Some(reason)) => {
                 Some(format!("containers that name no network have loopback alone: {reason}"))
             }
-            (_, None) => None,
+            (_, None) => self.user_mode_warning(),
         }
     }
 
@@ -158,6 +167,10 @@ impl Networks {
     /// Whom the host asks for names, now.
     pub(super) fn host_resolution(&self) -> Arc<ResolvConf> {
         self.resolution.current()
+    }
+
+    pub(super) fn backend(&self) -> NetworkBackend {
+        self.policy.backend
     }
 
     /// The host's side, set up when it is first needed.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::super::error::{EngineError, ErrorKind};
+use super::rates;
 
 const PREFIX: &str = "com.docker.network.";
 /// IPv6 takes no less than 1280; a packet of virtio no more.
@@ -64,12 +65,14 @@ impl BridgeOptions {
                 "bridge.name" | "container_iface_prefix" => return Err(invalid()),
                 // What clients set on the default network: it says nothing that is not so.
                 "bridge.default_bridge" => _ = flag(value).ok_or_else(invalid)?,
+                _ if rates::is_known(name) => {}
                 _ => {
                     let message = format!("the network option {name} is not supported by berth yet");
                     return Err(EngineError::new(ErrorKind::NotSupported, message));
                 }
             }
         }
+        rates::rates(options, &BTreeMap::new())?;
         Ok(self)
     }
 }

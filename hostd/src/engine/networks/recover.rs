@@ -64,8 +64,10 @@ impl Networks {
     async fn recover_default(&self, before: Option<Network>) -> Result<(), EngineError> {
         let DefaultBridge::Network { interface, address, icc } = &self.policy.default_bridge else {
             if let Some(network) = before {
-                // Its bridge goes with what nobody has any more.
-                self.host().await?;
+                // Its bridge goes with what nobody has any more, if it has one.
+                if !self.is_user_mode() {
+                    self.host().await?;
+                }
                 self.records.delete(network.id.as_str()).await?;
             }
             return Ok(());

@@ -60,8 +60,8 @@ impl Networks {
 
 #[cfg(test)]
 mod tests {
-    use super::super::NetworkPolicy;
     use super::super::endpoint::{EndpointSpec, PortBinding};
+    use super::super::{NetworkBackend, NetworkPolicy};
     use super::*;
     use crate::database::Database;
     use crate::network::firewall::Protocol;
@@ -71,6 +71,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let database = Database::open(&directory.path().join("berth.db")).unwrap();
         let policy = NetworkPolicy {
+            backend: NetworkBackend::Bridge,
             default_bridge,
             pools: AddressPools::default(),
             mtu_bytes: 1500,

@@ -21,6 +21,10 @@ pub(super) fn open_for(config: &MachineConfig) -> io::Result<Vec<(PathBuf, Owned
     for name in config.network_cards.iter().filter_map(|card| card.tap.as_ref()) {
         opened.push((PathBuf::from(name), berth_vmm::open_tap(name).map_err(io::Error::other)?));
     }
+    for gateway in config.network_cards.iter().filter_map(|card| card.gateway.as_ref()) {
+        let stack = UnixStream::connect(&gateway.socket).map_err(named(&gateway.socket))?;
+        opened.push((gateway.socket.clone(), stack.into()));
+    }
     for share in &config.shares {
         let server = UnixStream::connect(&share.socket).map_err(named(&share.socket))?;
         opened.push((share.socket.clone(), server.into()));

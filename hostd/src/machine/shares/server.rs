@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
 use super::SOCKET;
+use crate::machine::process::start_time;
 
 /// [`Record`] as JSON, and what the server says.
 const RECORD: &str = "shares.json";
@@ -115,16 +116,4 @@ impl Server {
             last.map_or_else(String::new, |line| format!(": {line}"))
         })
     }
-}
-
-/// Field 22 of `/proc/PID/stat`; `None` for a process that is gone or a zombie.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // Behind the name, which may hold anything; fields count from the third there.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
 }

@@ -9,7 +9,9 @@ use serde_json::{Map, Value};
 use super::body::{Config, HostConfig, list, null_as_default};
 use crate::api::body as json;
 use crate::api::error::{ApiError, ApiResult};
-use crate::engine::{DnsSpec, EndpointSpec, Link, NetworkMode, NetworkSpec, PortBinding, Protocol};
+use crate::engine::{
+    DnsSpec, EndpointSpec, Link, NetworkMode, NetworkSpec, PortBinding, Protocol, check_endpoint_options,
+};
 
 /// The part of a create request that is about networks.
 #[derive(Debug, Default, Deserialize, Serialize)]
@@ -173,9 +175,7 @@ pub(in crate::api) fn endpoint(settings: EndpointSettings) -> ApiResult<Endpoint
             "berth cannot honour {field} of NetworkingConfig.EndpointsConfig yet"
         )))
     };
-    if !settings.driver_opts.is_empty() {
-        return later("DriverOpts");
-    }
+    check_endpoint_options(&settings.driver_opts)?;
     let ipam = settings.ipam_config.unwrap_or_default();
     if !ipam.link_local_ips.is_empty() {
         return later("LinkLocalIPs");
@@ -188,6 +188,7 @@ pub(in crate::api) fn endpoint(settings: EndpointSettings) -> ApiResult<Endpoint
         ipv6: address("IPv6", &ipam.ipv6_address, IpAddr::is_ipv6)?,
         mac: mac.as_deref().map(mac_address).transpose()?,
         gateway_priority: settings.gw_priority,
+        driver_options: settings.driver_opts,
     })
 }
 

@@ -1,0 +1,111 @@
+//! Networks of a daemon that an ordinary user started: each container alone with its gateway, and published ports. The daemon
+//! lives in a network namespace of the test's own, as nobody.
+
+use std::time::{Duration, Instant};
+
+use berth_tests::{Client, Host, Namespace, eventually};
+
+/// A web server that says one word, and one that says every datagram back.
+const SERVER: &str = "mkdir /w; echo ahoy > /w/index.html; dd if=/dev/zero of=/w/large bs=1k count=640 2>/dev/null; \
+    udpsvd -E 0.0.0.0 9000 cat & exec httpd -f -p 80 -h /w";
+
+fn port(client: &Client, container: &str, port: &str) -> u16 {
+    let told = client.run(["port", container, port]).exits_with(0).text();
+    let number = told.lines().next().and_then(|line| line.rsplit_once(':')).map(|(_, number)| number.parse());
+    number.and_then(Result::ok).unwrap_or_else(|| panic!("no port in {told:?}"))
+}
+
+/// What comes back of a datagram to that place.
+fn datagram(namespace: &Namespace, address: &str, port: u16) -> String {
+    let script = format!("exec 3<>/dev/udp/{address}/{port}; echo hello >&3; timeout 5 head -n 1 <&3");
+    namespace.run(&["bash", "-c", &script]).stdout
+}
+
+#[test]
+fn an_ordinary_user_publishes_ports_and_keeps_the_hosts_loopback_closed() {
+    let Some(namespace) = Namespace::new() else { return };
+    let Some(mut host) = Host::of_a_user(&namespace) else { return };
+    let Some(docker) = host.docker() else { return };
+    let info = docker.run(["info"]).exits_with(0).prints("Networks: user mode (passt)");
+    info.complains("containers do not reach each other but by published ports");
+
+    let published =
+        ["-p", "8080:80", "-p", "127.0.0.1:8081:80", "-p", "9000:9000/udp", "-p", "7000-7001:80", "-p", "81"];
+    let slow = ["--network", "name=bridge,driver-opt=berth.rate.out=200k,driver-opt=berth.burst.out=64k"];
+    let server =
+        [&["run", "-d", "--name", "server"][..], &published, &slow, &["busybox", "sh", "-c", SERVER]]
+            .concat();
+    docker.run(server).exits_with(0);
+    docker.run(["run", "-d", "--name", "other", "busybox", "sleep", "1000"]).exits_with(0);
+    let ours = namespace.ip().to_string();
+    eventually("the server answers", || namespace.get("127.0.0.1", 8080).stdout.contains("ahoy"));
+    namespace.get(&ours, 8080).prints("ahoy");
+    namespace.get("127.0.0.1", 8081).prints("ahoy");
+    assert!(!namespace.get(&ours, 8081).stdout.contains("ahoy"), "it is for 127.0.0.1");
+    namespace.get("127.0.0.1", port(&docker, "server", "80/tcp")).prints("ahoy");
+    assert_ne!(port(&docker, "server", "81/tcp"), 0);
+    for address in ["127.0.0.1", &ours] {
+        eventually("datagrams are answered", || datagram(&namespace, address, 9000).contains("hello"));
+    }
+    a_rate_is_kept_to(&docker, &namespace);
+
+    // What a container reaches: what is published at an address of the host's, its gateway's patience, and no more.
+    let ask = |address: &str, port: u16| {
+        let script = format!("printf 'GET / HTTP/1.0\\r\\n\\r\\n' | nc -w 5 {address} {port}");
+        docker.run(["exec", "other", "sh", "-c", &script]).stdout
+    };
+    assert!(ask(&ours, 8080).contains("ahoy"));
+    assert!(!ask("172.17.0.1", 8081).contains("ahoy"), "the gateway leads to the host's loopback");
+    assert!(!ask("172.17.0.1", 8080).contains("ahoy"), "the gateway leads to the host's loopback");
+    let its_own = docker.run(["inspect", "--format", "{{.NetworkSettings.IPAddress}}", "server"]).text();
+    assert!(its_own.starts_with("172.17.0.") && !ask(&its_own, 80).contains("ahoy"), "{its_own}");
+
+    what_takes_bridges_is_refused(&docker);
+
+    // A daemon that dies takes nothing with it, and the next one knows all.
+    host.kill_daemon();
+    namespace.get("127.0.0.1", 8080).prints("ahoy");
+    host.start_daemon();
+    namespace.get("127.0.0.1", 8080).prints("ahoy");
+    let taken = docker.run(["run", "--rm", "-p", "8080:80", "busybox", "true"]).exits_with(125);
+    taken.complains("failed to bind host port 0.0.0.0:8080/tcp: address already in use");
+    // Who has gone has given its ports back, in time for itself.
+    docker.run(["restart", "-t", "0", "server"]).exits_with(0);
+    eventually("the server answers", || namespace.get("127.0.0.1", 8080).stdout.contains("ahoy"));
+    docker.run(["rm", "-f", "server", "other"]).exits_with(0);
+    host.has_nothing_left_of_machines();
+    assert!(!namespace.get("127.0.0.1", 8080).stdout.contains("ahoy"));
+}
+
+/// The lower bound of a time is the upper one of a rate; a slow host only adds to it.
+fn a_rate_is_kept_to(docker: &Client, namespace: &Namespace) {
+    let begun = Instant::now();
+    let script =
+        "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /large HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3 | wc -c";
+    let count = namespace.run(&["bash", "-c", script]).text();
+    assert!(count.parse::<usize>().is_ok_and(|bytes| bytes > 640 << 10), "{count}");
+    // 640 KiB, 64 of them at once and as many on credit, at 200 a second.
+    assert!(begun.elapsed() > Duration::from_millis(2400), "{:?}", begun.elapsed());
+    let format = "{{json (index .NetworkSettings.Networks \"bridge\").DriverOpts}}";
+    docker.run(["inspect", "--format", format, "server"]).prints("\"berth.rate.out\":\"200k\"");
+    let run = ["create", "--network", "name=bridge,driver-opt=berth.rate.out=much", "busybox"];
+    docker.run(run).exits_with(1).complains("invalid value for berth.rate.out: \"much\"");
+}
+
+fn what_takes_bridges_is_refused(docker: &Client) {
+    let create = docker.run(["network", "create", "web"]).exits_with(1);
+    create
+        .complains("making network web is not possible: networks are in user mode")
+        .complains("run berthd as root");
+    let both = ["-p", "127.0.0.1:7500:80", "-p", "127.0.0.2:7500:80"];
+    let twice = docker.run([&["run", "--rm"][..], &both, &["busybox", "true"]].concat()).exits_with(125);
+    twice.complains("cannot be published at both 127.0.0.1 and 127.0.0.2");
+    docker
+        .run(["run", "--rm", "-p", "[::1]:7500:80", "busybox", "true"])
+        .exits_with(125)
+        .complains("of IPv6 cannot be published");
+    docker
+        .run(["run", "--rm", "-p", "82:80", "busybox", "true"])
+        .exits_with(125)
+        .complains("Permission denied");
+}
