@@ -138,7 +138,7 @@ fn open_cards(cards: &[NetworkCardConfig]) -> Result<Vec<NetworkCard>, DeviceErr
     let open = |(index, card): (usize, &NetworkCardConfig)| {
         let tap = card.tap.as_deref().map(Tap::open).transpose();
         let tap = tap.map_err(|source| DeviceError::Tap { index, source })?;
-        let gateway = card.gateway.as_ref().map(Gateway::connect).transpose();
+        let gateway = card.gateway.as_ref().map(|gateway| Gateway::connect(gateway, card.mac)).transpose();
         let gateway = gateway.map_err(|source| DeviceError::Gateway { index, source })?;
         let end = tap.map(HostEnd::Tap).or(gateway.map(|gateway| HostEnd::Gateway(Box::new(gateway))));
         NetworkCard::new(end, card.mac, card.mtu, card.rates)

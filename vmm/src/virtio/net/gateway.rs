@@ -4,12 +4,13 @@
 //! gone the card has no carrier, and the guest goes on without.
 
 use std::io::{self, Read, Write};
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 
 use super::guard::Guard;
 use super::header::{HEADER_BYTES, MAX_FRAME_BYTES, MIN_FRAME_BYTES};
-use crate::config::GatewayConfig;
+use crate::config::{GatewayConfig, MacAddress};
 use crate::host_files::HOST_FILES;
 
 /// Before each frame, the highest byte first.
@@ -37,16 +38,34 @@ pub(crate) struct Gateway {
 pub(super) struct Gone;
 
 impl Gateway {
-    /// Connects to a stack, or takes the connection that was made for us.
+    /// Connects to a stack for the card of that address, or takes the connection that was made for us.
     ///
     /// # Errors
     /// Nobody listens there.
-    pub(crate) fn connect(config: &GatewayConfig) -> io::Result<Self> {
+    pub(crate) fn connect(config: &GatewayConfig, mac: MacAddress) -> io::Result<Self> {
         let socket = match HOST_FILES.take(&config.socket) {
             Some(connected) => connected.into(),
             None => HOST_FILES.connect(&config.socket)?,
         };
-        Self::over(socket, Guard::new(config.guest, config.address))
+        let mut gateway = Self::over(socket, Guard::new(config.guest, config.address))?;
+        gateway.announce(mac, config.guest);
+        Ok(gateway)
+    }
+
+    /// Puts a frame on its way that says where the guest is (RFC 5227, section 2.3). The stack learns that from the guest's
+    /// frames, and a guest that waits to be asked sends none: what comes for it first would be for everybody, which guests
+    /// do not listen to.
+    pub(super) fn announce(&mut self, MacAddress(mac): MacAddress, guest: Ipv4Addr) {
+        let mut frame = [&[0xff; 6][..], &mac, &[0x08, 0x06]].concat();
+        // Ethernet, IPv4, the lengths of their addresses, a request.
+        frame.extend([0, 1, 8, 0, 6, 4, 0, 1]);
+        frame.extend(mac);
+        frame.extend(guest.octets());
+        frame.extend([0; 6]);
+        frame.extend(guest.octets());
+        let length = u32::try_from(frame.len()).expect("a short frame");
+        self.outbound.extend(length.to_be_bytes());
+        self.outbound.extend(frame);
     }
 
     /// Over a connection that somebody else made, for tests and fuzzing.
@@ -54,11 +73,7 @@ impl Gateway {
     /// # Errors
     /// It is no socket.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(crate) fn of_socket(
-        socket: UnixStream,
-        guest: std::net::Ipv4Addr,
-        address: std::net::Ipv4Addr,
-    ) -> io::Result<Self> {
+    pub(crate) fn of_socket(socket: UnixStream, guest: Ipv4Addr, address: Ipv4Addr) -> io::Result<Self> {
         Self::over(socket, Guard::new(guest, address))
     }
 

@@ -149,6 +149,21 @@ fn frames_go_both_ways_in_order_however_the_stream_is_cut() {
 }
 
 #[test]
+fn the_stack_hears_where_the_guest_is_before_the_guest_says_anything() {
+    let mut bench = Bench::new(CardRates::default());
+    let Some(HostEnd::Gateway(gateway)) = &mut bench.device.end else { panic!("it has one") };
+    gateway.announce(MAC, GUEST);
+    // What a driver's start wakes up.
+    bench.host_event();
+    let frame = bench.frame_at_stack();
+    assert_eq!((&frame[..6], &frame[6..14]), (&[0xff; 6][..], &[2, 0, 0, 0, 0, 1, 8, 6][..]));
+    assert_eq!(
+        (frame.len(), &frame[22..32], &frame[38..]),
+        (42, &[2, 0, 0, 0, 0, 1, 10, 0, 0, 2][..], &GUEST.octets()[..])
+    );
+}
+
+#[test]
 fn the_longest_frame_fills_many_buffers() {
     let mut bench = Bench::new(CardRates::default());
     let offers: Vec<Offer> = (0..60).map(|_| bench.receive.offer(&[], &[1526])).collect();
