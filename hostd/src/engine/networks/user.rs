@@ -192,7 +192,7 @@ fn check_is_alone(port: &ReservedPort, before: &[ReservedPort]) -> Result<(), En
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DefaultBridge, NetworkId, NetworkPolicy};
+    use super::super::{DefaultBridge, DnsSpec, EndpointNames, NetworkId, NetworkPolicy};
     use super::*;
     use crate::database::Database;
     use crate::network::pools::AddressPools;
@@ -206,6 +206,8 @@ mod tests {
             pools: AddressPools::default(),
             mtu_bytes: 65_520,
             daemon_ports: Vec::new(),
+            dns: DnsSpec::default(),
+            host_gateways: Vec::new(),
         };
         (directory, Networks::new(policy, "00000000".into(), database))
     }
@@ -275,9 +277,10 @@ mod tests {
             addresses: vec!["172.17.0.2/16".parse().unwrap()],
             gateways: vec![[172, 17, 0, 1].into()],
             mtu_bytes: 65_520,
-            rates: Default::default(),
+            rates: berth_vmm::config::CardRates::default(),
             is_user_mode: true,
             published: vec![PublishedPort { protocol: Protocol::Tcp, host: address, port: 80 }],
+            names: EndpointNames::default(),
         };
         let request = networks.gateway(&container, std::slice::from_ref(&endpoint)).unwrap();
         assert_eq!((request.prefix_length, request.forwards.len()), (16, 1));

@@ -39,6 +39,7 @@ fn world() -> World {
     let directory = tempfile::tempdir().unwrap();
     let database = Database::open(&directory.path().join("berth.db")).unwrap();
     let policy = NetworkPolicy {
+        backend: crate::engine::NetworkBackend::Bridge,
         default_bridge: DefaultBridge::None,
         pools: AddressPools::default(),
         mtu_bytes: 1500,
