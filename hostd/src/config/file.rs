@@ -64,6 +64,17 @@ pub(super) struct ProxyFile {
     pub(super) no_proxy: Option<String>,
 }
 
+impl ProxyFile {
+    /// With those of flags: for http, for https, and for whom none is used.
+    fn merge(self, [http, https, none]: [Option<String>; 3], twice: &mut Vec<&'static str>) -> Self {
+        Self {
+            http_proxy: one("http-proxy", self.http_proxy, http, twice),
+            https_proxy: one("https-proxy", self.https_proxy, https, twice),
+            no_proxy: one("no-proxy", self.no_proxy, none, twice),
+        }
+    }
+}
+
 impl FileSettings {
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let unreadable = |source| ConfigError::Read { path: path.to_owned(), source };
@@ -78,7 +89,9 @@ impl FileSettings {
     pub(super) fn merge(self, flags: Flags) -> Result<Self, ConfigError> {
         let mut twice = Vec::new();
         let registry = flags.registries;
+        let proxies = [registry.http_proxy, registry.https_proxy, registry.no_proxy];
         let networks = flags.networks;
+        let backend = networks.network_backend;
         let gateways = networks.host_gateway_ips;
         let debug = flags.debug.then_some(true);
         let no_jail = flags.no_jail.then_some(true);
@@ -117,11 +130,7 @@ impl FileSettings {
                 registry.max_download_attempts,
                 &mut twice,
             ),
-            proxies: ProxyFile {
-                http_proxy: one("http-proxy", self.proxies.http_proxy, registry.http_proxy, &mut twice),
-                https_proxy: one("https-proxy", self.proxies.https_proxy, registry.https_proxy, &mut twice),
-                no_proxy: one("no-proxy", self.proxies.no_proxy, registry.no_proxy, &mut twice),
-            },
+            proxies: self.proxies.merge(proxies, &mut twice),
             certs_dir: one("certs-dir", self.certs_dir, registry.certs_dir, &mut twice),
             log_level: one("log-level", self.log_level, flags.log_level, &mut twice),
             debug: one("debug", self.debug, debug, &mut twice),
@@ -151,12 +160,7 @@ impl FileSettings {
             dns_search: list("dns-search", self.dns_search, networks.dns_search, &mut twice),
             dns_opts: list("dns-opts", self.dns_opts, networks.dns_opts, &mut twice),
             host_gateway_ips: list("host-gateway-ips", self.host_gateway_ips, gateways, &mut twice),
-            network_backend: one(
-                "network-backend",
-                self.network_backend,
-                networks.network_backend,
-                &mut twice,
-            ),
+            network_backend: one("network-backend", self.network_backend, backend, &mut twice),
             passt: one("passt", self.passt, networks.passt, &mut twice),
         };
         if twice.is_empty() { Ok(merged) } else { Err(ConfigError::Twice(twice)) }

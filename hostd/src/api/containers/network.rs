@@ -187,7 +187,6 @@ impl EndpointSettings {
             driver_opts: Some(asked.driver_options.clone()).filter(|options| !options.is_empty()),
             network_id: endpoint.map(|endpoint| endpoint.network.to_string()).unwrap_or_default(),
             address: endpoint.map(Address::from).unwrap_or_default(),
-            ..Self::default()
         }
     }
 }
