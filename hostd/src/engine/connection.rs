@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_protocol::agent;
-use berth_vmm::config::CardRates;
 
 use super::container::Container;
 use super::error::{EngineError, ErrorKind};
@@ -69,7 +68,7 @@ impl ActiveRun {
         place: &Endpoint,
     ) -> Result<(), EngineError> {
         let what = || format!("cannot connect container {} to network {}", container.id, place.network_name);
-        let bound = self.machine()?.bind_card(place.machine_card, &place.card, CardRates::default()).await;
+        let bound = self.machine()?.bind_card(place.machine_card, &place.card, place.rates).await;
         bound.map_err(|error| EngineError::internal(&what(), &error))?;
         let joined = self.joined()?;
         let number =

@@ -118,6 +118,10 @@ fn what_takes_bridges_is_refused(docker: &Client) {
     create
         .complains("making network web is not possible: networks are in user mode")
         .complains("run berthd as root");
+    docker
+        .run(["network", "disconnect", "bridge", "other"])
+        .exits_with(1)
+        .complains("disconnecting from network bridge is not possible");
     let both = ["-p", "127.0.0.1:7500:80", "-p", "127.0.0.2:7500:80"];
     let twice = docker.run([&["run", "--rm"][..], &both, &["busybox", "true"]].concat()).exits_with(125);
     twice.complains("cannot be published at both 127.0.0.1 and 127.0.0.2");

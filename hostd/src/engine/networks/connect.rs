@@ -42,6 +42,7 @@ impl Engine {
         endpoint: EndpointSpec,
     ) -> Result<(), EngineError> {
         let container = self.find(container)?;
+        self.shared.networks.refuse_in_user_mode(&format!("connecting to network {network}"))?;
         let network = network.to_owned();
         container.command(|reply| Command::Connect { network, endpoint, reply }).await?
     }
@@ -59,6 +60,7 @@ impl Engine {
             }
             found => found?,
         };
+        self.shared.networks.refuse_in_user_mode(&format!("disconnecting from network {network}"))?;
         let network = network.to_owned();
         found.command(|reply| Command::Disconnect { network, force, reply }).await?
     }

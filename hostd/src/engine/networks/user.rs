@@ -281,6 +281,9 @@ mod tests {
             is_user_mode: true,
             published: vec![PublishedPort { protocol: Protocol::Tcp, host: address, port: 80 }],
             names: EndpointNames::default(),
+            gateway_priority: 0,
+            machine_card: 0,
+            is_changing: false,
         };
         let request = networks.gateway(&container, std::slice::from_ref(&endpoint)).unwrap();
         assert_eq!((request.prefix_length, request.forwards.len()), (16, 1));
