@@ -103,7 +103,7 @@ const REPLIES: &[(&str, &str, &str, &str)] = &[
     ("GET", "/info", "", "SystemInfo"),
     ("GET", "/version", "", "SystemVersion"),
     ("GET", "/system/df", "", "DiskUsage"),
-    ("GET", "/events?since=1&until=0s&filters=%7B%22event%22%3A%5B%22create%22%5D%7D", "", "EventMessage"),
+    ("GET", "/events?since=1&until=0s&filters=%7B%22event%22%3A%5B%22create%22%5D%2C%22type%22%3A%5B%22container%22%5D%7D", "", "EventMessage"),
     ("GET", "/containers/web/stats?stream=0", "", "ContainerStatsResponse"),
     ("POST", "/containers/web/update", r#"{"CpuShares": 7}"#, "ContainerUpdateResponse"),
     ("POST", "/containers/web/wait", "", "ContainerWaitResponse"),
