@@ -10,6 +10,7 @@ use crate::container::Containers;
 use crate::names::NameServers;
 use crate::processes::Processes;
 use crate::reaper::Reaper;
+use crate::watches::Watches;
 
 /// Everything the agent knows.
 pub(crate) struct Agent {
@@ -17,6 +18,7 @@ pub(crate) struct Agent {
     pub(crate) name_servers: NameServers,
     pub(crate) processes: Processes,
     pub(crate) reaper: Reaper,
+    pub(crate) watches: Watches,
     /// Given to containers that start, where a snapshot's machine has been told its own.
     pub(crate) machine_id: RefCell<Option<String>>,
     started_us: u64,
@@ -31,6 +33,7 @@ impl Agent {
             name_servers: NameServers::default(),
             processes: Processes::default(),
             reaper: Reaper::default(),
+            watches: Watches::default(),
             machine_id: RefCell::default(),
             started_us,
             ready_us: Cell::new(0),

@@ -21,6 +21,7 @@ mod server;
 mod stage;
 mod streams;
 mod sys;
+mod watches;
 
 use std::convert::Infallible;
 use std::io;

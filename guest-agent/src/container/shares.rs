@@ -2,14 +2,19 @@
 //! wants something of it.
 
 use std::fs;
+use std::path::Path;
+use std::rc::Rc;
 
 use berth_protocol::agent::{ErrorCode, Mount};
 use berth_protocol::shares::TAG;
+use rustix::fs::{Mode, OFlags, fstat, major, minor, open};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount};
 use tokio::sync::Mutex;
 
+use crate::agent::Agent;
 use crate::failure::{During, Failure};
+use crate::watches::{self, DeviceNumber, FileSystem};
 
 /// Each share lies below it under its name. No container sees this directory.
 pub(crate) const DIRECTORY: &str = "/run/shares";
@@ -19,14 +24,26 @@ static MOUNTED: Mutex<bool> = Mutex::const_new(false);
 
 /// # Errors
 /// MOUNT_FAILED: the machine has no shares, or their server does not answer.
-pub(super) async fn mount_for(mounts: &[Mount]) -> Result<(), Failure> {
+pub(super) async fn mount_for(agent: &Rc<Agent>, mounts: &[Mount]) -> Result<(), Failure> {
     let mut is_mounted = MOUNTED.lock().await;
-    if *is_mounted || mounts.iter().all(|mount| mount.share.is_empty()) {
+    let names = mounts.iter().map(|mount| mount.share.clone()).filter(|share| !share.is_empty());
+    let names: Vec<String> = names.collect();
+    if names.is_empty() {
         return Ok(());
     }
-    let mounted = tokio::task::spawn_blocking(mount_all).await;
-    mounted.during(ErrorCode::Internal, || "mount the machine's shares").flatten()?;
+    let was_mounted = *is_mounted;
+    let mounted = tokio::task::spawn_blocking(move || {
+        if !was_mounted {
+            mount_all()?;
+        }
+        Ok(file_systems(names))
+    });
+    let found = mounted.await.during(ErrorCode::Internal, || "mount the machine's shares").flatten()?;
     *is_mounted = true;
+    watches::begin(agent);
+    for (device, file_system) in found {
+        agent.watches.learn(device, file_system);
+    }
     Ok(())
 }
 
@@ -38,4 +55,20 @@ fn mount_all() -> Result<(), Failure> {
         Err(Errno::INVAL) => Err(Failure::new(ErrorCode::MountFailed, "the machine has no shares")),
         result => result.during(ErrorCode::MountFailed, step),
     }
+}
+
+/// Which file systems they are. The kernel mounts a directory's when it is opened as one: once, here, before any stage has
+/// mounts of its own, so that all containers have the same one and see each other's writes.
+fn file_systems(names: Vec<String>) -> Vec<(DeviceNumber, FileSystem)> {
+    let device = |path: &Path| {
+        let directory = open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+        let device = fstat(&directory).ok()?.st_dev;
+        Some((major(device), minor(device)))
+    };
+    // Not a directory, or not there: the stage says so.
+    let shares = names
+        .into_iter()
+        .filter_map(|name| Some((device(&Path::new(DIRECTORY).join(&name))?, FileSystem::Share(name))));
+    let files = device(Path::new(DIRECTORY)).map(|device| (device, FileSystem::Files));
+    shares.chain(files).collect()
 }

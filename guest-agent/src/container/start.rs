@@ -64,7 +64,7 @@ async fn bring_up(
     let disks = container.disks.clone();
     let mounted = tokio::task::spawn_blocking(move || disks.mount()).await;
     mounted.during(ErrorCode::Internal, || "mount the disks")??;
-    shares::mount_for(&request.mounts).await?;
+    shares::mount_for(agent, &request.mounts).await?;
     let machine_id = agent.machine_id.borrow().clone();
     identity_files::write(
         container.disks.directory(),

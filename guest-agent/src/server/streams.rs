@@ -51,6 +51,12 @@ pub(super) async fn serve(agent: Rc<Agent>, mut connection: VsockStream) {
         }
         return;
     }
+    if header.watch_shares.is_some() {
+        if let Err(error) = serve_watches(&agent, connection).await {
+            eprintln!("berth-agent: what is watched of shares broke off: {error}");
+        }
+        return;
+    }
     let served = match agent.processes.get(&header.process_id) {
         Ok(process) => serve_process(&agent, &process, &header, connection).await,
         Err(failure) => refuse(connection, failure).await,
@@ -102,6 +108,32 @@ async fn serve_writing(opened: Result<Writing, Failure>, mut connection: VsockSt
     // The host closes once it has read the answer.
     let _elapsed = tokio::time::timeout(HEADER_DEADLINE, rest).await;
     Ok(())
+}
+
+/// Until the host, or a later connection, ends it.
+async fn serve_watches(agent: &Agent, mut connection: VsockStream) -> io::Result<()> {
+    frames::write(&mut connection, &StreamReply::default()).await?;
+    let (mut reader, mut writer) = tokio::io::split(connection);
+    let (first, mut later) = agent.watches.subscribe();
+    let tell = async {
+        for watch in first {
+            frames::write(&mut writer, &watch).await?;
+        }
+        while let Some(watch) = later.recv().await {
+            frames::write(&mut writer, &watch).await?;
+        }
+        Ok(())
+    };
+    let hear = async {
+        while let Some(change) = frames::read(&mut reader).await? {
+            agent.watches.changed(change).await;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        ended = tell => ended,
+        ended = hear => ended,
+    }
 }
 
 async fn serve_process(
