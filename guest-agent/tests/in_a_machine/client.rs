@@ -128,7 +128,7 @@ impl Client {
         self.begin_pieces(&StreamHeader { read_archive: Some(request), ..StreamHeader::default() })
     }
 
-    fn begin_pieces(&self, header: &StreamHeader) -> Result<UnixStream, AgentError> {
+    pub(crate) fn begin_pieces(&self, header: &StreamHeader) -> Result<UnixStream, AgentError> {
         let mut connection = connect(&self.socket, STREAM_PORT).expect("the agent accepts streams");
         connection.write_all(&frame::encode(header).unwrap()).unwrap();
         let reply: StreamReply = read_frame(&mut connection).expect("an answer to the header");

@@ -29,6 +29,8 @@ mod limits;
 mod paths;
 mod privileges;
 mod run;
+mod share_files;
+mod share_watches;
 mod shares;
 mod streams;
 mod user_namespace;

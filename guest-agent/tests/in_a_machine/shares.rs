@@ -3,6 +3,8 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use berth_protocol::agent::{ErrorCode, Mount};
@@ -12,50 +14,82 @@ use crate::machine::Machine;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The server of a tree with two shares: `data`, which is a file system of its own, and `note`, a file. Beside the tree
-/// is a secret.
-struct Server {
-    directory: tempfile::TempDir,
+/// The server of a tree with shares: `data`, which is a file system of its own, and `note`, a file. Beside the tree is a
+/// secret. For those who have work to do there are also `tools`, the host's root, and `small`, with room for a mebibyte; none
+/// of them can be written to but that and `data`.
+pub(crate) struct Server {
+    directory: Arc<tempfile::TempDir>,
+    socket: PathBuf,
     process: Child,
 }
 
 impl Server {
-    fn start(test: &str) -> Option<Self> {
+    pub(crate) fn start(test: &str) -> Option<Self> {
+        Self::start_of(test, Arc::new(tempfile::tempdir().unwrap()), &[])
+    }
+
+    /// Of all shares, where this host has the tools.
+    pub(crate) fn with_tools(test: &str) -> Option<Self> {
+        if !Path::new("/usr/bin/perl").exists() {
+            eprintln!("skipped: {test}: perl is not installed");
+            return None;
+        }
+        Self::start_of(test, Arc::new(tempfile::tempdir().unwrap()), &["tools", "small"])
+    }
+
+    /// Another server of the same data.
+    pub(crate) fn beside(&self, test: &str) -> Option<Self> {
+        Self::start_of(test, Arc::clone(&self.directory), &["tools"])
+    }
+
+    fn start_of(test: &str, directory: Arc<tempfile::TempDir>, more: &[&str]) -> Option<Self> {
         let program = std::env::var_os("BERTH_TEST_BIN_DIR").map(|bin| Path::new(&bin).join("virtiofsd"));
         let reason = match program {
             _ if !rustix::process::geteuid().is_root() => "mounting takes root's rights",
-            Some(program) if program.exists() => return Some(Self::serve(&program)),
+            Some(program) if program.exists() => return Some(Self::serve(&program, directory, more)),
             _ => "BERTH_TEST_BIN_DIR names no directory with virtiofsd",
         };
         eprintln!("skipped: {test}: {reason}");
         None
     }
 
-    fn serve(program: &Path) -> Self {
-        let directory = tempfile::tempdir().unwrap();
+    fn serve(program: &Path, directory: Arc<tempfile::TempDir>, more: &[&str]) -> Self {
+        static SERVERS: AtomicU32 = AtomicU32::new(0);
+        let socket = directory.path().join(format!("socket-{}", SERVERS.fetch_add(1, Ordering::Relaxed)));
         let at = |name: &str| directory.path().join(name);
         std::fs::create_dir_all(at("tree/data")).unwrap();
         std::fs::create_dir_all(at("data/deep")).unwrap();
+        for name in more {
+            std::fs::create_dir_all(at("tree").join(name)).unwrap();
+        }
         for (name, text) in [("tree/note", "noted\n"), ("data/hello", "hello\n"), ("secret", "secret\n")] {
             std::fs::write(at(name), text).unwrap();
         }
         // As the daemon does it: mounted where only the server sees it.
         let text = "mount --make-rprivate / && mount --bind \"$1/data\" \"$1/tree/data\" && \
-            mount -o remount,bind,nodev,nosuid,noexec \"$1/tree/data\" && exec \"$0\" --shared-dir \"$1/tree\" \
-            --socket-path \"$1/socket\" --inode-file-handles=never --modcaps=-mknod --cache=auto \
-            --xattr --thread-pool-size=8 --log-level=error";
+            mount -o remount,bind,nodev,nosuid,noexec \"$1/tree/data\" && \
+            if [ -d \"$1/tree/tools\" ]; then mount --bind / \"$1/tree/tools\" && \
+            mount -o remount,bind,ro,nodev,nosuid \"$1/tree/tools\"; fi && \
+            if [ -d \"$1/tree/small\" ]; then mount -t tmpfs -o size=1m small \"$1/tree/small\"; fi && \
+            exec \"$0\" --shared-dir \"$1/tree\" \
+            --socket-path \"$2\" --inode-file-handles=never --modcaps=-mknod --cache=auto \
+            --xattr --announce-submounts --thread-pool-size=8 --log-level=error";
         let mut command = Command::new("unshare");
-        command.args(["--mount", "sh", "-c", text]).arg(program).arg(directory.path());
+        command.args(["--mount", "sh", "-c", text]).arg(program).arg(directory.path()).arg(&socket);
         let process = command.spawn().unwrap();
         let begun = Instant::now();
-        while !at("socket").exists() {
+        while !socket.exists() {
             assert!(begun.elapsed() < PATIENCE, "virtiofsd does not listen");
             std::thread::sleep(Duration::from_millis(2));
         }
-        Self { directory, process }
+        Self { directory, socket, process }
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 }
@@ -67,7 +101,7 @@ impl Drop for Server {
     }
 }
 
-fn share(name: &str, path: &str, target: &str, options: &[&str]) -> Mount {
+pub(crate) fn share(name: &str, path: &str, target: &str, options: &[&str]) -> Mount {
     Mount {
         kind: "share".into(),
         target: target.into(),
@@ -110,7 +144,7 @@ const STORY: &str = r#"
 fn containers_use_what_is_shared_and_come_by_nothing_else() {
     let test = "containers_use_what_is_shared_and_come_by_nothing_else";
     let Some(mut server) = Server::start(test) else { return };
-    let Some(machine) = Machine::boot_with_shares(test, &server.path("socket")) else { return };
+    let Some(machine) = Machine::boot_with_shares(test, server.socket()) else { return };
     let mut client = machine.client();
     client.start(script("c1", STORY).with(|container| container.mounts = mounts())).unwrap();
     assert_eq!(client.stdout("c1"), "hello\nnoted\nmade\nend\n");
