@@ -24,7 +24,9 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use names::NameConnection;
-pub(crate) use streams::{ArchiveReader, ChangesReader, FileWriter, OutputReader};
+pub(crate) use streams::{
+    ArchiveReader, ChangesReader, FileWriter, OutputReader, ShareChangeWriter, ShareWatchReader,
+};
 
 use crate::machine;
 

@@ -5,7 +5,8 @@ use std::io;
 use berth_protocol::agent::archive_piece::Piece;
 use berth_protocol::agent::{
     ArchivePiece, Change, ChangeList, ChangesForm, Done, ErrorCode, PathStat, ReadArchive, ReadChanges,
-    StreamHeader, StreamKind, StreamReply, WriteFiles, WritePiece, write_piece,
+    ShareChange, ShareWatch, StreamHeader, StreamKind, StreamReply, WatchShares, WriteFiles, WritePiece,
+    write_piece,
 };
 use berth_protocol::frame;
 use berth_protocol::ports::STREAM_PORT;
@@ -93,6 +94,14 @@ impl AgentClient {
         let (mut reader, writer) = stream.into_split();
         let outcome = tokio::spawn(async move { read_frame::<StreamReply>(&mut reader).await });
         Ok(FileWriter { writer, outcome: AbortOnDropHandle::new(outcome) })
+    }
+
+    /// Begins to hear what the machine watches of its shares, and to tell it what happens to that.
+    pub(crate) async fn watch_shares(&self) -> Result<(ShareWatchReader, ShareChangeWriter), CallError> {
+        let header = StreamHeader { watch_shares: Some(WatchShares {}), ..StreamHeader::default() };
+        let (stream, _reply) = self.open_stream(header).await?;
+        let (reader, writer) = stream.into_split();
+        Ok((ShareWatchReader { reader }, ShareChangeWriter { writer }))
     }
 
     pub(super) async fn open_stream(
@@ -195,6 +204,32 @@ fn written(outcome: Result<io::Result<StreamReply>, tokio::task::JoinError>) -> 
     match reply.error {
         Some(error) => Err(CallError::Agent { code: error.code(), message: error.message }),
         None => Ok(()),
+    }
+}
+
+/// What a machine watches.
+#[derive(Debug)]
+pub(crate) struct ShareWatchReader {
+    reader: OwnedReadHalf,
+}
+
+impl ShareWatchReader {
+    /// The next that begins or ends. Not cancel-safe.
+    pub(crate) async fn next(&mut self) -> io::Result<ShareWatch> {
+        read_frame(&mut self.reader).await
+    }
+}
+
+/// What happens to it.
+#[derive(Debug)]
+pub(crate) struct ShareChangeWriter {
+    writer: OwnedWriteHalf,
+}
+
+impl ShareChangeWriter {
+    pub(crate) async fn send(&mut self, change: &ShareChange) -> io::Result<()> {
+        let frame = frame::encode(change).map_err(io::Error::other)?;
+        self.writer.write_all(&frame).await
     }
 }
 

@@ -36,6 +36,7 @@ mod records;
 mod restart;
 mod run;
 mod scratch;
+mod share_watches;
 mod stdio;
 // What can be asked for.
 mod attach;

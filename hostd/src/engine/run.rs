@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::Shared;
 use super::boot::{boot_machine, prepare_disks};
@@ -30,6 +31,7 @@ use super::mounts::{MountedVolumes, open_shares};
 use super::names::{self, NameFiles, NameServer};
 use super::networks::{Endpoint, Joined};
 use super::readers::Readers;
+use super::share_watches;
 use super::signal::Signal;
 use super::state::{Exit, Run};
 use super::stdio::{EndOfInput, Plumbing, Pumps, SharedLog};
@@ -62,6 +64,7 @@ pub(super) struct ActiveRun {
     run_in_log: RunInLog,
     pumps: Option<Pumps>,
     waiting: JoinHandle<RunEnd>,
+    _share_watches: Option<AbortOnDropHandle<()>>,
     /// Its places on networks.
     pub(super) joined: Option<Joined>,
     /// Answers what it asks for names.
@@ -215,12 +218,15 @@ impl ActiveRun {
         let (waiting_agent, process_id) = (Arc::clone(&agent), container.to_string());
         let waiting = tokio::spawn(async move { waiting_agent.wait(&process_id).await });
         let readers = Readers::new();
-        let (killer, pace, home) = match &dwelling {
+        let (killer, pace, home, share_watches) = match &dwelling {
             Dwelling::Own(machine) => {
                 let home = Home::new(container.clone(), run.started_at, machine, Arc::clone(&readers));
-                (machine.killer(), machine.pace(), home)
+                (machine.killer(), machine.pace(), home, share_watches::begin(machine, &agent))
             }
-            Dwelling::Lodging(lodging) => (lodging.killer(), lodging.pace(), Arc::clone(lodging.home())),
+            // Its machine tells its owner's run what is watched.
+            Dwelling::Lodging(lodging) => {
+                (lodging.killer(), lodging.pace(), Arc::clone(lodging.home()), None)
+            }
         };
         let live = Arc::new(Live { agent, killer, pace, log_grown: log.grown, readers, home });
         let run_in_log = log.writer.as_ref().map(LogWriter::run).unwrap_or_default();
@@ -235,6 +241,7 @@ impl ActiveRun {
             run_in_log,
             pumps: None,
             waiting,
+            _share_watches: share_watches,
             joined: None,
             name_server: None,
             volumes: Arc::default(),

@@ -19,7 +19,6 @@ mod spares;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,7 +42,9 @@ pub(crate) use process::MachineKiller;
 use process::VmmProcess;
 use ready::ReadyListener;
 use shares::Shares;
-pub(crate) use shares::{NewShare, ShareAccess, SharedBelow, SharesError, on_own_thread, open_source};
+pub(crate) use shares::{
+    NewShare, ShareAccess, ShareWatcher, SharedBelow, SharesError, on_own_thread, open_source,
+};
 pub(crate) use spare_disk::{BoundPart, ROOMS, SpareDisk};
 
 /// At [`Pace::Ordinary`]. A guest that does nothing else boots in under a second under tcg; a host that starts dozens at
@@ -154,7 +155,7 @@ impl Machines {
         std::fs::create_dir_all(&root).map_err(error)?;
         let jails = Arc::new(Jails::open(settings.jail, settings.accelerator, &root));
         let host_cpuid = match settings.accelerator {
-            Accelerator::Kvm => host_cpuid(&settings.vmm),
+            Accelerator::Kvm => process::host_cpuid(&settings.vmm),
             Accelerator::Tcg => vec![],
         };
         Ok(Self { root, settings, jails, host_cpuid })
@@ -353,16 +354,6 @@ impl Machines {
     }
 }
 
-/// What `berth-vmm` hears from KVM. Blocks. Without it each machine asks for itself.
-fn host_cpuid(vmm: &Path) -> Vec<CpuidLeaf> {
-    let asked = std::process::Command::new(vmm).arg("--host-cpuid").stdin(Stdio::null()).output();
-    let leaves = asked.and_then(|output| Ok(serde_json::from_slice(&output.stdout)?));
-    leaves.unwrap_or_else(|error| {
-        tracing::warn!(vmm = %vmm.display(), %error, "does not say what KVM offers; machines start more slowly");
-        vec![]
-    })
-}
-
 /// A machine whose guest boots.
 #[derive(Debug)]
 pub(crate) struct StartingMachine {
@@ -404,7 +395,6 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// What comes into its guest and goes from there while it runs, if it was started with shares.
-    #[expect(dead_code, reason = "a container's shares are there from the beginning")]
     pub(crate) fn shares(&self) -> Option<&Shares> {
         self.shares.as_ref()
     }

@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use berth_vmm::config::files;
+use berth_vmm::config::{CpuidLeaf, files};
 use berth_vmm::control::MachineExit;
 use berth_vmm::handover::{self, Orders};
 use nix::sched::{CloneFlags, unshare};
@@ -229,6 +229,16 @@ fn last_bytes(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(CONSOLE_TAIL_BYTES as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// What `berth-vmm` hears from KVM. Blocks. Without it each machine asks for itself.
+pub(super) fn host_cpuid(vmm: &Path) -> Vec<CpuidLeaf> {
+    let asked = std::process::Command::new(vmm).arg("--host-cpuid").stdin(Stdio::null()).output();
+    let leaves = asked.and_then(|output| Ok(serde_json::from_slice(&output.stdout)?));
+    leaves.unwrap_or_else(|error| {
+        tracing::warn!(vmm = %vmm.display(), %error, "does not say what KVM offers; machines start more slowly");
+        vec![]
+    })
 }
 
 #[cfg(test)]

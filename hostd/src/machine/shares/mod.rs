@@ -9,6 +9,7 @@
 mod mounts;
 mod namespace;
 mod server;
+mod watch;
 
 use std::fs::{DirBuilder, OpenOptions};
 use std::io;
@@ -25,6 +26,7 @@ use rustix::fs::{FileType, Mode, OFlags};
 use namespace::ServerNamespace;
 pub(crate) use namespace::on_own_thread;
 use server::Server;
+pub(crate) use watch::ShareWatcher;
 
 /// Below the state directory: the tree, and the socket on which the server is reached.
 const TREE: &str = "shares";
@@ -238,5 +240,7 @@ fn remove_place(place: &Path) -> io::Result<()> {
     }
 }
 
+#[cfg(test)]
+mod escapes;
 #[cfg(test)]
 mod tests;

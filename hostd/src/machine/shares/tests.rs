@@ -5,12 +5,12 @@ use std::io::{ErrorKind, Write};
 use super::*;
 
 /// The server, and the program, or why there is none.
-struct Bench {
+pub(super) struct Bench {
     directory: tempfile::TempDir,
-    shares: Shares,
+    pub(super) shares: Shares,
 }
 
-async fn bench(test: &str) -> Option<Bench> {
+pub(super) async fn bench(test: &str) -> Option<Bench> {
     use rustix::thread::CapabilitySet;
     let may_mount = rustix::thread::capabilities(None)
         .is_ok_and(|own| own.effective.contains(CapabilitySet::SYS_ADMIN | CapabilitySet::SYS_CHROOT));
@@ -29,6 +29,11 @@ async fn bench(test: &str) -> Option<Bench> {
 }
 
 impl Bench {
+    /// Where its one guest connects.
+    pub(super) fn socket(&self) -> PathBuf {
+        self.directory.path().join(SOCKET)
+    }
+
     /// A path as the server sees it.
     fn seen(&self, path: &str) -> PathBuf {
         let tree = std::fs::metadata(&self.shares.tree).unwrap();
@@ -47,7 +52,12 @@ impl Bench {
         line.split(' ').nth(5).unwrap().to_owned()
     }
 
-    async fn add(&self, name: &str, source: &Path, access: ShareAccess) -> Result<(), SharesError> {
+    pub(super) async fn add(
+        &self,
+        name: &str,
+        source: &Path,
+        access: ShareAccess,
+    ) -> Result<(), SharesError> {
         let source = open_source(source).unwrap();
         self.shares.add(NewShare { name: name.into(), source, access, below: SharedBelow::Alike }).await
     }
