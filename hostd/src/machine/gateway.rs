@@ -22,7 +22,9 @@ use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 use tokio::time::timeout;
 
+use super::jail::Cell;
 use super::process::start_time;
+use super::{MachineError, Machines};
 use crate::network::firewall::Protocol;
 use crate::network::ports::ReservedPort;
 
@@ -108,6 +110,23 @@ struct Record {
     pid: u32,
     /// In the kernel's ticks since boot (proc(5)).
     started: u64,
+}
+
+impl Machines {
+    /// Starts the stack of machine `id`, if one is asked for.
+    pub(super) async fn start_gateway(
+        &self,
+        id: &str,
+        directory: &Path,
+        cell: Option<&Cell>,
+        request: Option<GatewayRequest>,
+    ) -> Result<(), MachineError> {
+        let Some(request) = request else { return Ok(()) };
+        let groups = cell.map_or(&[][..], Cell::control_groups);
+        let user = cell.and_then(Cell::user);
+        let started = Gateway::start(&self.settings.passt, directory, user, groups, request).await;
+        started.map(drop).map_err(|source| MachineError::Gateway { id: id.into(), source })
+    }
 }
 
 /// What the card of the machine of that state directory is connected to.

@@ -32,7 +32,6 @@ use tokio::time::timeout;
 
 use control::ControlClient;
 pub(crate) use dial::connect;
-use gateway::Gateway;
 pub(crate) use gateway::{Forward, GatewayError, GatewayRequest};
 pub(crate) use jail::HostShare;
 use jail::{Cell, Jails};
@@ -243,20 +242,6 @@ impl Machines {
             shares.add(share).await.map_err(failed)?;
         }
         Ok(Some(shares))
-    }
-
-    async fn start_gateway(
-        &self,
-        id: &str,
-        directory: &Path,
-        cell: Option<&Cell>,
-        request: Option<GatewayRequest>,
-    ) -> Result<(), MachineError> {
-        let Some(request) = request else { return Ok(()) };
-        let groups = cell.map_or(&[][..], Cell::control_groups);
-        let user = cell.and_then(Cell::user);
-        let started = Gateway::start(&self.settings.passt, directory, user, groups, request).await;
-        started.map(drop).map_err(|source| MachineError::Gateway { id: id.into(), source })
     }
 
     async fn spawn(
