@@ -10,7 +10,7 @@ use super::container::Container;
 use super::error::{EngineError, ErrorKind};
 use super::launch::interface;
 use super::networks::{ActiveNetwork, Endpoint, EndpointSpec, Joined, default_routes};
-use super::run::ActiveRun;
+use super::run::{ActiveRun, Dwelling};
 use crate::agent_client::within;
 use crate::machine::Machine;
 
@@ -19,8 +19,12 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(60);
 
 impl ActiveRun {
     fn machine(&self) -> Result<&Machine, EngineError> {
-        let of_another = "a container in another container's machine has no network cards of its own";
-        self.own_machine().ok_or_else(|| EngineError::conflict(of_another))
+        match &self.dwelling {
+            Dwelling::Own(machine) => Ok(machine),
+            Dwelling::Lodging(_) => Err(EngineError::conflict(
+                "a container in another container's machine has no network cards of its own",
+            )),
+        }
     }
 
     fn joined(&mut self) -> Result<&mut Joined, EngineError> {

@@ -56,7 +56,7 @@ pub(super) type RunEnd = Result<ExitStatus, CallError>;
 /// A container that runs, with everything that has to be released when it ends.
 pub(super) struct ActiveRun {
     container: ContainerId,
-    dwelling: Dwelling,
+    pub(super) dwelling: Dwelling,
     pub(super) live: Arc<Live>,
     run: Run,
     log: Option<SharedLog>,
@@ -74,7 +74,7 @@ pub(super) struct ActiveRun {
 }
 
 /// Where it runs.
-enum Dwelling {
+pub(super) enum Dwelling {
     Own(Box<Machine>),
     /// In another container's machine.
     Lodging(Lodging),
@@ -253,13 +253,6 @@ impl ActiveRun {
         match &self.dwelling {
             Dwelling::Own(machine) => machine.set_share(&limits.host_share(None)),
             Dwelling::Lodging(_) => Ok(()),
-        }
-    }
-
-    pub(super) fn own_machine(&self) -> Option<&Machine> {
-        match &self.dwelling {
-            Dwelling::Own(machine) => Some(machine),
-            Dwelling::Lodging(_) => None,
         }
     }
 
