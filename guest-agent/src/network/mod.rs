@@ -11,7 +11,7 @@ use std::fmt;
 use std::io;
 
 pub(crate) use connection::{connect, disconnect};
-pub(crate) use interface::{InvalidInterface, check, give_to, set_up};
+pub(crate) use interface::{check, give_to, set_up};
 use netlink::{IFF_UP, Message};
 
 /// In every network namespace the loopback interface is created first.

@@ -61,10 +61,11 @@ fn station(client: &Client, container: &str, network: &str) -> Station {
     );
     let said = client.run(["inspect", "--format", &format, container]).exits_with(0).text();
     let [mac, v4, v6, id] = said.split(' ').collect::<Vec<_>>()[..] else { panic!("{said}") };
-    let octets: Vec<u8> = mac.split(':').map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
+    let octets: Vec<u8> =
+        mac.split(':').map(|pair| u8::from_str_radix(pair, 16).expect("two hexadecimal digits")).collect();
     Station {
-        mac: octets.try_into().unwrap(),
-        v4: v4.parse::<std::net::Ipv4Addr>().unwrap().octets(),
+        mac: octets.try_into().expect("six octets"),
+        v4: v4.parse::<std::net::Ipv4Addr>().expect("an IPv4 address").octets(),
         v6: v6.parse::<std::net::Ipv6Addr>().map_or([0; 16], |address| address.octets()),
         tap: id[..9].to_owned(),
     }
@@ -84,17 +85,17 @@ fn checksum(parts: &[&[u8]]) -> [u8; 2] {
         bytes.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0))).sum();
     let folded = (sum & 0xffff) + (sum >> 16);
     let folded = (folded & 0xffff) + (folded >> 16);
-    (!u16::try_from(folded).unwrap()).to_be_bytes()
+    (!u16::try_from(folded).expect("folded to 16 bits")).to_be_bytes()
 }
 
 fn udp(from: u16, to: u16, data: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(8 + data.len()).unwrap();
+    let length = u16::try_from(8 + data.len()).expect("a short datagram");
     // Without a checksum, as IPv4 allows.
     [&from.to_be_bytes()[..], &to.to_be_bytes(), &length.to_be_bytes(), &[0, 0], data].concat()
 }
 
 fn ipv4(from: [u8; 4], to: [u8; 4], datagram: &[u8]) -> Vec<u8> {
-    let length = u16::try_from(20 + datagram.len()).unwrap().to_be_bytes();
+    let length = u16::try_from(20 + datagram.len()).expect("a short packet").to_be_bytes();
     let mut header = [&[0x45, 0], &length[..], &[0, 1, 0x40, 0, 64, 17, 0, 0], &from, &to].concat();
     let sum = checksum(&[&header]);
     header[10..12].copy_from_slice(&sum);
@@ -104,7 +105,7 @@ fn ipv4(from: [u8; 4], to: [u8; 4], datagram: &[u8]) -> Vec<u8> {
 /// An ICMPv6 message with the hop limit that neighbours demand.
 fn icmpv6(from: [u8; 16], to: [u8; 16], message: &[u8]) -> Vec<u8> {
     let mut message = message.to_vec();
-    let length = u16::try_from(message.len()).unwrap();
+    let length = u16::try_from(message.len()).expect("a short message");
     let sum = checksum(&[&from, &to, &u32::from(length).to_be_bytes(), &[0, 0, 0, 58], &message]);
     message[2..4].copy_from_slice(&sum);
     [&[0x60, 0, 0, 0][..], &length.to_be_bytes(), &[58, 255], &from, &to, &message].concat()
@@ -218,16 +219,16 @@ struct Listener {
 impl Listener {
     fn start(host: &Host, namespace: &Namespace, name: &str, program: &str) -> Self {
         let heard = host.path(name);
-        let output = std::fs::File::create(&heard).unwrap();
+        let output = std::fs::File::create(&heard).expect("the directory is ours");
         let mut command = namespace.command(PERL);
-        let child = command.args(["-e", program]).stdout(output).spawn().unwrap();
+        let child = command.args(["-e", program]).stdout(output).spawn().expect("the program starts");
         let listener = Self { child, heard };
         eventually("a listener listens", || listener.lines().first().is_some_and(|line| line == "listening"));
         listener
     }
 
     fn lines(&self) -> Vec<String> {
-        let text = std::fs::read_to_string(&self.heard).unwrap();
+        let text = std::fs::read_to_string(&self.heard).expect("the file was made");
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         whole.lines().map(str::to_owned).collect()
     }
@@ -235,8 +236,8 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        self.child.kill().expect("it is our child");
+        self.child.wait().expect("it is our child");
     }
 }
 
@@ -266,14 +267,21 @@ fn nothing_but_its_own_leaves_a_hostile_machine() {
     let index_of = |part: &str| {
         let line =
             links.lines().find(|line| line.contains(part)).unwrap_or_else(|| panic!("{part} in {links}"));
-        line.split(':').next().unwrap().to_owned()
+        line.split(':').next().expect("a first piece").to_owned()
     };
     let me = station(&docker, "evil", "home");
     let (victim, elsewhere) = (station(&docker, "victim", "home"), station(&docker, "elsewhere", "away"));
-    let bridge = links.lines().find(|line| line.contains("brhome:")).unwrap();
-    let bridge = bridge.split("link/ether ").nth(1).unwrap().split(' ').next().unwrap();
-    let bridge: Vec<u8> = bridge.split(':').map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
-    let gateway: (Mac, [u8; 4]) = (bridge.try_into().unwrap(), [10, 91, 0, 1]);
+    let bridge = links.lines().find(|line| line.contains("brhome:")).expect("the bridge is listed");
+    let bridge = bridge
+        .split("link/ether ")
+        .nth(1)
+        .expect("the bridge has an address")
+        .split(' ')
+        .next()
+        .expect("the bridge has an address");
+    let bridge: Vec<u8> =
+        bridge.split(':').map(|pair| u8::from_str_radix(pair, 16).expect("two hexadecimal digits")).collect();
+    let gateway: (Mac, [u8; 4]) = (bridge.try_into().expect("six octets"), [10, 91, 0, 1]);
 
     let listener = Listener::start(&host, &namespace, "frames", LISTEN);
     let service = Listener::start(&host, &namespace, "datagrams", SERVE);

@@ -105,7 +105,7 @@ fn what_is_removed_at_its_end_cannot_be_restarted() {
 fn names_of_fields_fit_in_any_case_and_none_slips_through() {
     let (spec, _) = decoded(&json!({ "image": "busybox", "hostconfig": { "pidslimit": 7 } })).unwrap();
     assert_eq!((spec.image.as_str(), spec.limits.pids), ("busybox", Some(7)));
-    let refused = decoded(&json!({ "image": "busybox", "hostConfig": { "networkmode": "container:db" } }));
+    let refused = decoded(&json!({ "image": "busybox", "hostConfig": { "ipcmode": "container:db" } }));
     assert_eq!(refused.unwrap_err().status, 501);
 }
 

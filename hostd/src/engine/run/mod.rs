@@ -6,47 +6,47 @@
 //! Each phase consumes the one before. A phase that fails releases what it holds: the machine is ended and its
 //! directory removed, by the same code as after a run.
 
-use std::collections::BTreeMap;
+mod end;
+mod log;
+mod start;
+
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use berth_protocol::agent::{ExitStatus, Ready};
-use jiff::Timestamp;
-use tokio::sync::watch;
+use berth_protocol::agent::ExitStatus;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Shared;
-use super::boot::{boot_machine, prepare_disks};
 use super::container::{Container, Live, StartError};
-use super::error::{EngineError, chain};
 use super::files::IdleMachine;
 use super::identity::ContainerId;
-use super::launch::{launch_request, start_error};
 use super::limits::Limits;
 use super::lodging::{Home, Leaving, Lodging, Remains};
-use super::mounts::{MountedVolumes, open_shares};
-use super::names::{self, NameFiles, NameServer};
+use super::mounts::MountedVolumes;
+use super::names::{self, NameServer};
 use super::networks::{Endpoint, Joined};
 use super::readers::Readers;
 use super::share_watches;
 use super::signal::Signal;
 use super::state::{Exit, Run};
 use super::stdio::{EndOfInput, Plumbing, Pumps, SharedLog};
-use super::timeline::{StartClock, Timeline};
+use super::timeline::Timeline;
 use crate::agent_client::{AgentClient, CallError, within};
 use crate::logs::{LogFiles, LogWriter, RunInLog};
-use crate::machine::{Disk, Machine, NewShare, Pace};
+use crate::machine::{Machine, Pace};
+
+pub(super) use end::exit_of_dead_machine;
+use end::{exit_of, reason_of_death};
+pub(super) use log::RunLog;
+pub(super) use start::{HostParts, LAUNCH_DEADLINE, Prepared, failed};
 
 /// An ended process's output is at most what the agent keeps of it; this bounds a machine that hangs while it sends.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(30);
 /// A machine whose agent is gone is gone itself within moments, or it hangs.
 const DEATH_DEADLINE: Duration = Duration::from_secs(5);
-/// Starting a process in a booted machine; generous, because many starts at once load a host.
-pub(super) const LAUNCH_DEADLINE: Duration = Duration::from_secs(120);
-
 /// For an agent's first word to a new daemon; generous, because that one asks all of them at once.
 const ADOPT_DEADLINE: Duration = Duration::from_secs(120);
 
@@ -78,47 +78,6 @@ pub(super) enum Dwelling {
     Own(Box<Machine>),
     /// In another container's machine.
     Lodging(Lodging),
-}
-
-/// A container's log, open for one run.
-pub(super) struct RunLog {
-    /// Nothing if the output is not kept.
-    writer: Option<LogWriter>,
-    files: Option<Arc<LogFiles>>,
-    grown: watch::Receiver<u64>,
-}
-
-pub(super) struct Prepared {
-    pub(super) clock: StartClock,
-    pub(super) parts: HostParts,
-}
-
-/// What of the host's a run is made of.
-pub(super) struct HostParts {
-    pub(super) log: RunLog,
-    pub(super) disks: Vec<Disk>,
-    pub(super) shares: Option<Vec<NewShare>>,
-}
-
-struct Booted {
-    clock: StartClock,
-    log: RunLog,
-    machine: Machine,
-    ready: Ready,
-}
-
-impl RunLog {
-    /// For a run that begins now, or for `run`, which began before. Blocks.
-    pub(super) fn open(
-        files: Option<Arc<LogFiles>>,
-        run: Option<RunInLog>,
-        attributes: BTreeMap<String, String>,
-    ) -> std::io::Result<Self> {
-        let (sender, grown) = watch::channel(0);
-        let open = |files| LogWriter::open(files, run, attributes, sender);
-        let writer = files.clone().map(open).transpose()?;
-        Ok(Self { writer, files, grown })
-    }
 }
 
 impl ActiveRun {
@@ -365,82 +324,6 @@ impl ActiveRun {
     }
 }
 
-impl Prepared {
-    pub(super) async fn new(
-        shared: &Arc<Shared>,
-        container: &Arc<Container>,
-        volumes: &Arc<MountedVolumes>,
-    ) -> Result<Self, StartError> {
-        let clock = StartClock::start();
-        let (shared, container, volumes) = (Arc::clone(shared), Arc::clone(container), Arc::clone(volumes));
-        let prepare = tokio::task::spawn_blocking(move || prepare_files(&shared, &container, &volumes));
-        let parts = prepare.await.map_err(|error| failed("prepare its disks", &error))??;
-        Ok(Self { clock, parts })
-    }
-
-    async fn boot(
-        mut self,
-        shared: &Arc<Shared>,
-        container: &Container,
-        endpoints: &[Endpoint],
-    ) -> Result<Booted, StartError> {
-        self.clock.image_ready();
-        let HostParts { log, disks, shares } = self.parts;
-        let (machine, ready) = boot_machine(shared, container, disks, endpoints, shares)
-            .await
-            .map_err(|error| failed("start its machine", &error))?;
-        self.clock.agent_ready();
-        Ok(Booted { clock: self.clock, log, machine, ready })
-    }
-}
-
-impl Booted {
-    async fn launch(
-        self,
-        shared: &Shared,
-        container: &Container,
-        endpoints: &[Endpoint],
-    ) -> Result<(ActiveRun, Timeline), StartError> {
-        let user_namespace = shared.settings.user_namespace.as_ref();
-        let request = NameFiles::of(shared, container, endpoints)
-            .and_then(|names| launch_request(container, user_namespace, endpoints, names));
-        let request = match request {
-            Ok(request) => request,
-            Err(error) => {
-                self.machine.end().await;
-                return Err(StartError::Engine(error));
-            }
-        };
-        let launch = async {
-            let agent = AgentClient::connect(&self.machine.vsock_path()).await?;
-            agent.configure().await?;
-            let started = agent.start_container(request).await?;
-            Ok((agent, started))
-        };
-        let launch_deadline = self.machine.pace().deadline(LAUNCH_DEADLINE);
-        let outcome = tokio::select! {
-            outcome = within(launch_deadline, "the container's program to start", launch) => outcome,
-            () = self.machine.ended() => Err(CallError::Lost),
-        };
-        match outcome {
-            Ok((agent, started)) => {
-                let run = Run { pid: started.pid, started_at: Timestamp::now() };
-                let timeline = self.clock.container_started(&self.ready);
-                let dwelling = Dwelling::Own(Box::new(self.machine));
-                Ok((ActiveRun::new(dwelling, agent, &container.id, run, self.log), timeline))
-            }
-            Err(error @ CallError::Agent { .. }) => {
-                self.machine.end().await;
-                Err(start_error(&error))
-            }
-            Err(error) => {
-                let reason = reason_of_death(self.machine, &error).await;
-                Err(StartError::Engine(EngineError::new(super::error::ErrorKind::Internal, reason)))
-            }
-        }
-    }
-}
-
 /// The agent of a run that an earlier daemon started.
 async fn reconnect(vsock_path: &Path, pace: Pace) -> Result<AgentClient, CallError> {
     let connect = async {
@@ -448,70 +331,4 @@ async fn reconnect(vsock_path: &Path, pace: Pace) -> Result<AgentClient, CallErr
         agent.ping().await.map(|_ready| agent)
     };
     within(pace.deadline(ADOPT_DEADLINE), "its word that it lives", connect).await
-}
-
-/// What the container has on the host. Blocks.
-fn prepare_files(
-    shared: &Shared,
-    container: &Container,
-    volumes: &MountedVolumes,
-) -> Result<HostParts, StartError> {
-    let shares = open_shares(&container.mounts, volumes).map_err(StartError::Engine)?;
-    let disks = prepare_disks(shared, container).map_err(|error| {
-        StartError::Engine(EngineError {
-            message: format!("cannot start container: {}", error.message),
-            ..error
-        })
-    })?;
-    let log = RunLog::open(container.log.clone(), None, container.log_attributes())
-        .map_err(|error| failed("open its log", &error))?;
-    Ok(HostParts { log, disks, shares })
-}
-
-pub(super) fn failed(step: &str, error: &dyn std::error::Error) -> StartError {
-    StartError::Engine(EngineError::internal(&format!("cannot start container: cannot {step}"), error))
-}
-
-/// What can be said about a machine whose agent was lost. Ends what is left of it.
-async fn reason_of_death(machine: Machine, error: &CallError) -> String {
-    if timeout(DEATH_DEADLINE, machine.ended()).await.is_ok() {
-        return format!("the container's machine ended: {}", machine.into_post_mortem().await);
-    }
-    let evidence = machine.console_evidence();
-    machine.end().await;
-    format!("the container's machine hangs and was ended: {}{evidence}", chain(error))
-}
-
-/// The guest's clock is its own: its word is kept within what the host knows.
-fn exit_of(status: &ExitStatus, started_at: Timestamp) -> Exit {
-    let finished_at =
-        Timestamp::from_nanosecond(status.finished_unix_ns.into()).unwrap_or_else(|_range| Timestamp::now());
-    Exit {
-        code: i64::from(status.code.min(255)),
-        oom_killed: status.oom_killed,
-        error: String::new(),
-        started_at,
-        finished_at: finished_at.clamp(started_at, Timestamp::now().max(started_at)),
-    }
-}
-
-/// 137 is what a killed process leaves.
-pub(super) fn exit_of_dead_machine(reason: String, started_at: Timestamp) -> Exit {
-    Exit { code: 137, oom_killed: false, error: reason, started_at, finished_at: Timestamp::now() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_guest_cannot_end_before_it_started_or_in_the_future() {
-        let started_at = Timestamp::now();
-        for finished_unix_ns in [0, i64::MIN, i64::MAX] {
-            let status = ExitStatus { code: 70_000, finished_unix_ns, ..ExitStatus::default() };
-            let exit = exit_of(&status, started_at);
-            assert!(exit.finished_at >= started_at && exit.finished_at <= Timestamp::now());
-            assert_eq!(exit.code, 255);
-        }
-    }
 }
