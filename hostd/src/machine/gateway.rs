@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt, fchown};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, chown, fchown};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -28,8 +28,10 @@ use super::{MachineError, Machines};
 use crate::network::firewall::Protocol;
 use crate::network::ports::ReservedPort;
 
-/// Below the state directory: the socket, the process's own word who it is, [`Record`] as JSON, and what it says.
-const SOCKET: &str = "gateway.sock";
+/// Below the state directory: the socket in a directory that is the process's own, its own word who it is, [`Record`] as
+/// JSON, and what it says.
+const SOCKET: &str = "gateway/socket";
+const SOCKET_DIRECTORY: &str = "gateway";
 const PID: &str = "gateway.pid";
 const RECORD: &str = "gateway.json";
 const LOG: &str = "gateway.log";
@@ -164,6 +166,8 @@ impl Gateway {
         let failed = |step| move |source| GatewayError::Io { step, source };
         let user = rustix::process::geteuid().is_root().then_some(user.unwrap_or(NOBODY));
         prepare_pid_file(&directory.join(PID), user).map_err(failed("make a file for passt"))?;
+        prepare_socket_directory(&directory.join(SOCKET_DIRECTORY), user)
+            .map_err(failed("make a directory for passt"))?;
         let log = directory.join(LOG);
         let mut command = Command::new(program);
         command.args(arguments(directory, user, &request));
@@ -243,6 +247,12 @@ fn prepare_pid_file(path: &Path, user: Option<u32>) -> io::Result<()> {
     }
 }
 
+/// It makes its socket there as the user that it has become, and does not say when it could not.
+fn prepare_socket_directory(path: &Path, user: Option<u32>) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)?;
+    chown(path, user, user)
+}
+
 fn arguments(directory: &Path, user: Option<u32>, request: &GatewayRequest) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = OPTIONS.iter().map(OsString::from).collect();
     let mut add = |name: &str, value: OsString| arguments.extend([OsString::from(name), value]);
@@ -314,7 +324,7 @@ mod tests {
         for part in [
             "--tcp-ports 0.0.0.0/8080:80 --tcp-ports 127.0.0.1/8081:80 --udp-ports 0.0.0.0/53:5353",
             "--address 10.0.0.2 --netmask 24 --gateway 10.0.0.1 --mac-addr 02:42:0a:00:00:01",
-            "--socket /s/gateway.sock --pid /s/gateway.pid --runas 7:7",
+            "--socket /s/gateway/socket --pid /s/gateway.pid --runas 7:7",
         ] {
             assert!(words.contains(part), "{words}");
         }
