@@ -127,7 +127,7 @@ impl Machines {
         let groups = cell.map_or(&[][..], Cell::control_groups);
         let user = cell.and_then(Cell::user);
         let started = Gateway::start(&self.settings.passt, directory, user, groups, request).await;
-        started.map(drop).map_err(|source| MachineError::Gateway { id: id.into(), source })
+        started.map(drop).map_err(|cause| MachineError::Gateway { id: id.into(), cause })
     }
 }
 

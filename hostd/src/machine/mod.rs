@@ -123,10 +123,10 @@ pub(crate) enum MachineError {
     Ended { id: String, reason: String },
     #[error("machine {id}: {message}")]
     Refused { id: String, message: String },
-    #[error("machine {id}: {source}")]
-    Gateway { id: String, source: GatewayError },
-    #[error("machine {id}: {source}")]
-    Shares { id: String, source: SharesError },
+    #[error("machine {id}: {cause}")]
+    Gateway { id: String, cause: GatewayError },
+    #[error("machine {id}: {cause}")]
+    Shares { id: String, cause: SharesError },
     #[error("the path {} is too long for a unix socket (at most {MAX_SOCKET_PATH_BYTES} bytes): choose a shorter --exec-root", .0.display())]
     PathTooLong(PathBuf),
 }
@@ -235,7 +235,7 @@ impl Machines {
         new: Option<Vec<NewShare>>,
     ) -> Result<Option<Shares>, MachineError> {
         let Some(new) = new else { return Ok(None) };
-        let failed = |source| MachineError::Shares { id: id.into(), source };
+        let failed = |cause| MachineError::Shares { id: id.into(), cause };
         let groups = cell.map_or(&[][..], Cell::control_groups);
         let shares = Shares::start(&self.settings.virtiofsd, directory, groups).await.map_err(failed)?;
         for share in new {
