@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 
 use berth_tests::{Client, Host, eventually};
 use rustix::process::geteuid;
+use serde_json::{Value, json};
 
 /// A daemon that may share; `None`, said aloud, where there is none.
 fn host() -> Option<Host> {
@@ -69,9 +70,12 @@ fn the_hosts_directories_and_files_are_in_containers() {
         listener.join().unwrap()
     });
     listener.exits_with(0).prints_exactly("a word");
-    let format = "{{range .Mounts}}{{.Type}} {{.Source}} {{.Destination}} {{.RW}} {{.Propagation}}{{end}}";
-    let shown = format!("bind {tree_text} /data true rprivate");
-    berth.run(["inspect", "--format", format, "one"]).prints_exactly(&shown);
+    let shown = berth.run(["inspect", "--format", "{{json .Mounts}}", "one"]).exits_with(0).text();
+    let shown: Value = serde_json::from_str(&shown).expect("it was asked for as JSON");
+    let expected = json!([{
+        "Type": "bind", "Source": tree_text, "Destination": "/data", "Mode": "", "RW": true, "Propagation": "rprivate",
+    }]);
+    assert_eq!(shown, expected);
     // A restart has the same.
     berth.run(["restart", "-t", "0", "one"]).exits_with(0);
     berth.run(["exec", "one", "cat", "/data/said"]).prints_exactly("a word");
@@ -131,10 +135,13 @@ fn volumes_outlive_containers_and_the_daemon_unless_nobody_named_them() {
     host.start_daemon();
     berth.run(["volume", "rm", "data"]).exits_with(1).complains("volume is in use");
     berth.run(["exec", "writes", "cat", "/d/sub/file"]).prints_exactly("here");
-    let format = "{{range .Mounts}}{{.Type}} {{.Destination}} {{.Mode}} {{.RW}};{{end}}";
-    berth
-        .run(["inspect", "--format", format, "writes"])
-        .prints_exactly("volume /d z true;volume /own  true;");
+    let shown = berth.run(["inspect", "--format", "{{json .Mounts}}", "writes"]).exits_with(0).text();
+    let shown: Vec<Value> = serde_json::from_str(&shown).expect("it was asked for as JSON");
+    let of = |field: &str| shown.iter().map(|mount| mount[field].clone()).collect::<Vec<_>>();
+    assert_eq!(of("Type"), ["volume", "volume"]);
+    assert_eq!(of("Destination"), ["/d", "/own"]);
+    assert_eq!(of("Mode"), ["z", ""]);
+    assert_eq!(of("RW"), [true, true]);
     let filter = ["ps", "--quiet", "--filter", "volume=data"];
     assert_eq!(berth.run(filter).text().lines().count(), 1);
 

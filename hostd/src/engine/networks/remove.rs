@@ -36,9 +36,7 @@ impl Engine {
         let mut names = Vec::new();
         for view in self.networks() {
             let name = view.network.name.clone();
-            let networks = &self.shared.networks;
-            let used = view.stations.iter().any(|(container, _)| !networks.leaving.has(container));
-            if PREDEFINED.contains(&name.as_str()) || used || !fits(&view) {
+            if PREDEFINED.contains(&name.as_str()) || !view.stations.is_empty() || !fits(&view) {
                 continue;
             }
             match self.remove_network(view.network.id.as_str()).await {

@@ -9,6 +9,7 @@ use super::super::Engine;
 use super::super::error::EngineError;
 use super::super::identity::ContainerId;
 use super::endpoint::EndpointNames;
+use super::leaving::Leaving;
 use super::network::Network;
 
 /// A network at one moment, with who is on it.
@@ -44,21 +45,27 @@ impl Engine {
     /// # Errors
     /// No such network, or several.
     pub fn network(&self, word: &str) -> Result<NetworkView, EngineError> {
-        Ok(self.shared.networks.find(word)?.view())
+        let networks = &self.shared.networks;
+        Ok(networks.find(word)?.view(&networks.leaving))
     }
 
     /// All of them, the newest last.
     #[must_use]
     pub fn networks(&self) -> Vec<NetworkView> {
-        let mut views: Vec<_> = self.shared.networks.active().values().map(|active| active.view()).collect();
+        let networks = &self.shared.networks;
+        let mut views: Vec<_> =
+            networks.active().values().map(|active| active.view(&networks.leaving)).collect();
         views.sort_by_key(|view| view.network.created_at);
         views
     }
 }
 
 impl super::ActiveNetwork {
-    fn view(&self) -> NetworkView {
-        let stations = self.stations().iter().map(|(id, station)| (id.clone(), station.clone())).collect();
+    /// Who has ended is on it no more, whatever its machine still holds: compose leaves networks alone that it sees anybody on.
+    fn view(&self, leaving: &Leaving) -> NetworkView {
+        let stations = self.stations();
+        let there = stations.iter().filter(|(container, _)| !leaving.has(container));
+        let stations = there.map(|(id, station)| (id.clone(), station.clone())).collect();
         NetworkView { network: self.network.clone(), stations }
     }
 }
