@@ -56,14 +56,13 @@ fn options_that_are_not_there_yet_are_refused_by_name() {
     let Some(host) = Host::start() else { return };
     let Some(docker) = host.docker() else { return };
     for (options, what) in [
-        (&["--volumes-from", "x"][..], "VolumesFrom"),
-        (&["--ipc", "container:x"], "IpcMode"),
-        (&["--volume", "data:/x"], "Binds"),
+        (&["--ipc", "container:x"][..], "IpcMode"),
+        (&["--mount", "type=image,src=busybox,dst=/x"], "a mount of type image"),
+        (&["--mount", "type=bind,src=/etc,dst=/x,bind-propagation=rshared"], "propagation rshared"),
     ] {
         let outcome = docker.run([&["run"], options, &["busybox", "true"]].concat()).exits_with(125);
         outcome.complains(what);
     }
-    docker.run(["run", "--rm", "-v", "/nosuch/path:/x", "busybox", "true"]).exits_with(125);
     docker.run(["ps", "-aq"]).prints_exactly("");
 }
 
