@@ -154,7 +154,9 @@ mod tests {
         block_on(async {
             let relay = Rc::<Relay>::default();
             let many: Vec<_> = (0..MAX_WAITING).map(|_| asked(&relay, b"x")).collect();
-            tokio::task::yield_now().await;
+            while relay.waiting.borrow().len() < MAX_WAITING {
+                tokio::task::yield_now().await;
+            }
             assert_eq!(relay.ask(b"one more".into(), false).await, None);
             for asking in many {
                 asking.abort();
