@@ -10,6 +10,7 @@ mod virtiofsd;
 
 mod agent;
 
+mod heard;
 mod images;
 
 mod python;

@@ -1,9 +1,9 @@
 //! `cargo xtask test`: every check there is, in the order in which they are cheap. `.ci/run` calls this.
 //!
-//! Stops at the first step that fails. Tests that cannot run on this host say so, and the summary repeats it:
-//! a line that starts with `skipped: ` or `accelerator: ` in a test's output is kept.
+//! Stops at the first step that fails. The tests all run even so: one run tells all it can. Tests that cannot run on this
+//! host say so, and the summary repeats it: a line that starts with `skipped: ` or `accelerator: ` in a test's output is
+//! kept.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use anyhow::bail;
 
 use crate::build::{self, Products};
 use crate::compose::{self, Compose};
+use crate::heard::Heard;
 use crate::program;
 use crate::progress;
 use crate::python::{self, Interpreter};
@@ -24,8 +25,6 @@ pub(crate) const END_TO_END: &str = "berth-tests";
 /// The crate of the fuzz targets: they are built here, for nothing else would notice when they no longer can be. The
 /// tests of what they call replay their corpus.
 const FUZZ_TARGETS: &str = "berth-fuzz";
-/// What tests say about themselves that belongs into the summary.
-const REMARKS: [&str; 2] = ["skipped: ", "accelerator: "];
 
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
     let mut suite = Suite::default();
@@ -46,13 +45,12 @@ pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
         let packages = ["--workspace", "--exclude", END_TO_END, "--exclude", FUZZ_TARGETS];
         run_tests(workspace, &environment, &packages, "unit")
     })?;
-    suite.add(heard);
+    suite.heard.add(heard);
     let heard = suite.step("end-to-end tests", || {
         run_tests(workspace, &environment, &["--package", END_TO_END], "end-to-end")
     })?;
-    suite.add(heard);
-    suite.summary();
-    Ok(())
+    suite.heard.add(heard);
+    suite.verdict()
 }
 
 fn clippy(workspace: &Workspace) -> anyhow::Result<()> {
@@ -89,14 +87,10 @@ impl Environment<'_> {
     }
 }
 
-/// What tests said.
-#[derive(Default)]
-struct Heard {
-    passed: usize,
-    remarks: BTreeSet<String>,
-}
-
-/// Runs the tests of some packages.
+/// Runs the tests of some packages. Those that fail are heard of, too.
+///
+/// # Errors
+/// If they could not be run: they do not compile, for one.
 fn run_tests(
     workspace: &Workspace,
     environment: &Environment<'_>,
@@ -104,28 +98,19 @@ fn run_tests(
     name: &str,
 ) -> anyhow::Result<Heard> {
     let mut cargo = workspace.cargo();
-    cargo.arg("test").args(packages).args(["--", "--show-output"]);
+    cargo.args(["test", "--no-fail-fast"]).args(packages).args(["--", "--show-output"]);
     environment.give_to(&mut cargo);
     let mut transcript = Transcript::create(&workspace.target(&format!("test-logs/{name}.log")))?;
     let mut heard = Heard::default();
     let status = program::lines(cargo, |line| {
-        match line.trim_start() {
-            running if running.starts_with("Running ") || running.starts_with("Doc-tests ") => {
-                progress::note(running);
-            }
-            ok if ok.starts_with("test ") && ok.ends_with(" ... ok") => heard.passed += 1,
-            remark if REMARKS.iter().any(|start| remark.starts_with(start)) => {
-                heard.remarks.insert(remark.to_owned());
-            }
-            _ => {}
-        }
+        heard.hear(line);
         transcript.add(line)
     })?;
-    if !status.success() {
+    if !status.success() && heard.failed.is_empty() {
         transcript.show_end();
-        bail!("tests failed");
+        bail!("cargo test failed");
     }
-    progress::note(format_args!("{} tests passed", heard.passed));
+    progress::note(format_args!("{} tests passed, {} failed", heard.passed, heard.failed.len()));
     Ok(heard)
 }
 
@@ -145,25 +130,35 @@ impl Suite {
         result
     }
 
-    fn add(&mut self, heard: Heard) {
-        self.heard.passed += heard.passed;
-        self.heard.remarks.extend(heard.remarks);
-    }
-
-    fn summary(&self) {
-        progress::heading("all passed");
+    /// The summary, on standard output too, and in the form that test runners end with: for whoever reads it by program.
+    ///
+    /// # Errors
+    /// If a test failed.
+    fn verdict(&self) -> anyhow::Result<()> {
+        progress::heading(if self.heard.failed.is_empty() { "all passed" } else { "failed" });
         for (name, duration) in &self.durations {
             progress::note(format_args!("{name:28} {}", progress::seconds(*duration)));
         }
         self.heard.remarks.iter().for_each(progress::note);
-        // On standard output, and in the form that test runners end with: for whoever reads it by program.
-        println!("{} passed, 0 failed", self.heard.passed);
+        self.heard.show_failures();
+        println!("{} passed, {} failed", self.heard.passed, self.heard.failed.len());
+        if !self.heard.failed.is_empty() {
+            bail!("tests failed: {}", self.heard.failed.join(", "));
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failed_test_fails_the_suite_and_is_named() {
+        let heard = Heard { passed: 3, failed: vec!["names::two".into()], ..Heard::default() };
+        let suite = Suite { heard, ..Suite::default() };
+        assert_eq!(suite.verdict().unwrap_err().to_string(), "tests failed: names::two");
+    }
 
     #[test]
     fn a_failed_step_is_named() {
