@@ -164,7 +164,8 @@ impl Disks {
             .during(ErrorCode::MountFailed, || "mount the overlay of image disk and scratch disk")
     }
 
-    /// Writes everything back, unmounts what is mounted, and returns when the disks are no longer in use.
+    /// Writes everything back, unmounts what is mounted, and returns when what is the container's alone is no longer in use: its
+    /// scratch disk and its parts of disks. A whole image disk may be below other containers too.
     ///
     /// # Errors
     /// If something still uses one of the file systems, or the scratch disk could not be written.
@@ -177,10 +178,12 @@ impl Disks {
             absent_is_fine(fs::remove_dir(&target))?;
         }
         absent_is_fine(fs::remove_dir_all(&self.directory))?;
-        for source in [&self.scratch_source, &self.lower_source] {
-            wait_until_unused(&source.device())?;
-            source.disappear()?;
+        wait_until_unused(&self.scratch_source.device())?;
+        if self.lower_source.is_part() {
+            wait_until_unused(&self.lower_source.device())?;
         }
+        self.scratch_source.disappear()?;
+        self.lower_source.disappear()?;
         synced
     }
 }

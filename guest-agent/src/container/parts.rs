@@ -46,6 +46,11 @@ impl Source {
         }
     }
 
+    /// Rather than a whole disk.
+    pub(super) fn is_part(&self) -> bool {
+        self.part.is_some()
+    }
+
     /// Makes the part a device, in place of one that was left with its number.
     ///
     /// # Errors
