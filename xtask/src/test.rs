@@ -155,8 +155,8 @@ mod tests {
 
     #[test]
     fn a_failed_test_fails_the_suite_and_is_named() {
-        let heard = Heard { passed: 3, failed: vec!["names::two".into()], ..Heard::default() };
-        let suite = Suite { heard, ..Suite::default() };
+        let mut suite = Suite::default();
+        suite.heard.hear("test names::two ... FAILED");
         assert_eq!(suite.verdict().unwrap_err().to_string(), "tests failed: names::two");
     }
 
