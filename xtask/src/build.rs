@@ -17,6 +17,9 @@ use crate::{agent, kernel, packages, virtiofsd};
 const HOST_PACKAGES: [&str; 2] = ["berth", "berthd"];
 /// The one that runs once for each machine.
 const MONITOR: &str = "berth-vmm";
+/// What lies beside them.
+const KERNEL: &str = "vmlinux";
+const INITRAMFS: &str = "initramfs.cpio";
 
 /// Everything that is needed to run containers.
 #[derive(Debug)]
@@ -25,6 +28,23 @@ pub(crate) struct Products {
     pub(crate) programs: PathBuf,
     pub(crate) kernel: PathBuf,
     pub(crate) initramfs: PathBuf,
+}
+
+impl Products {
+    /// Those of a directory that a build of [`ensure`] filled.
+    ///
+    /// # Errors
+    /// Something is missing there.
+    pub(crate) fn in_directory(programs: &Path) -> anyhow::Result<Self> {
+        // Daemons are started elsewhere.
+        let programs =
+            programs.canonicalize().with_context(|| format!("cannot find {}", programs.display()))?;
+        for name in HOST_PACKAGES.into_iter().chain([MONITOR, KERNEL, INITRAMFS, virtiofsd::NAME]) {
+            let path = programs.join(name);
+            path.metadata().with_context(|| format!("cannot find {}", path.display()))?;
+        }
+        Ok(Self { kernel: programs.join(KERNEL), initramfs: programs.join(INITRAMFS), programs })
+    }
 }
 
 pub(crate) fn run(workspace: &Workspace) -> anyhow::Result<()> {
@@ -47,8 +67,8 @@ pub(crate) fn ensure(workspace: &Workspace) -> anyhow::Result<Products> {
     program::run(&mut cargo)?;
     let programs = workspace.target("release");
     monitor(workspace)?;
-    link_beside(&programs, "vmlinux", &kernel)?;
-    link_beside(&programs, "initramfs.cpio", &initramfs)?;
+    link_beside(&programs, KERNEL, &kernel)?;
+    link_beside(&programs, INITRAMFS, &initramfs)?;
     link_beside(&programs, virtiofsd::NAME, &share_server)?;
     Ok(Products { programs, kernel, initramfs })
 }

@@ -40,6 +40,17 @@ impl Daemon {
         directory: &Path,
         namespace: Option<&str>,
     ) -> anyhow::Result<Self> {
+        // The networks of a developer's machine stay as they are.
+        Self::start_with(products, directory, namespace, &["--bridge", "none"])
+    }
+
+    /// The same with these flags instead of having no networks.
+    pub(crate) fn start_with(
+        products: &Products,
+        directory: &Path,
+        namespace: Option<&str>,
+        flags: &[&str],
+    ) -> anyhow::Result<Self> {
         progress::heading("start berthd");
         let log_path = log_path(directory);
         let log = File::create(&log_path).with_context(|| format!("cannot create {}", log_path.display()))?;
@@ -51,8 +62,7 @@ impl Daemon {
         command.arg("--kernel").arg(&products.kernel);
         command.arg("--initramfs").arg(&products.initramfs);
         command.arg("--vmm").arg(products.programs.join("berth-vmm"));
-        // The networks of a developer's machine stay as they are.
-        command.args(["--bridge", "none"]);
+        command.args(flags);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().context("cannot start berthd")?;
         let client = products.programs.join("berth");

@@ -11,6 +11,8 @@ use anyhow::Context;
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Account {
     pub(super) cpu: Duration,
+    /// The part of it that went into executing guests without the processor's help.
+    pub(super) emulation: Duration,
     /// Caused to be written to disks, whether it got there yet or not.
     pub(super) written_bytes: u64,
 }
@@ -19,7 +21,11 @@ pub(super) struct Account {
 struct Process {
     parent: u32,
     ticks: u64,
+    is_emulator: bool,
 }
+
+/// The beginning of its program's name.
+const EMULATOR: &str = "qemu-system";
 
 /// utime, stime, cutime and cstime, counted from the field after the program's name, which is the second.
 const TIMES: std::ops::Range<usize> = 11..15;
@@ -33,18 +39,36 @@ impl Account {
     /// # Errors
     /// It is gone.
     pub(super) fn of(pid: u32) -> anyhow::Result<Self> {
+        Self::of_families(pid, |_command_line| false)
+    }
+
+    /// Of that process, of all whose command line is one of `others`, and of their descendants.
+    ///
+    /// # Errors
+    /// The former is gone.
+    pub(super) fn of_families(pid: u32, others: impl Fn(&str) -> bool) -> anyhow::Result<Self> {
         let processes = processes();
         let mut family = vec![pid];
+        family.extend(processes.keys().filter(|other| **other != pid && others(&command_line(**other))));
         let mut next = 0;
         while let Some(&member) = family.get(next) {
-            family
-                .extend(processes.iter().filter(|(_, process)| process.parent == member).map(|(pid, _)| pid));
+            for (child, _) in processes.iter().filter(|(_, process)| process.parent == member) {
+                if !family.contains(child) {
+                    family.push(*child);
+                }
+            }
             next += 1;
         }
         processes.get(&pid).with_context(|| format!("process {pid} is gone"))?;
-        let ticks: u64 = family.iter().filter_map(|pid| Some(processes.get(pid)?.ticks)).sum();
-        let written_bytes = family.iter().filter_map(|pid| written_bytes(*pid)).sum();
-        Ok(Self { cpu: Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND), written_bytes })
+        let family: Vec<(u32, &Process)> =
+            family.iter().filter_map(|pid| Some((*pid, processes.get(pid)?))).collect();
+        let time = |of: fn(&Process) -> bool| {
+            let ticks: u64 =
+                family.iter().filter(|(_, process)| of(process)).map(|(_, process)| process.ticks).sum();
+            Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND)
+        };
+        let written_bytes = family.iter().filter_map(|(pid, _)| written_bytes(*pid)).sum();
+        Ok(Self { cpu: time(|_| true), emulation: time(|process| process.is_emulator), written_bytes })
     }
 }
 
@@ -55,6 +79,7 @@ impl Sub for Account {
     fn sub(self, earlier: Self) -> Self {
         Self {
             cpu: self.cpu.saturating_sub(earlier.cpu),
+            emulation: self.emulation.saturating_sub(earlier.emulation),
             written_bytes: self.written_bytes.saturating_sub(earlier.written_bytes),
         }
     }
@@ -67,11 +92,22 @@ fn processes() -> BTreeMap<u32, Process> {
         .collect()
 }
 
+fn command_line(pid: u32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line).into_owned()
+}
+
 fn parse(stat: &str) -> Option<Process> {
     // The name is in parentheses and may contain some.
-    let fields: Vec<&str> = stat.rsplit_once(") ")?.1.split(' ').collect();
+    let (start, rest) = stat.rsplit_once(") ")?;
+    let (_pid, program) = start.split_once('(')?;
+    let fields: Vec<&str> = rest.split(' ').collect();
     let times: Option<Vec<u64>> = fields.get(TIMES)?.iter().map(|field| field.parse().ok()).collect();
-    Some(Process { parent: fields.get(PARENT)?.parse().ok()?, ticks: times?.iter().sum() })
+    Some(Process {
+        parent: fields.get(PARENT)?.parse().ok()?,
+        ticks: times?.iter().sum(),
+        is_emulator: program.starts_with(EMULATOR),
+    })
 }
 
 fn written_bytes(pid: u32) -> Option<u64> {
@@ -87,7 +123,8 @@ mod tests {
     fn a_name_may_look_like_fields() {
         let stat = "42 (a) b) S 7 1 1 0 -1 4194304 1 2 3 4 100 20 3 4 20 0 1 0 500";
         let process = parse(stat).unwrap();
-        assert_eq!((process.parent, process.ticks), (7, 127));
+        assert_eq!((process.parent, process.ticks, process.is_emulator), (7, 127, false));
+        assert!(parse(&stat.replace("a) b", "qemu-system-x86")).unwrap().is_emulator);
     }
 
     #[test]

@@ -12,6 +12,8 @@ mod api;
 
 mod images;
 
+mod io;
+
 mod report;
 
 mod start;
@@ -60,6 +62,8 @@ pub(crate) enum Subject {
         #[arg(long, env = "BERTH_BENCH_NETNS", value_name = "NAME")]
         network_namespace: Option<String>,
     },
+    /// Networks, shares and disks: what goes through them, how long it takes and what it costs the host; beside dockerd
+    Io(io::Options),
     /// One machine on /dev/kvm: start, cost, end, devices; beside QEMU's microvm and fio
     Vmm {
         /// How many runs of each
@@ -77,6 +81,7 @@ pub(crate) fn run(workspace: &Workspace, subject: &Subject) -> anyhow::Result<()
         Subject::Images { runs, dockerd, network_namespace } => {
             images::run(workspace, *runs, dockerd, network_namespace.as_deref())
         }
+        Subject::Io(options) => io::run(workspace, options),
         Subject::Vmm { runs } => vmm::run(workspace, *runs),
     }
 }

@@ -15,6 +15,8 @@ mod layered;
 
 mod servers;
 
+pub(crate) mod traffic;
+
 mod archive;
 
 mod layer;
@@ -53,6 +55,13 @@ pub(crate) fn ensure(workspace: &Workspace) -> anyhow::Result<PathBuf> {
         progress::note(path.display());
     }
     Ok(directory)
+}
+
+/// The archive of the image that the benchmark of networks runs.
+pub(crate) fn ensure_traffic(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    let path = workspace.target("images").join(format!("{}.tar", traffic::NAME));
+    products::replace(&path, &traffic::image(workspace)?.archive()?)?;
+    Ok(path)
 }
 
 /// The same directory, in which `layered.tar` and, where they can be made, `debian.tar`, `debian-zstd.tar` and `servers.tar`
