@@ -1,7 +1,7 @@
 //! `--format`: the part of Go's templates that scripts use on Docker's output.
 //!
-//! Field paths (`{{.State.Status}}`, `{{.}}`) and the functions in [`template::FUNCTIONS`] over fields and quoted text.
-//! No loops, conditions, variables or pipes: those are refused by name instead of printed wrong.
+//! Field paths, variables, pipes, `if`, `range` and `with`, and the functions in [`template::FUNCTIONS`]. What there is not is
+//! refused by name instead of printed wrong: templates within templates, `break`, and Go's verbs for numbers.
 
 mod indent;
 mod listing;

@@ -95,7 +95,7 @@ fn ps_prints_dockers_table_ids_and_templates() {
     assert_eq!(daemon.berth(&["ps", "-q"]).stdout, "0123456789ab\n");
     assert_eq!(daemon.berth(&["ps", "-q", "--no-trunc"]).stdout, "0123456789abcdef\n");
     assert_eq!(daemon.berth(&["ps", "--format", "{{.Names}} {{.Labels}}"]).stdout, "web a=b\n");
-    let wrong = daemon.berth(&["ps", "--format", "{{range .Names}}"]);
+    let wrong = daemon.berth(&["ps", "--format", "{{template .Names}}"]);
     assert!(wrong.status == Some(1) && wrong.stderr.contains("not supported"), "{wrong:?}");
 }
 
