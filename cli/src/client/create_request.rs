@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::networks::EndpointSettings;
+
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct CreateRequest {
@@ -54,16 +56,7 @@ pub(crate) struct CreateRequest {
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct NetworkingConfig {
-    pub(crate) endpoints_config: BTreeMap<String, EndpointConfig>,
-}
-
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct EndpointConfig {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) aliases: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(crate) links: Vec<String>,
+    pub(crate) endpoints_config: BTreeMap<String, EndpointSettings>,
 }
 
 /// `{}`: a set, as JSON spells it in this API.

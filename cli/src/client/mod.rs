@@ -34,8 +34,8 @@ pub(crate) use containers::{
 };
 pub(crate) use control::{Stats, UpdateRequest};
 pub(crate) use create_request::{
-    BindOptions, CreateRequest, Device, EndpointConfig, Healthcheck, HostConfig, Mount, NetworkingConfig,
-    PortBinding, RestartPolicy, ThrottleDevice, TmpfsOptions, Ulimit, VolumeOptions, WeightDevice,
+    BindOptions, CreateRequest, Device, Healthcheck, HostConfig, Mount, NetworkingConfig, PortBinding,
+    RestartPolicy, ThrottleDevice, TmpfsOptions, Ulimit, VolumeOptions, WeightDevice,
 };
 pub(crate) use download::Download;
 pub(crate) use error::ClientError;

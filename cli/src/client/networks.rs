@@ -79,12 +79,20 @@ pub(crate) struct EndpointSettings {
     pub(crate) links: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) aliases: Vec<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub(crate) mac_address: String,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) driver_opts: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_zero")]
     pub(crate) gw_priority: i64,
 }
 
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct EndpointAddresses {
     #[serde(rename = "IPv4Address", skip_serializing_if = "String::is_empty")]
     pub(crate) ipv4: String,

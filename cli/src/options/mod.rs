@@ -3,10 +3,12 @@
 //! Each group is a file with a clap struct and an `apply` that writes its part of the request. Flags of things that a
 //! daemon may not do are passed on all the same: the daemon says so in its own words.
 
+mod attachment;
 mod devices;
 mod metadata;
 mod mount;
 mod network;
+mod ports;
 mod process;
 mod pull;
 mod resources;

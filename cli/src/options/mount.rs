@@ -121,7 +121,7 @@ fn absolute(source: &str) -> Result<String, String> {
 }
 
 /// What stands between commas; a field in double quotes may hold some, and a doubled quote is one.
-fn fields(text: &str) -> Result<Vec<String>, String> {
+pub(super) fn fields(text: &str) -> Result<Vec<String>, String> {
     let mut fields = vec![String::new()];
     let mut characters = text.chars().peekable();
     let mut is_quoted = false;

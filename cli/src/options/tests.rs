@@ -3,10 +3,9 @@
 use clap::Parser;
 use serde_json::{Value, json};
 
-use super::network::parse_publish;
 use super::resources::parse_ulimit;
 use super::*;
-use crate::client::{PortBinding, Ulimit};
+use crate::client::Ulimit;
 
 #[derive(Parser)]
 #[command(disable_help_flag = true)]
@@ -104,20 +103,28 @@ fn health_options_become_one_check() {
 }
 
 #[test]
-fn ports_have_addresses_and_protocols() {
-    for (text, port, ip, host_port) in [
-        ("80", "80/tcp", "", ""),
-        ("8080:80", "80/tcp", "", "8080"),
-        ("127.0.0.1:53:53/UDP", "53/udp", "127.0.0.1", "53"),
-        ("127.0.0.1::80", "80/tcp", "127.0.0.1", ""),
-        ("[::1]:1:2", "2/tcp", "::1", "1"),
-    ] {
-        let binding = PortBinding { host_ip: ip.to_owned(), host_port: host_port.to_owned() };
-        assert_eq!(parse_publish(text), Ok((port.to_owned(), binding)), "{text}");
-    }
-    for wrong in ["", "0", "x", "1-2:3", "1:70000", "nowhere:1:2", "80/icmp"] {
-        assert!(parse_publish(wrong).is_err(), "{wrong}");
-    }
+fn networks_are_the_mode_and_what_is_asked_of_each() {
+    let value = request(&[
+        "--network",
+        "name=web,alias=a",
+        "--network",
+        "db",
+        "--ip6",
+        "fd00::9",
+        "-p",
+        "80-81:90-91",
+        "x",
+    ]);
+    let value = value.unwrap();
+    assert_eq!(value["HostConfig"]["NetworkMode"], json!("web"));
+    assert_eq!(value["HostConfig"]["PortBindings"]["91/tcp"], json!([{ "HostIp": "", "HostPort": "81" }]));
+    let expected = json!({ "EndpointsConfig": {
+        "web": { "Aliases": ["a"], "IPAMConfig": { "IPv6Address": "fd00::9" } }, "db": {},
+    } });
+    assert_eq!(value["NetworkingConfig"], expected);
+    let value = request(&["--mac-address", "02:00:00:00:00:01", "--link", "db", "x"]).unwrap();
+    let expected = json!({ "EndpointsConfig": { "default": { "MacAddress": "02:00:00:00:00:01" } } });
+    assert_eq!(value["NetworkingConfig"], expected);
 }
 
 #[test]

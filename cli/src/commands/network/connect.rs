@@ -58,6 +58,7 @@ impl Arguments {
             aliases: self.alias.clone(),
             driver_opts: pairs("driver-opt", &self.driver_opt)?,
             gw_priority: self.gw_priority,
+            ..EndpointSettings::default()
         };
         Ok(Connection { container: self.container.clone(), endpoint_config })
     }
@@ -83,7 +84,7 @@ mod tests {
 
     #[test]
     fn what_is_not_asked_for_is_not_sent() {
-        let least = json!({ "Container": "web", "EndpointConfig": { "GwPriority": 0 } });
+        let least = json!({ "Container": "web", "EndpointConfig": {} });
         assert_eq!(sent("connect back web"), least);
         let all =
             sent("connect --alias a --alias b --ip 10.0.0.9 --gw-priority -2 --driver-opt k=v back web");
