@@ -17,3 +17,4 @@ mod agent_client;
 mod logs;
 mod machine;
 pub mod network;
+mod size;

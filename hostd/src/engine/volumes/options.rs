@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::super::error::{EngineError, ErrorKind};
 use super::volume::{Access, Backing, MemoryOptions};
+use crate::size;
 
 const KNOWN: [&str; 4] = ["type", "o", "device", "size"];
 /// A file system with a journal has no use for less.
@@ -42,28 +43,12 @@ pub(super) fn read(options: &BTreeMap<String, String>) -> Result<Backing, Engine
 
 fn limited(size: &str) -> Result<Backing, EngineError> {
     let invalid = || EngineError::invalid(format!("invalid size: '{size}'"));
-    let size_bytes = size_bytes(size).ok_or_else(invalid)?;
+    let size_bytes = size::bytes(size, size::BINARY).ok_or_else(invalid)?;
     if (MIN_SIZE_BYTES..=MAX_SIZE_BYTES).contains(&size_bytes) {
         // Of whole blocks.
         return Ok(Backing::Limited { size_bytes: size_bytes & !0xfff });
     }
     Err(EngineError::invalid(format!("invalid size: '{size}': a volume's is between 8 MiB and 16 TiB")))
-}
-
-/// "10G", "512m", "1048576": in powers of 1024.
-fn size_bytes(text: &str) -> Option<u64> {
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let power = match lower[digits.len()..].trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        _ => return None,
-    };
-    let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse::<u64>().ok().filter(|_| all_digits)?.checked_mul(1024_u64.pow(power))
 }
 
 fn mount(kind: &str, device: &str, words: &[&str]) -> Result<Backing, EngineError> {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{body, size};
+use super::body;
 use crate::api::error::{ApiError, ApiResult};
 use crate::engine::{LogDriver, LogSettings, Rotation};
+use crate::size;
 
 /// Docker's bounds of the `local` driver.
 const LOCAL_ROTATION: Rotation = Rotation { max_bytes: 20_000_000, max_files: 5 };

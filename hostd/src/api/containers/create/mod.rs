@@ -12,7 +12,6 @@ mod namespaces;
 mod network;
 mod restart;
 mod security;
-mod size;
 mod spec;
 mod storage;
 

@@ -1,9 +1,9 @@
 //! `StorageOpt`: how large the container's writable disk is.
 
 use super::body::HostConfig;
-use super::size;
 use crate::api::error::{ApiError, ApiResult};
 use crate::engine::SCRATCH_DISK_BYTES;
+use crate::size;
 
 /// In bytes; `None` is as large as the daemon's setting says.
 ///

@@ -1,20 +1,20 @@
-//! Sizes as Docker's clients write them.
+//! Sizes as Docker's clients and settings write them.
 
 /// What a kilobyte is where logs rotate.
-pub(super) const DECIMAL: u64 = 1000;
+pub(crate) const DECIMAL: u64 = 1000;
 /// And of memory and disks.
-pub(super) const BINARY: u64 = 1024;
+pub(crate) const BINARY: u64 = 1024;
 
 /// "10m", "1.5GB", "500": in powers of `kilo`. `None` for what is no size or none that fits.
-pub(super) fn bytes(text: &str, kilo: u64) -> Option<u64> {
+pub(crate) fn bytes(text: &str, kilo: u64) -> Option<u64> {
     let lower = text.trim().to_ascii_lowercase();
     let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let power = match lower[digits.len()..].trim_end_matches('b').trim_end_matches('i') {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
+    let power = match &lower[digits.len()..] {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 1,
+        "m" | "mb" | "mib" => 2,
+        "g" | "gb" | "gib" => 3,
+        "t" | "tb" | "tib" => 4,
         _ => return None,
     };
     let factor = kilo.checked_pow(power)?;
@@ -36,6 +36,7 @@ mod tests {
             ("10k", 10_000, 10 << 10),
             ("1.5GB", 1_500_000_000, 3 << 29),
             ("2 MiB", 2_000_000, 2 << 20),
+            ("2T", 2_000_000_000_000, 2 << 40),
         ] {
             assert_eq!((bytes(text, DECIMAL), bytes(text, BINARY)), (Some(decimal), Some(binary)), "{text}");
         }
@@ -43,7 +44,7 @@ mod tests {
 
     #[test]
     fn what_is_no_size_is_none() {
-        for text in ["", "m", "-1", "1.x", "1x", "99999999999t", "1.1234567g"] {
+        for text in ["", "m", "-1", "1.x", "1x", "99999999999t", "1.1234567g", "1kbb", "1ib"] {
             assert_eq!(bytes(text, BINARY), None, "{text:?}");
         }
     }
