@@ -17,6 +17,7 @@ mod names;
 mod network;
 mod processes;
 mod reaper;
+mod relay;
 mod server;
 mod stage;
 mod streams;

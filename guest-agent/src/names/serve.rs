@@ -4,13 +4,14 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use berth_protocol::agent::NameQuery;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
-use super::relay::Relay;
+use super::NameRelay;
 
 /// What clients announce for answers (RFC 6891, section 6.2.5); no question needs more.
 const MAX_QUESTION_BYTES: usize = 4096;
@@ -23,7 +24,7 @@ const IDLE_DEADLINE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves questions that come as datagrams, each by itself. Does not end.
-pub(super) async fn datagrams(relay: Rc<Relay>, socket: UdpSocket) {
+pub(super) async fn datagrams(relay: Rc<NameRelay>, socket: UdpSocket) {
     let socket = Rc::new(socket);
     let mut buffer = vec![0; MAX_QUESTION_BYTES + 1];
     loop {
@@ -44,7 +45,7 @@ pub(super) async fn datagrams(relay: Rc<Relay>, socket: UdpSocket) {
 }
 
 /// Serves connections, whose questions are answered one after the other. Does not end.
-pub(super) async fn connections(relay: Rc<Relay>, listener: TcpListener) {
+pub(super) async fn connections(relay: Rc<NameRelay>, listener: TcpListener) {
     let places = std::sync::Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let place = std::sync::Arc::clone(&places).acquire_owned().await.expect("it is never closed");
@@ -61,7 +62,7 @@ pub(super) async fn connections(relay: Rc<Relay>, listener: TcpListener) {
     }
 }
 
-async fn serve_connection(relay: &Relay, mut connection: TcpStream) -> io::Result<()> {
+async fn serve_connection(relay: &NameRelay, mut connection: TcpStream) -> io::Result<()> {
     loop {
         let message = timeout(IDLE_DEADLINE, read_message(&mut connection)).await??;
         if !is_question(&message) {
@@ -91,8 +92,9 @@ fn is_question(message: &[u8]) -> bool {
 }
 
 /// The host's answer, or what says that there is none now.
-async fn answer(relay: &Relay, message: Vec<u8>, by_tcp: bool) -> Vec<u8> {
-    match relay.ask(message.clone(), by_tcp).await {
+async fn answer(relay: &NameRelay, message: Vec<u8>, by_tcp: bool) -> Vec<u8> {
+    let query = |id| NameQuery { id, message: message.clone(), by_tcp };
+    match relay.ask(query).await {
         Some(answer) => answer,
         None => server_failure(message),
     }

@@ -9,7 +9,7 @@ use super::frames;
 use super::streams::refuse;
 use crate::agent::Agent;
 use crate::failure::Failure;
-use crate::names::Relay;
+use crate::names::NameRelay;
 
 /// Serves until the host hangs up, or comes by another connection.
 pub(super) async fn serve(
@@ -31,14 +31,15 @@ pub(super) async fn serve(
     }
 }
 
-async fn read_answers(relay: &Relay, mut connection: OwnedReadHalf) -> io::Result<()> {
+async fn read_answers(relay: &NameRelay, mut connection: OwnedReadHalf) -> io::Result<()> {
     while let Some(answer) = frames::read::<NameAnswer>(&mut connection).await? {
-        relay.answer(answer);
+        // Whoever asked may not wait any more.
+        let _unwanted: Result<(), Vec<u8>> = relay.answer(answer.id, answer.message);
     }
     Ok(())
 }
 
-async fn write_queries(relay: &Relay, number: u64, mut connection: OwnedWriteHalf) -> io::Result<()> {
+async fn write_queries(relay: &NameRelay, number: u64, mut connection: OwnedWriteHalf) -> io::Result<()> {
     while let Some(query) = relay.next(number).await {
         frames::write(&mut connection, &query).await?;
     }
