@@ -10,6 +10,7 @@ use crate::container::Containers;
 use crate::names::NameServers;
 use crate::processes::Processes;
 use crate::reaper::Reaper;
+use crate::sockets::Sockets;
 use crate::watches::Watches;
 
 /// Everything the agent knows.
@@ -18,6 +19,7 @@ pub(crate) struct Agent {
     pub(crate) name_servers: NameServers,
     pub(crate) processes: Processes,
     pub(crate) reaper: Reaper,
+    pub(crate) sockets: Sockets,
     pub(crate) watches: Watches,
     /// Given to containers that start, where a snapshot's machine has been told its own.
     pub(crate) machine_id: RefCell<Option<String>>,
@@ -33,6 +35,7 @@ impl Agent {
             name_servers: NameServers::default(),
             processes: Processes::default(),
             reaper: Reaper::default(),
+            sockets: Sockets::default(),
             watches: Watches::default(),
             machine_id: RefCell::default(),
             started_us,

@@ -19,6 +19,7 @@ mod processes;
 mod reaper;
 mod relay;
 mod server;
+mod sockets;
 mod stage;
 mod streams;
 mod sys;

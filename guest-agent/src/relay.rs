@@ -89,6 +89,11 @@ impl<Q: Clone, A> Relay<Q, A> {
         Some(next.query.clone())
     }
 
+    /// Whether that question has no answer so far, and somebody waits for one.
+    pub(crate) fn waits(&self, id: u64) -> bool {
+        self.waiting.borrow().contains_key(&id)
+    }
+
     /// An answer to a question; given back if nobody waits for it (any more).
     ///
     /// # Errors
@@ -143,7 +148,9 @@ mod tests {
             let connection = relay.connect();
             let (a, b) = (relay.next(connection).await.unwrap(), relay.next(connection).await.unwrap());
             assert_eq!((a.1, b.1), ("first", "second"));
+            assert!(relay.waits(b.0));
             relay.answer(b.0, "2").unwrap();
+            assert!(!relay.waits(b.0));
             assert_eq!(relay.answer(77, "nobody's"), Err("nobody's"));
             relay.answer(a.0, "1").unwrap();
             assert_eq!(first.await.unwrap().unwrap(), "1");

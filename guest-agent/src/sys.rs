@@ -428,6 +428,37 @@ pub(crate) fn install_system_call_filter(program: &[libc::sock_filter], flags: u
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// More than processes have in practice.
+const MAX_PEER_GROUPS: usize = 256;
+
+/// The further groups of who has connected to a unix socket, as they were then.
+///
+/// # Errors
+/// What getsockopt(2) returned.
+pub(crate) fn peer_groups(socket: impl AsFd) -> io::Result<Vec<u32>> {
+    let mut groups: Vec<libc::gid_t> = vec![0; MAX_PEER_GROUPS];
+    let size = groups.len() * size_of::<libc::gid_t>();
+    let mut length = libc::socklen_t::try_from(size).expect("a few words");
+    // SAFETY: the kernel writes at most `length` bytes to the vector, which has so many, and the length; both live across
+    // the call.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 {
+        let error = io::Error::last_os_error();
+        // Who has more is taken to have none, and may do less.
+        return if error.raw_os_error() == Some(libc::ERANGE) { Ok(Vec::new()) } else { Err(error) };
+    }
+    groups.truncate(usize::try_from(length).expect("it was bounded") / size_of::<libc::gid_t>());
+    Ok(groups)
+}
+
 /// What tells the network namespace of a socket from all others, for as long as the machine runs.
 ///
 /// # Errors

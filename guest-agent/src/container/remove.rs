@@ -40,6 +40,7 @@ pub(super) async fn release(agent: &Agent, container: &Container) -> Result<(), 
     }
     agent.processes.forget_container(&container.id);
     agent.name_servers.stop(&container.id);
+    agent.sockets.stop(&container.id);
     let disks = container.disks.clone();
     let unmounted = tokio::task::spawn_blocking(move || disks.unmount()).await;
     let unmounted = unmounted.map_err(std::io::Error::other).and_then(std::convert::identity);

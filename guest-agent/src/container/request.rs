@@ -40,6 +40,9 @@ pub(super) fn check_start(mut request: StartContainer) -> Result<(StartContainer
         if is_share != is_name(&mount.share) || !is_share && !mount.path_in_share.is_empty() {
             return Err(Failure::invalid(format!("mounts.share: {:?} names no share", mount.share)));
         }
+        if (mount.kind == "socket") != mount.socket.is_some() {
+            return Err(Failure::invalid(format!("mounts.socket: {} is no socket", mount.target)));
+        }
     }
     check_length("devices", request.devices.len(), MAX_MOUNTS)?;
     for device in &request.devices {

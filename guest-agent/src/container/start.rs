@@ -78,6 +78,10 @@ async fn bring_up(
         identity_files::take_over(container.disks.directory(), &theirs)
             .during(ErrorCode::Internal, || "share the files of the network's identity")?;
     }
+    agent
+        .sockets
+        .start(&container.id, container.disks.directory(), &request.mounts)
+        .during(ErrorCode::MountFailed, || "listen in the place of sockets of the host's")?;
     let devices = devices::find(&request)?;
     container.cgroup.create(&request.resources.take().unwrap_or_default(), devices.rules)?;
     let stage = Launch {

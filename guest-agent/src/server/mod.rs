@@ -6,6 +6,8 @@ mod names;
 
 mod requests;
 
+mod sockets;
+
 mod streams;
 
 mod greeting;

@@ -8,7 +8,7 @@ use berth_protocol::agent::archive_piece::Piece;
 use berth_protocol::agent::{ArchivePiece, Done, StreamHeader, StreamKind, StreamReply, WritePiece};
 use tokio_vsock::VsockStream;
 
-use super::{frames, names};
+use super::{frames, names, sockets};
 use crate::agent::Agent;
 use crate::container::read_archive::{self, Archive};
 use crate::container::read_changes;
@@ -42,6 +42,16 @@ pub(super) async fn serve(agent: Rc<Agent>, mut connection: VsockStream) {
     if let Some(request) = header.serve_names {
         // The host hangs up when it has nothing more to say.
         let _hung_up = names::serve(&agent, &request, connection).await;
+        return;
+    }
+    if let Some(request) = header.serve_sockets {
+        // As well.
+        let _hung_up = sockets::serve(&agent, &request, connection).await;
+        return;
+    }
+    if let Some(request) = header.carry_connection {
+        // The host knows it by itself.
+        let _broken = sockets::carry(&agent, &request, connection).await;
         return;
     }
     if let Some(request) = header.write_files {

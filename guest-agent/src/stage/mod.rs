@@ -28,6 +28,7 @@ mod privileges;
 mod program;
 mod rootfs;
 mod shares;
+mod sockets;
 mod sysctls;
 mod terminal;
 mod users;

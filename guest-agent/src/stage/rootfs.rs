@@ -15,7 +15,7 @@ use rustix::mount::{
 };
 
 use super::spec::DeviceNode;
-use super::{devices, mounts, paths, shares, sysctls};
+use super::{devices, mounts, paths, shares, sockets, sysctls};
 use crate::container::identity_files;
 use crate::failure::{During, Failure};
 
@@ -30,6 +30,8 @@ pub(super) fn enter(
     let identity_files = open_identity_files(&directory.join(identity_files::DIRECTORY), &container.mounts)?;
     let kernels_own = mounts::open_kernels_own(container)?;
     let shares = shares::open(&container.mounts)?;
+    let sockets = container.mounts.iter().map(|mount| sockets::open(directory, mount));
+    let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
     let is_mapped = !container.users.is_empty();
     let devices = if is_mapped { Some(devices::open(requested_devices)?) } else { None };
     change_root(&directory.join("root"), is_mapped)
@@ -40,10 +42,11 @@ pub(super) fn enter(
         None => devices::create(requested_devices)?,
     }
     sysctls::set(container)?;
-    for (requested, share) in container.mounts.iter().zip(&shares) {
-        match share {
-            Some(share) => share.attach(requested)?,
-            None => mounts::mount_requested(requested)?,
+    for (requested, opened) in container.mounts.iter().zip(shares.iter().zip(&sockets)) {
+        match opened {
+            (Some(share), _) => share.attach(requested)?,
+            (None, Some(socket)) => socket.attach(requested)?,
+            (None, None) => mounts::mount_requested(requested)?,
         }
     }
     attach_identity_files(&identity_files, container.readonly_rootfs)

@@ -108,6 +108,7 @@ pub(crate) fn share(name: &str, path: &str, target: &str, options: &[&str]) -> M
         options: options.iter().map(|&option| option.into()).collect(),
         share: name.into(),
         path_in_share: path.into(),
+        socket: None,
     }
 }
 

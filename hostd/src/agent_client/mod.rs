@@ -5,6 +5,7 @@
 //! frame codec, and an answer of the wrong kind is an error like any other.
 
 mod names;
+mod sockets;
 mod streams;
 
 use std::collections::HashMap;
@@ -24,6 +25,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use names::NameConnection;
+pub(crate) use sockets::SocketClients;
 pub(crate) use streams::{
     ArchiveReader, ChangesReader, FileWriter, OutputReader, ShareChangeWriter, ShareWatchReader,
 };

@@ -66,6 +66,7 @@ impl Engine {
             run_log_id: 0,
             timeline: None,
             endpoints: Vec::new(),
+            sockets: Vec::new(),
             place: None,
         };
         // A task of its own: a client that goes away must not leave a container half made.

@@ -6,7 +6,7 @@ use super::confinement::{self, Confinement};
 use super::container::{Container, StartError};
 use super::error::{EngineError, ErrorKind, chain};
 use super::exec::ExecSpec;
-use super::mounts::agent_mounts;
+use super::mounts::{BoundSocket, agent_mounts};
 use super::names::NameFiles;
 use super::networks::{Endpoint, default_routes};
 use super::security::{Ipc, Namespace};
@@ -48,6 +48,7 @@ pub(super) fn launch_request(
     container: &Container,
     user_namespace: Option<&UserNamespace>,
     endpoints: &[Endpoint],
+    sockets: &[BoundSocket],
     names: NameFiles,
 ) -> Result<agent::StartContainer, EngineError> {
     let spec = &*container.spec();
@@ -62,7 +63,7 @@ pub(super) fn launch_request(
         domainname: spec.domainname.clone().unwrap_or_default(),
         process: Some(first_process(container)?),
         resources: Some(spec.limits.resources()),
-        mounts: agent_mounts(spec, &container.mounts),
+        mounts: agent_mounts(spec, &container.mounts, sockets),
         readonly_rootfs: spec.readonly_rootfs,
         masked_paths,
         readonly_paths,

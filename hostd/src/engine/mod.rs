@@ -37,6 +37,7 @@ mod restart;
 mod run;
 mod scratch;
 mod share_watches;
+mod sockets;
 mod stdio;
 // What can be asked for.
 mod attach;

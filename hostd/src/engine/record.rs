@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::health::Health;
 use super::identity::ContainerId;
 use super::lodging::Place;
-use super::mounts::MountPoint;
+use super::mounts::{BoundSocket, MountPoint};
 use super::networks::Endpoint;
 use super::records::Record;
 use super::spec::ContainerSpec;
@@ -53,6 +53,9 @@ pub(super) struct ContainerRecord {
     /// Of the current run.
     #[serde(default)]
     pub(super) endpoints: Vec<Endpoint>,
+    /// The same: what each leads to does not change while it lasts.
+    #[serde(default)]
+    pub(super) sockets: Vec<BoundSocket>,
     /// Of the current or last run, if it is in another container's machine.
     #[serde(default)]
     pub(super) place: Option<Place>,

@@ -105,6 +105,7 @@ async fn recover_running(
     let lost = match shared.machines.find(record.id.machine_id()).await {
         _ if record.place.is_some() => match adopt_lodger(shared, &record, run.clone()).await {
             Ok(active) => {
+                let active = active.with_sockets(record.sockets.clone());
                 revive(shared, record, Some(active));
                 return Ok(());
             }
@@ -114,7 +115,8 @@ async fn recover_running(
             Ok(active) => {
                 let joined = shared.networks.rejoin(&record.id, record.endpoints.clone()).await;
                 let volumes = shared.adopt_volumes(&record.mounts);
-                let active = active.rejoined(joined).with_volumes(volumes);
+                let sockets = record.sockets.clone();
+                let active = active.rejoined(joined).with_volumes(volumes).with_sockets(sockets);
                 revive(shared, record, Some(active));
                 return Ok(());
             }
@@ -125,6 +127,7 @@ async fn recover_running(
     tracing::warn!(container = %record.id, reason = lost, "a container's machine is gone");
     shared.clear_machine(&record.id).await;
     let endpoints = std::mem::take(&mut record.endpoints);
+    record.sockets.clear();
     shared.networks.leave(&record.id, &endpoints).await;
     let exit = exit_of_dead_machine(format!("the container's machine ended: {lost}"), run.started_at);
     if let Ok(exited) = record.state.after(Step::Exited(exit.clone())) {

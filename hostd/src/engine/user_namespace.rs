@@ -67,6 +67,14 @@ impl UserNamespace {
         (outside(&self.users, uid), outside(&self.groups, gid))
     }
 
+    /// Whether somebody in the container can be that user and that group of the machine's.
+    pub(super) fn has(&self, user: u32, group: u32) -> bool {
+        let is_one_of = |ranges: &[IdRange], id: u32| {
+            ranges.iter().any(|range| id.checked_sub(range.first).is_some_and(|nth| nth < range.count))
+        };
+        is_one_of(&self.users, user) && is_one_of(&self.groups, group)
+    }
+
     /// Users and groups in the agent's words.
     pub(super) fn ranges(&self) -> [Vec<agent::IdRange>; 2] {
         [&self.users, &self.groups].map(|ranges| {
@@ -109,6 +117,17 @@ mod tests {
             ((1010, 0), (NOBODY, 200_000)),
         ] {
             assert_eq!(setting().outside(inside.0, inside.1), outside, "{inside:?}");
+        }
+    }
+
+    #[test]
+    fn who_is_in_the_container_is_in_its_ranges() {
+        let setting = setting();
+        for user in [100_000, 100_999, 500_000, 500_009] {
+            assert!(setting.has(user, 200_004), "{user}");
+        }
+        for (user, group) in [(0, 200_000), (99_999, 200_000), (101_000, 200_000), (100_000, 200_005)] {
+            assert!(!setting.has(user, group), "{user}:{group}");
         }
     }
 

@@ -106,7 +106,7 @@ impl Driver {
     async fn drive(mut self, adopt: Option<ActiveRun>) {
         if let Some(mut active) = adopt {
             active.connect_streams(&self.container);
-            active.serve_names(&self.shared, &self.container);
+            active.serve(&self.shared, &self.container);
             self.go_on_monitoring(&active);
             self.active = Some(active);
             self.end_unfinished_places().await;
@@ -212,10 +212,11 @@ impl Driver {
                 self.record.begin_run_in_log(active.run_in_log());
                 self.record.timeline = Some(timeline);
                 self.record.endpoints = active.endpoints().to_vec();
+                self.record.sockets = active.sockets().to_vec();
                 self.begin_monitoring(&active);
                 self.commit(running).await;
                 active.connect_streams(&self.container);
-                active.serve_names(&self.shared, &self.container);
+                active.serve(&self.shared, &self.container);
                 self.publish_live(Some(&active));
                 self.shared.publish_places("connect", &self.container, &self.record.endpoints);
                 self.active = Some(active);
@@ -248,6 +249,7 @@ impl Driver {
             Ok(exited) => {
                 self.record.state = exited;
                 self.record.endpoints.clear();
+                self.record.sockets.clear();
                 let run = exit.finished_at.duration_since(exit.started_at).try_into().unwrap_or_default();
                 self.follow(&exit, run);
                 self.commit(self.record.state.clone()).await;

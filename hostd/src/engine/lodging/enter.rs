@@ -10,6 +10,7 @@ use super::super::Shared;
 use super::super::container::{Container, StartError};
 use super::super::error::{EngineError, chain};
 use super::super::launch::{launch_request, start_error};
+use super::super::mounts::BoundSocket;
 use super::super::names::NameFiles;
 use super::super::run::{HostParts, LAUNCH_DEADLINE, Prepared, RunLog, failed};
 use super::super::state::Run;
@@ -17,6 +18,14 @@ use super::super::timeline::Timeline;
 use super::Lodging;
 use crate::agent_client::{AgentClient, CallError, within};
 use crate::machine::{BoundPart, Disk, MachineError, MachineKiller, Pace};
+
+/// What has begun to run in another's machine.
+pub(in crate::engine) struct Launched {
+    pub(in crate::engine) agent: AgentClient,
+    pub(in crate::engine) run: Run,
+    pub(in crate::engine) log: RunLog,
+    pub(in crate::engine) sockets: Vec<BoundSocket>,
+}
 
 impl Lodging {
     /// Puts the container's disks into its room.
@@ -69,22 +78,28 @@ impl Lodging {
         &self,
         shared: &Arc<Shared>,
         container: &Arc<Container>,
-    ) -> Result<(AgentClient, Run, RunLog, Timeline), StartError> {
-        if !container.mounts.is_empty() {
-            return Err(StartError::Engine(EngineError::invalid(
+    ) -> Result<(Launched, Timeline), StartError> {
+        let cannot_share = || {
+            StartError::Engine(EngineError::invalid(
                 "a container in another container's machine cannot have volumes and binds yet: the machine's shares are \
                  its owner's",
-            )));
+            ))
+        };
+        if container.mounts.iter().any(|point| point.volume().is_some()) {
+            return Err(cannot_share());
         }
         let prepared = Prepared::new(shared, container, &Arc::default()).await?;
-        let Prepared { mut clock, parts: HostParts { log, disks, .. } } = prepared;
+        let Prepared { mut clock, parts: HostParts { log, disks, shares, sockets } } = prepared;
+        if shares.is_some() {
+            return Err(cannot_share());
+        }
         clock.image_ready();
         let disks = disks.try_into().expect("an image disk and a scratch disk");
         let parts = self.bind(&disks).await.map_err(|error| failed("bind its disks", &error))?;
         clock.agent_ready();
         let user_namespace = shared.settings.user_namespace.as_ref();
         let request = NameFiles::of(shared, container, &[])
-            .and_then(|names| launch_request(container, user_namespace, &[], names));
+            .and_then(|names| launch_request(container, user_namespace, &[], &sockets, names));
         let request = self.request(request.map_err(StartError::Engine)?, parts);
         let launch = async {
             let agent = AgentClient::connect(self.vsock_path()).await?;
@@ -99,7 +114,8 @@ impl Lodging {
         match launched {
             Ok((agent, started)) => {
                 let run = Run { pid: started.pid, started_at: Timestamp::now() };
-                Ok((agent, run, log, clock.container_started(&Ready::default())))
+                let timeline = clock.container_started(&Ready::default());
+                Ok((Launched { agent, run, log, sockets }, timeline))
             }
             Err(error @ CallError::Agent { .. }) => Err(start_error(&error)),
             Err(error) => Err(StartError::Engine(EngineError::conflict(self.reason_of_end(&error)))),

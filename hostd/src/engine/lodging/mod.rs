@@ -9,6 +9,7 @@ mod home;
 mod leave;
 
 pub(super) use company::Company;
+pub(super) use enter::Launched;
 pub(super) use home::{Home, Lodging};
 pub(super) use leave::{Leaving, Remains, sweep};
 

@@ -8,6 +8,7 @@ mod point;
 mod request;
 mod settle;
 mod shares;
+mod sockets;
 mod target;
 mod volumes;
 
@@ -16,5 +17,6 @@ pub use request::{
     HostSource, IfMissing, MountRequest, MountRequests, MountSource, MountsBelow, Propagation, VolumeSource,
     VolumesFrom, Written,
 };
-pub(super) use shares::{agent_mounts, open_shares};
+pub(super) use shares::{Sources, agent_mounts, open_sources};
+pub(super) use sockets::BoundSocket;
 pub(super) use volumes::MountedVolumes;

@@ -1,4 +1,4 @@
-//! Mount points as a machine gets them: what is shared with it, and what its agent mounts where.
+//! Mount points as a machine gets them: what is shared with it or carried into it, and what its agent mounts where.
 //!
 //! What is mounted twice is shared once: two shares of one directory are two file systems to the guest, each with a
 //! cache of its own.
@@ -9,36 +9,43 @@ use std::path::Path;
 
 use berth_protocol::agent;
 use berth_protocol::shares::MAX_NAME_BYTES;
-use rustix::fs::FileType;
 
 use super::point::{MountPoint, PointSource};
 use super::request::{HostSource, IfMissing, MountsBelow};
+use super::sockets::BoundSocket;
 use super::target::{clean, depth};
 use super::volumes::MountedVolumes;
 use crate::engine::error::EngineError;
 use crate::engine::spec::ContainerSpec;
 use crate::machine::{NewShare, ShareAccess, SharedBelow, open_source};
 
-/// One share of a machine, and the mount points that it is for.
+/// What the mount points of one run are mounted from.
+pub(in crate::engine) struct Sources {
+    /// Nothing if nothing is shared.
+    pub(in crate::engine) shares: Option<Vec<NewShare>>,
+    pub(in crate::engine) sockets: Vec<BoundSocket>,
+}
+
+/// One share of a machine, and the mount points that it is for, each with its place among all.
 struct Share<'a> {
-    points: Vec<&'a MountPoint>,
+    points: Vec<(usize, &'a MountPoint)>,
 }
 
 impl<'a> Share<'a> {
     /// All that a machine with these mount points needs.
     fn all_of(points: &'a [MountPoint]) -> Vec<Self> {
         let mut shares: Vec<Self> = Vec::new();
-        for point in points {
+        for (number, point) in points.iter().enumerate() {
             match shares.iter_mut().find(|share| share.is_for(point)) {
-                Some(share) => share.points.push(point),
-                None => shares.push(Self { points: vec![point] }),
+                Some(share) => share.points.push((number, point)),
+                None => shares.push(Self { points: vec![(number, point)] }),
             }
         }
         shares
     }
 
     fn first(&self) -> &'a MountPoint {
-        self.points[0]
+        self.points[0].1
     }
 
     fn is_for(&self, point: &MountPoint) -> bool {
@@ -64,7 +71,7 @@ impl<'a> Share<'a> {
     }
 
     fn access(&self) -> ShareAccess {
-        if self.points.iter().all(|point| point.read_only) {
+        if self.points.iter().all(|(_, point)| point.read_only) {
             ShareAccess::ReadOnly
         } else {
             ShareAccess::ReadWrite
@@ -87,19 +94,26 @@ impl MountsBelow {
     }
 }
 
-/// Opens everything that a machine with these mount points shares. Blocks; what is to be made is made.
+/// Opens everything that a machine with these mount points has of the host. Blocks; what is to be made is made.
 ///
 /// # Errors
 /// A source that is not there, or cannot be shared.
-pub(in crate::engine) fn open_shares(
+pub(in crate::engine) fn open_sources(
     points: &[MountPoint],
     volumes: &MountedVolumes,
-) -> Result<Option<Vec<NewShare>>, EngineError> {
-    let mut opened = Vec::new();
+) -> Result<Sources, EngineError> {
+    let (mut opened, mut sockets) = (Vec::new(), Vec::new());
     for (number, share) in Share::all_of(points).iter().enumerate() {
         let mut forbidden = false;
         let source = match &share.first().source {
-            PointSource::Host(host) => open_host_source(host)?,
+            PointSource::Host(host) => {
+                let source = open_host_source(host)?;
+                if let Some(socket) = BoundSocket::find(&host.path, &source)? {
+                    sockets.extend(share.points.iter().map(|(number, _)| socket.at(*number)));
+                    continue;
+                }
+                source
+            }
             PointSource::Volume(volume) => {
                 let (source, is_read_only) = volume_source(volumes, &volume.name)?;
                 forbidden = is_read_only;
@@ -110,7 +124,7 @@ pub(in crate::engine) fn open_shares(
         let access = if forbidden { ShareAccess::ReadOnly } else { share.access() };
         opened.push(NewShare { name, source, access, below });
     }
-    Ok(if opened.is_empty() { None } else { Some(opened) })
+    Ok(Sources { shares: if opened.is_empty() { None } else { Some(opened) }, sockets })
 }
 
 /// The root of a volume in use, and whether nobody may write there.
@@ -125,32 +139,24 @@ fn volume_source(volumes: &MountedVolumes, name: &str) -> Result<(OwnedFd, bool)
 
 fn open_host_source(host: &HostSource) -> Result<OwnedFd, EngineError> {
     let path = Path::new(&host.path);
-    let opened = match open_source(path) {
+    match open_source(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound && host.if_missing == IfMissing::Make => {
             make_directory(path).and_then(|()| open_source(path)).map_err(|error| {
                 let message = format!("error while creating mount source path '{}': {error}", host.path);
                 EngineError::invalid(message)
-            })?
+            })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let message = format!(
                 "invalid mount config for type \"bind\": bind source path does not exist: {}",
                 host.path
             );
-            return Err(EngineError::invalid(message));
+            Err(EngineError::invalid(message))
         }
         opened => opened.map_err(|error| {
             EngineError::internal(&format!("cannot open the mount source {}", host.path), &error)
-        })?,
-    };
-    let kind = rustix::fs::fstat(&opened).map(|stat| FileType::from_raw_mode(stat.st_mode));
-    if kind == Ok(FileType::Socket) {
-        return Err(EngineError::invalid(format!(
-            "cannot mount {}: it is a unix socket, and whoever listens there is not in the container's machine",
-            host.path
-        )));
+        }),
     }
-    Ok(opened)
 }
 
 /// With what leads there, as everybody may enter it.
@@ -159,13 +165,21 @@ fn make_directory(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
 }
 
-/// Everything that the agent is to mount, each after what it lies on.
-pub(in crate::engine) fn agent_mounts(spec: &ContainerSpec, points: &[MountPoint]) -> Vec<agent::Mount> {
+/// Everything that the agent is to mount, each after what it lies on. Which of the points are sockets was found when their
+/// sources were opened.
+pub(in crate::engine) fn agent_mounts(
+    spec: &ContainerSpec,
+    points: &[MountPoint],
+    sockets: &[BoundSocket],
+) -> Vec<agent::Mount> {
     let shares = Share::all_of(points);
     let numbered = shares.iter().enumerate();
     let shared = numbered.flat_map(|(number, share)| {
         let name = share.name(number);
-        share.points.iter().map(move |point| share_mount(point, &name))
+        share.points.iter().map(move |(number, point)| {
+            let socket = sockets.iter().find(|socket| usize::try_from(socket.number) == Ok(*number));
+            socket.map_or_else(|| share_mount(point, &name), |socket| socket.mount(point))
+        })
     });
     let mut mounts: Vec<agent::Mount> = tmpfs_mounts(spec).chain(shared).collect();
     mounts.sort_by_key(|mount| depth(&clean(&mount.target)));
@@ -183,6 +197,7 @@ fn share_mount(point: &MountPoint, share: &str) -> agent::Mount {
         options: (point.read_only && is_plain).then(|| "ro".to_owned()).into_iter().collect(),
         share: share.to_owned(),
         path_in_share,
+        socket: None,
     }
 }
 

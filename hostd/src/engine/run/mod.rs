@@ -24,16 +24,18 @@ use super::container::{Container, Live, StartError};
 use super::files::IdleMachine;
 use super::identity::ContainerId;
 use super::limits::Limits;
-use super::lodging::{Home, Leaving, Lodging, Remains};
-use super::mounts::MountedVolumes;
+use super::lodging::{Home, Launched, Leaving, Lodging, Remains};
+use super::mounts::{BoundSocket, MountedVolumes};
 use super::names::{self, NameServer};
 use super::networks::{Endpoint, Joined};
 use super::readers::Readers;
 use super::share_watches;
 use super::signal::Signal;
+use super::sockets::{self, SocketServer};
 use super::state::{Exit, Run};
 use super::stdio::{EndOfInput, Plumbing, Pumps, SharedLog};
 use super::timeline::Timeline;
+use super::user_namespace::UserNamespace;
 use crate::agent_client::{AgentClient, CallError, within};
 use crate::logs::{LogFiles, LogWriter, RunInLog};
 use crate::machine::{Machine, Pace};
@@ -69,6 +71,10 @@ pub(super) struct ActiveRun {
     pub(super) joined: Option<Joined>,
     /// Answers what it asks for names.
     name_server: Option<NameServer>,
+    /// Of the host's, that it has.
+    sockets: Vec<BoundSocket>,
+    /// Connects it to them.
+    socket_server: Option<SocketServer>,
     /// In use for as long as its machine is there.
     volumes: Arc<MountedVolumes>,
 }
@@ -120,9 +126,10 @@ impl ActiveRun {
         container: &Arc<Container>,
     ) -> Result<(Self, Timeline), StartError> {
         match lodging.launch(shared, container).await {
-            Ok((agent, run, log, timeline)) => {
-                let dwelling = Dwelling::Lodging(lodging);
-                Ok((Self::new(dwelling, agent, &container.id, run, log), timeline))
+            Ok((launched, timeline)) => {
+                let (dwelling, Launched { agent, run, log, sockets }) =
+                    (Dwelling::Lodging(lodging), launched);
+                Ok((Self::new(dwelling, agent, &container.id, run, log).with_sockets(sockets), timeline))
             }
             Err(error) => {
                 lodging.leave(&container.id).await;
@@ -139,6 +146,15 @@ impl ActiveRun {
     /// The volumes that an earlier daemon gave it.
     pub(super) fn with_volumes(self, volumes: MountedVolumes) -> Self {
         Self { volumes: Arc::new(volumes), ..self }
+    }
+
+    /// The sockets of the host's that it has, each where it was when the run began.
+    pub(super) fn with_sockets(self, sockets: Vec<BoundSocket>) -> Self {
+        Self { sockets, ..self }
+    }
+
+    pub(super) fn sockets(&self) -> &[BoundSocket] {
+        &self.sockets
     }
 
     /// What it has of networks.
@@ -203,6 +219,8 @@ impl ActiveRun {
             _share_watches: share_watches,
             joined: None,
             name_server: None,
+            sockets: Vec::new(),
+            socket_server: None,
             volumes: Arc::default(),
         }
     }
@@ -246,9 +264,14 @@ impl ActiveRun {
         self.pumps = Some(plumbing.connect());
     }
 
-    /// Lets it ask for names.
-    pub(super) fn serve_names(&mut self, shared: &Arc<Shared>, container: &Arc<Container>) {
+    /// Lets it ask for names, and connect to its sockets.
+    pub(super) fn serve(&mut self, shared: &Arc<Shared>, container: &Arc<Container>) {
         self.name_server = Some(names::serve(shared, container, Arc::clone(&self.live.agent)));
+        let users = UserNamespace::of(shared.settings.user_namespace.as_ref(), &container.spec());
+        // Who cannot have the daemon's was not started.
+        let users = users.ok().flatten().cloned();
+        self.socket_server =
+            sockets::serve(&container.id, &self.sockets, users, Arc::clone(&self.live.agent));
     }
 
     /// Waits for the end of the first process, or of what it lives in. Cancel-safe.

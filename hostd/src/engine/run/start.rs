@@ -11,7 +11,7 @@ use super::super::boot::{boot_machine, prepare_disks};
 use super::super::container::{Container, StartError};
 use super::super::error::{EngineError, ErrorKind};
 use super::super::launch::{launch_request, start_error};
-use super::super::mounts::{MountedVolumes, open_shares};
+use super::super::mounts::{BoundSocket, MountedVolumes, Sources, open_sources};
 use super::super::names::NameFiles;
 use super::super::networks::Endpoint;
 use super::super::state::Run;
@@ -35,6 +35,7 @@ pub(in crate::engine) struct HostParts {
     pub(in crate::engine) log: RunLog,
     pub(in crate::engine) disks: Vec<Disk>,
     pub(in crate::engine) shares: Option<Vec<NewShare>>,
+    pub(in crate::engine) sockets: Vec<BoundSocket>,
 }
 
 pub(super) struct Booted {
@@ -42,6 +43,7 @@ pub(super) struct Booted {
     log: RunLog,
     machine: Machine,
     ready: Ready,
+    sockets: Vec<BoundSocket>,
 }
 
 impl Prepared {
@@ -64,12 +66,12 @@ impl Prepared {
         endpoints: &[Endpoint],
     ) -> Result<Booted, StartError> {
         self.clock.image_ready();
-        let HostParts { log, disks, shares } = self.parts;
+        let HostParts { log, disks, shares, sockets } = self.parts;
         let (machine, ready) = boot_machine(shared, container, disks, endpoints, shares)
             .await
             .map_err(|error| failed("start its machine", &error))?;
         self.clock.agent_ready();
-        Ok(Booted { clock: self.clock, log, machine, ready })
+        Ok(Booted { clock: self.clock, log, machine, ready, sockets })
     }
 }
 
@@ -82,7 +84,7 @@ impl Booted {
     ) -> Result<(ActiveRun, Timeline), StartError> {
         let user_namespace = shared.settings.user_namespace.as_ref();
         let request = NameFiles::of(shared, container, endpoints)
-            .and_then(|names| launch_request(container, user_namespace, endpoints, names));
+            .and_then(|names| launch_request(container, user_namespace, endpoints, &self.sockets, names));
         let request = match request {
             Ok(request) => request,
             Err(error) => {
@@ -106,7 +108,8 @@ impl Booted {
                 let run = Run { pid: started.pid, started_at: Timestamp::now() };
                 let timeline = self.clock.container_started(&self.ready);
                 let dwelling = Dwelling::Own(Box::new(self.machine));
-                Ok((ActiveRun::new(dwelling, agent, &container.id, run, self.log), timeline))
+                let active = ActiveRun::new(dwelling, agent, &container.id, run, self.log);
+                Ok((active.with_sockets(self.sockets), timeline))
             }
             Err(error @ CallError::Agent { .. }) => {
                 self.machine.end().await;
@@ -126,7 +129,7 @@ fn prepare_files(
     container: &Container,
     volumes: &MountedVolumes,
 ) -> Result<HostParts, StartError> {
-    let shares = open_shares(&container.mounts, volumes).map_err(StartError::Engine)?;
+    let Sources { shares, sockets } = open_sources(&container.mounts, volumes).map_err(StartError::Engine)?;
     let disks = prepare_disks(shared, container).map_err(|error| {
         StartError::Engine(EngineError {
             message: format!("cannot start container: {}", error.message),
@@ -135,7 +138,7 @@ fn prepare_files(
     })?;
     let log = RunLog::open(container.log.clone(), None, container.log_attributes())
         .map_err(|error| failed("open its log", &error))?;
-    Ok(HostParts { log, disks, shares })
+    Ok(HostParts { log, disks, shares, sockets })
 }
 
 pub(in crate::engine) fn failed(step: &str, error: &dyn std::error::Error) -> StartError {
