@@ -9,6 +9,8 @@ mod hello_world;
 
 mod busybox;
 
+mod reaper;
+
 mod debian;
 
 mod layered;
@@ -64,10 +66,12 @@ pub(crate) fn ensure_traffic(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The same directory, in which `layered.tar` and, where they can be made, `debian.tar`, `debian-zstd.tar` and `servers.tar`
+/// The same directory, in which `reaper.tar`, `layered.tar` and, where they can be made, `debian.tar`, `debian-zstd.tar` and `servers.tar`
 /// are too.
 pub(crate) fn ensure_all(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     let directory = ensure(workspace)?;
+    let reaper = reaper::image(workspace)?;
+    products::replace(&directory.join(format!("{}.tar", reaper.name)), &reaper.archive()?)?;
     progress::heading("large images");
     let layered = Key::new().with("recipe", RECIPE_VERSION.as_bytes()).with("busybox", &busybox::layer()?);
     let large = workspace.cache("images").join(layered.digits());
