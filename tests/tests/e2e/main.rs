@@ -32,6 +32,7 @@ mod recovery;
 mod registry;
 mod run;
 mod runtime;
+mod sockets;
 mod store;
 mod truth;
 mod volumes;
