@@ -1,8 +1,5 @@
-"""testcontainers-python: what it does without networks and published ports.
-
-Ryuk, its reaper, is off (TESTCONTAINERS_RYUK_DISABLED): it needs a published port and the daemon's socket mounted. Open
-until networks and shares are there: Ryuk, `with_exposed_ports`, `get_exposed_port`, `with_network`,
-`with_volume_mapping`, and every module of a product, for they all wait for a port.
+"""testcontainers-python: what it does without networks and published ports. Its reaper is off here
+(TESTCONTAINERS_RYUK_DISABLED); it has a story of its own, testcontainers_reaped.
 """
 
 import contextlib

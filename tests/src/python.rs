@@ -6,6 +6,7 @@ use std::process::Command;
 use crate::client::Running;
 use crate::environment::product;
 use crate::host::Host;
+use crate::namespace::Namespace;
 
 /// The interpreter.
 #[derive(Debug)]
@@ -26,7 +27,21 @@ impl Python {
     /// If the story fails, or has no test.
     #[track_caller]
     pub fn tells(&self, story: &str, host: &Host, variables: &[(&str, &str)]) {
-        let mut command = Command::new(&self.program);
+        Self::tells_by(Command::new(&self.program), story, host, variables);
+    }
+
+    /// The same from inside a network, where what the host publishes is found.
+    ///
+    /// # Panics
+    /// As [`Python::tells`].
+    #[track_caller]
+    pub fn tells_inside(&self, namespace: &Namespace, story: &str, host: &Host, variables: &[(&str, &str)]) {
+        let command = Namespace::enter(namespace.name(), &self.program);
+        Self::tells_by(command, story, host, variables);
+    }
+
+    #[track_caller]
+    fn tells_by(mut command: Command, story: &str, host: &Host, variables: &[(&str, &str)]) {
         command.args(["-B", "-m", "unittest", "--verbose", story]);
         command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("python"));
         host.berth().point_at_host(&mut command);

@@ -1,7 +1,7 @@
 //! docker-py and testcontainers: the stories of `tests/python/`, each at a host of its own.
 
 use berth_tests::registry::Registry;
-use berth_tests::{Host, Python};
+use berth_tests::{Host, Namespace, Python};
 
 fn tells(story: &str, variables: &[(&str, &str)]) {
     let Some(python) = Python::find() else { return };
@@ -37,6 +37,22 @@ fn docker_py_moves_images_by_file_and_by_registry() {
 #[test]
 fn testcontainers_starts_waits_looks_and_cleans_up() {
     tells("testcontainers_py", &[("TESTCONTAINERS_RYUK_DISABLED", "true")]);
+}
+
+#[test]
+fn testcontainers_is_cleaned_up_after_by_its_reaper() {
+    let Some(python) = Python::find() else { return };
+    let Some(namespace) = Namespace::new() else { return };
+    let Some(host) = Host::with_networks(&namespace) else { return };
+    host.berth().run(["load", "--quiet", "--input", &host.image_archive("reaper")]).exits_with(0);
+    let settings = [
+        ("RYUK_CONTAINER_IMAGE", "reaper"),
+        ("RYUK_RECONNECTION_TIMEOUT", "1s"),
+        // Wherever the tests run themselves.
+        ("TESTCONTAINERS_HOST_OVERRIDE", "localhost"),
+        ("TESTCONTAINERS_CONNECTION_MODE", "docker_host"),
+    ];
+    python.tells_inside(&namespace, "testcontainers_reaped", &host, &settings);
 }
 
 #[test]
