@@ -57,6 +57,7 @@ fn joinable(namespace: Namespace) -> Option<(CloneFlags, &'static str)> {
     match namespace {
         Namespace::NetworkNamespace => Some((CloneFlags::CLONE_NEWNET, "net")),
         Namespace::PidNamespace => Some((CloneFlags::CLONE_NEWPID, "pid")),
+        Namespace::IpcNamespace => Some((CloneFlags::CLONE_NEWIPC, "ipc")),
         _ => None,
     }
 }

@@ -40,10 +40,12 @@ mod launch;
 mod parts;
 pub(crate) mod request;
 pub(crate) mod shares;
+pub(crate) mod shm;
 mod view;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -67,6 +69,8 @@ pub(crate) struct Container {
     first_process: Option<String>,
     cgroup: Cgroup,
     disks: Disks,
+    /// Where its /dev/shm is, if others can have it.
+    shm: Option<PathBuf>,
     /// Written by what starts and removes it, read by what joins it: neither finds it half-made or half-gone.
     lifecycle: Arc<RwLock<()>>,
     /// As its files in /etc have them from us.

@@ -24,6 +24,7 @@ pub(crate) async fn mount(agent: &Rc<Agent>, request: MountContainer) -> Result<
         first_process: None,
         cgroup: Cgroup::of(&request.container_id),
         disks: Disks::new(&request.container_id, &request.image_disk, &request.scratch_disk),
+        shm: None,
         lifecycle: Arc::new(RwLock::new(())),
         names: RefCell::default(),
     });

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use berth_protocol::agent::{ErrorCode, RemoveContainer};
 
-use super::Container;
+use super::{Container, shm};
 use crate::agent::Agent;
 use crate::failure::{During, Failure};
 
@@ -41,6 +41,7 @@ pub(super) async fn release(agent: &Agent, container: &Container) -> Result<(), 
     agent.processes.forget_container(&container.id);
     agent.name_servers.stop(&container.id);
     agent.sockets.stop(&container.id);
+    shm::unmount_own(&container.id).during(ErrorCode::Internal, step("unmount its /dev/shm"))?;
     let disks = container.disks.clone();
     let unmounted = tokio::task::spawn_blocking(move || disks.unmount()).await;
     let unmounted = unmounted.map_err(std::io::Error::other).and_then(std::convert::identity);

@@ -15,7 +15,7 @@ use super::disks::{CONTAINERS, Disks};
 use super::identity_files::Names;
 use super::ids::IdMaps;
 use super::launch::{Launch, Place, launch};
-use super::{Container, devices, identity_files, joined, remove, request, shares};
+use super::{Container, devices, identity_files, joined, remove, request, shares, shm};
 use crate::agent::Agent;
 use crate::failure::{During, Failure};
 use crate::processes::Process;
@@ -36,6 +36,7 @@ pub(crate) async fn start(agent: &Rc<Agent>, request: StartContainer) -> Result<
         disks: Disks::new(&request.container_id, &request.image_disk, &request.scratch_disk)
             .in_parts(&request)
             .owned_as(ids),
+        shm: shm::place(agent, &request),
         lifecycle: Arc::new(RwLock::new(())),
         names: RefCell::new(Names::of(&request)),
     });
@@ -78,6 +79,7 @@ async fn bring_up(
         identity_files::take_over(container.disks.directory(), &theirs)
             .during(ErrorCode::Internal, || "share the files of the network's identity")?;
     }
+    shm::mount_for(&request, container.shm.as_deref())?;
     agent
         .sockets
         .start(&container.id, container.disks.directory(), &request.mounts)
@@ -96,6 +98,7 @@ async fn bring_up(
             exec: None,
             joins_user_namespace: false,
             devices: devices.nodes,
+            shm: container.shm.iter().map(|place| place.display().to_string()).collect(),
         },
         process,
     };

@@ -48,7 +48,7 @@ use crate::names;
 use crate::network;
 use crate::sys;
 use report::Reporter;
-use spec::{DeviceNode, StageSpec};
+use spec::StageSpec;
 
 /// How the agent calls this program when it is to be the stage.
 pub(crate) const STAGE_NAME: &std::ffi::CStr = c"berth-stage";
@@ -89,14 +89,14 @@ fn run(reporter: &Reporter) -> Result<ExitCode, Failure> {
     protect_this_program()?;
     let spec = read_spec()?;
     let malformed = || Failure::new(ErrorCode::Internal, "the stage's specification names no process");
-    match (spec.container, spec.exec) {
+    match (spec.container.clone(), spec.exec.clone()) {
         (Some(container), _) => {
             let process = container.process.clone().ok_or_else(malformed)?;
             // In a user namespace of its own the agent has done it: it takes the machine's privileges.
             if container.users.is_empty() {
                 limits::set_oom_score(&process)?;
             }
-            set_up_container(reporter, &container, &spec.directory, &spec.devices)?;
+            set_up_container(reporter, &container, &spec)?;
             run_process(reporter, &process, Some(&container))
         }
         (None, Some(process)) => {
@@ -133,8 +133,7 @@ fn read_spec() -> Result<StageSpec, Failure> {
 fn set_up_container(
     reporter: &Reporter,
     container: &StartContainer,
-    directory: &str,
-    devices: &[DeviceNode],
+    spec: &StageSpec,
 ) -> Result<(), Failure> {
     let joins = |namespace| container.joined_namespaces.iter().any(|joined| joined.namespace() == namespace);
     let has_own =
@@ -149,7 +148,7 @@ fn set_up_container(
     if has_own(Namespace::NetworkNamespace) {
         set_up_network(reporter, container)?;
     }
-    rootfs::enter(container, directory, devices)
+    rootfs::enter(container, spec)
 }
 
 fn set_up_network(reporter: &Reporter, container: &StartContainer) -> Result<(), Failure> {

@@ -14,14 +14,13 @@ use rustix::mount::{
 };
 
 use super::paths;
+use crate::container::shm::size_bytes;
 use crate::failure::{During, Failure};
 
 /// As many links as the kernel follows in one path.
 const MAX_LINKS: u32 = 40;
 
 const SHM: &str = "/dev/shm";
-/// Docker's size of /dev/shm where nobody asked for another.
-const DEFAULT_SHM_BYTES: u64 = 64 << 20;
 
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -103,10 +102,24 @@ fn attach(mount: &OwnedFd, target: &str) -> Result<(), Failure> {
         .during(ErrorCode::MountFailed, step)
 }
 
-/// Mounts them all; of which there is one in `opened`, that one.
+/// What the container has as /dev/shm together with others; nothing for one of its own.
+///
+/// # Errors
+/// MOUNT_FAILED
+pub(super) fn open_shm(place: &str) -> Result<Option<OwnedFd>, Failure> {
+    if place.is_empty() {
+        return Ok(None);
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(CWD, place, flags);
+    tree.map(Some).during(ErrorCode::MountFailed, || format!("open the {SHM} of several containers"))
+}
+
+/// Mounts them all; of which there is one in `opened`, that one, and as /dev/shm what others have too, if there is that.
 pub(super) fn mount_standard(
     container: &StartContainer,
     opened: &[(&'static str, OwnedFd)],
+    shm: Option<&OwnedFd>,
 ) -> Result<(), Failure> {
     // The privileged may write what others only read: /sys, and the control groups in it.
     let kept = if container.privileged { MountFlags::RDONLY.complement() } else { MountFlags::all() };
@@ -119,9 +132,10 @@ pub(super) fn mount_standard(
     if container.no_shm {
         return Ok(());
     }
-    let shm_size_bytes = container.shm_size_bytes;
-    let shm_bytes = if shm_size_bytes == 0 { DEFAULT_SHM_BYTES } else { shm_size_bytes };
-    mount_at("tmpfs", SHM, RESTRICTED, &format!("mode=1777,size={shm_bytes}"))
+    match shm {
+        Some(shm) => attach(shm, SHM),
+        None => mount_at("tmpfs", SHM, RESTRICTED, &format!("mode=1777,size={}", size_bytes(container))),
+    }
 }
 
 /// Mounts one that the request names.

@@ -14,32 +14,29 @@ use rustix::mount::{
     mount_remount, move_mount, open_tree, unmount,
 };
 
-use super::spec::DeviceNode;
+use super::spec::StageSpec;
 use super::{devices, mounts, paths, shares, sockets, sysctls};
 use crate::container::identity_files;
 use crate::failure::{During, Failure};
 
 /// Makes the container's root this process's root, with the standard and the requested file systems mounted.
-pub(super) fn enter(
-    container: &StartContainer,
-    directory: &str,
-    requested_devices: &[DeviceNode],
-) -> Result<(), Failure> {
-    let directory = Path::new(directory);
+pub(super) fn enter(container: &StartContainer, spec: &StageSpec) -> Result<(), Failure> {
+    let directory = Path::new(&spec.directory);
     keep_mounts_private()?;
     let identity_files = open_identity_files(&directory.join(identity_files::DIRECTORY), &container.mounts)?;
     let kernels_own = mounts::open_kernels_own(container)?;
+    let shm = mounts::open_shm(&spec.shm)?;
     let shares = shares::open(&container.mounts)?;
     let sockets = container.mounts.iter().map(|mount| sockets::open(directory, mount));
     let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
     let is_mapped = !container.users.is_empty();
-    let devices = if is_mapped { Some(devices::open(requested_devices)?) } else { None };
+    let devices = if is_mapped { Some(devices::open(&spec.devices)?) } else { None };
     change_root(&directory.join("root"), is_mapped)
         .during(ErrorCode::MountFailed, || "enter the container's root")?;
-    mounts::mount_standard(container, &kernels_own)?;
+    mounts::mount_standard(container, &kernels_own, shm.as_ref())?;
     match devices {
         Some(devices) => devices::attach(&devices)?,
-        None => devices::create(requested_devices)?,
+        None => devices::create(&spec.devices)?,
     }
     sysctls::set(container)?;
     for (requested, opened) in container.mounts.iter().zip(shares.iter().zip(&sockets)) {

@@ -17,6 +17,9 @@ pub(crate) struct StageSpec {
     /// The new container's nodes beyond the standard ones.
     #[prost(message, repeated, tag = "4")]
     pub(crate) devices: Vec<DeviceNode>,
+    /// What the new container has as /dev/shm together with others, as the agent sees it; empty for one of its own.
+    #[prost(string, tag = "6")]
+    pub(crate) shm: String,
     /// The process to be joined has a user namespace of its own.
     #[prost(bool, tag = "5")]
     pub(crate) joins_user_namespace: bool,

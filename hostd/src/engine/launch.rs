@@ -76,6 +76,7 @@ pub(super) fn launch_request(
         outer_namespaces: confinement::outer_namespaces(spec),
         privileged: spec.security.privileged,
         no_shm: spec.namespaces.ipc == Ipc::WithoutShm,
+        shareable_shm: spec.namespaces.shares_ipc(),
         users,
         groups,
         interfaces: interfaces(endpoints),

@@ -52,12 +52,12 @@ pub enum Namespace {
     Machine,
 }
 
-/// Docker's kinds of IPC namespaces, as far as one container has them.
+/// Docker's kinds of IPC namespaces, as far as they are nobody else's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Ipc {
     #[default]
     Private,
-    /// Its own, and others may join. As long as a machine has one container, nobody does.
+    /// Its own, and others may join.
     Shareable,
     /// Its own, without /dev/shm.
     WithoutShm,
@@ -71,10 +71,19 @@ pub struct Namespaces {
     /// Or the one of this container, by name or id.
     pub pid_of: Option<String>,
     pub ipc: Ipc,
+    /// Or the one of this container, by name or id.
+    pub ipc_of: Option<String>,
     pub uts: Namespace,
     pub cgroup: Namespace,
     /// Its own if the daemon's settings say who its users are then.
     pub user: Namespace,
+}
+
+impl Namespaces {
+    /// Whether others may have the container's IPC namespace, which is then also that of its /dev/shm.
+    pub(super) fn shares_ipc(&self) -> bool {
+        self.ipc_of.is_some() || matches!(self.ipc, Ipc::Shareable | Ipc::Machine)
+    }
 }
 
 /// A device of the machine's that the container has a node of.

@@ -1,4 +1,4 @@
-//! Containers in another container's machine: `--network container:`, `--pid container:`.
+//! Containers in another container's machine: `--network container:`, `--pid container:`, `--ipc container:`.
 
 use berth_tests::{Client, Host, Namespace, eventually};
 
@@ -114,4 +114,48 @@ fn processes_are_shared_and_rooms_run_out() {
     assert_eq!(up, "");
     let reason = inspect(&docker, "lodger1", "{{.State.ExitCode}} {{.State.Error}}");
     assert!(reason.starts_with("137 ") && reason.contains("whose machine it shared has ended"), "{reason}");
+}
+
+#[test]
+fn ipc_is_shared_with_the_memory_that_goes_with_it() {
+    let Some(mut host) = Host::start() else { return };
+    let Some(docker) = host.docker() else { return };
+    run(&docker, "donor", &["--ipc", "shareable", "--shm-size", "2m"], &["sleep", "1000"]);
+    run(&docker, "taker", &["--ipc", "container:donor"], &["sleep", "1000"]);
+    run(&docker, "neighbour", &["--network", "container:donor"], &["sleep", "1000"]);
+    let donor = inspect(&docker, "donor", "{{.Id}}");
+    assert_eq!(inspect(&docker, "taker", "{{.HostConfig.IpcMode}}"), format!("container:{donor}"));
+    assert_eq!(host.machine_processes().len(), 1, "all three are in one machine");
+
+    // One namespace, its queues and its memory, in both directions; and nothing of it for whoever is only nearby.
+    let make = "echo word > /dev/shm/one; touch /dev/mqueue/queue; readlink /proc/self/ns/ipc; ipcs -l";
+    let look = "cat /dev/shm/one; ls /dev/mqueue; readlink /proc/self/ns/ipc; df -k /dev/shm | grep -o 2048; echo two > /dev/shm/two";
+    let seen = |container: &str, script: &str| docker.run(["exec", container, "sh", "-c", script]).text();
+    let made = seen("donor", make);
+    let namespace = made.lines().next().expect("a namespace has a name");
+    assert_eq!(seen("taker", look), format!("word\nqueue\n{namespace}\n2048"));
+    assert_eq!(seen("donor", "cat /dev/shm/two; hostname").lines().next(), Some("two"));
+    assert_eq!(seen("neighbour", "ls /dev/shm /dev/mqueue | grep -v :"), "");
+    assert_ne!(seen("neighbour", "readlink /proc/self/ns/ipc"), namespace);
+
+    // A daemon that comes later knows it, and a taker may give.
+    host.kill_daemon();
+    host.start_daemon();
+    let further = ["run", "--rm", "--ipc", "container:taker", "busybox", "cat", "/dev/shm/two"];
+    docker.run(further).exits_with(0).prints_exactly("two");
+
+    // Who keeps its own to itself is not joined, nor who does not run.
+    let refused = |of: &str, words: &str| {
+        let of = format!("container:{of}");
+        docker.run(["run", "--rm", "--ipc", &of, "busybox", "true"]).exits_with(125).complains(words);
+    };
+    refused("neighbour", "non-shareable IPC (hint: use IpcMode:shareable for the donor container)");
+    refused("nobody", "No such container: nobody");
+    docker.run(["rm", "-f", "taker", "neighbour", "donor"]).exits_with(0);
+
+    // The machine's own is for all in it that ask for it.
+    run(&docker, "owner", &["--ipc", "host"], &["sleep", "1000"]);
+    docker.run(["exec", "owner", "sh", "-c", "echo machine > /dev/shm/one"]).exits_with(0);
+    let lodger = ["run", "--rm", "--ipc", "host", "--network", "container:owner", "busybox"];
+    docker.run([&lodger[..], &["cat", "/dev/shm/one"]].concat()).prints_exactly("machine");
 }

@@ -7,6 +7,7 @@ use berth_protocol::agent::{self, JoinedNamespace};
 use super::super::container::{Container, Live};
 use super::super::error::EngineError;
 use super::super::networks::NetworkMode;
+use super::super::security::Namespaces;
 use super::super::spec::ContainerSpec;
 use super::super::state::ContainerState;
 use super::super::{Engine, Shared};
@@ -16,6 +17,7 @@ use super::super::{Engine, Shared};
 struct Wanted {
     network: Option<String>,
     pid: Option<String>,
+    ipc: Option<String>,
 }
 
 /// Those that a container is to share namespaces with, all in one machine, and running a moment ago.
@@ -30,7 +32,8 @@ impl Wanted {
             NetworkMode::Container(word) => Some(word.clone()),
             _ => None,
         };
-        Self { network, pid: spec.namespaces.pid_of.clone() }
+        let Namespaces { pid_of, ipc_of, .. } = &spec.namespaces;
+        Self { network, pid: pid_of.clone(), ipc: ipc_of.clone() }
     }
 }
 
@@ -48,29 +51,29 @@ impl Company {
         shared: &Shared,
         container: &Container,
     ) -> Result<Option<Self>, EngineError> {
-        let wanted = Wanted::of(&container.spec());
-        let network = wanted.network.map(|word| network_of(shared, container, &word)).transpose()?;
-        let pid = wanted.pid.map(|word| processes_of(shared, container, &word)).transpose()?;
-        let companion = match (&network, &pid) {
-            (Some((_, network)), Some((_, pid))) if !Arc::ptr_eq(&network.home, &pid.home) => {
-                let message = "cannot share the network of one container and the processes of another: they are in \
-                     different machines";
+        let Wanted { network, pid, ipc } = Wanted::of(&container.spec());
+        let wanted: [(_, _, Find); 3] = [
+            (agent::Namespace::NetworkNamespace, network, network_of),
+            (agent::Namespace::PidNamespace, pid, processes_of),
+            (agent::Namespace::IpcNamespace, ipc, ipc_of),
+        ];
+        let (mut joined, mut companion) = (Vec::new(), None::<Arc<Live>>);
+        for (namespace, word, find) in wanted {
+            let Some(word) = word else { continue };
+            let (container_id, live) = find(shared, container, &word)?;
+            if companion.as_ref().is_some_and(|other| !Arc::ptr_eq(&other.home, &live.home)) {
+                let message = "cannot share namespaces of containers that are in different machines";
                 return Err(EngineError::invalid(message));
             }
-            (Some((_, live)), _) | (None, Some((_, live))) => Arc::clone(live),
-            (None, None) => return Ok(None),
-        };
-        let joined = |(id, _live), namespace: agent::Namespace| JoinedNamespace {
-            namespace: namespace.into(),
-            container_id: id,
-        };
-        let network = network.map(|found| joined(found, agent::Namespace::NetworkNamespace));
-        let pid = pid.map(|found| joined(found, agent::Namespace::PidNamespace));
-        Ok(Some(Self { companion, joined: network.into_iter().chain(pid).collect() }))
+            companion = Some(live);
+            joined.push(JoinedNamespace { namespace: namespace.into(), container_id });
+        }
+        Ok(companion.map(|companion| Self { companion, joined }))
     }
 }
 
 type Found = (String, Arc<Live>);
+type Find = fn(&Shared, &Container, &str) -> Result<Found, EngineError>;
 
 fn network_of(shared: &Shared, container: &Container, word: &str) -> Result<Found, EngineError> {
     let other = other(shared, word)?;
@@ -86,6 +89,23 @@ fn processes_of(shared: &Shared, container: &Container, word: &str) -> Result<Fo
         return Err(EngineError::invalid("cannot join own PID namespace"));
     }
     running(&other, format!("cannot join PID of a non running container: {}", other.id))
+}
+
+fn ipc_of(shared: &Shared, container: &Container, word: &str) -> Result<Found, EngineError> {
+    let other = other(shared, word)?;
+    if other.id == container.id {
+        return Err(EngineError::invalid("cannot join own IPC namespace"));
+    }
+    let found =
+        running(&other, format!("failed to join IPC namespace: container {} is not running", other.id))?;
+    if !other.spec().namespaces.shares_ipc() {
+        return Err(EngineError::invalid(format!(
+            "failed to join IPC namespace: container {}: non-shareable IPC (hint: use IpcMode:shareable for the donor \
+             container)",
+            other.id
+        )));
+    }
+    Ok(found)
 }
 
 fn other(shared: &Shared, word: &str) -> Result<Arc<Container>, EngineError> {
@@ -106,8 +126,10 @@ impl Engine {
     /// are the same after a change of name; and the host name that goes with a network. Who is not there yet keeps the
     /// client's word.
     pub(in crate::engine) fn settle_company(&self, spec: &mut ContainerSpec) {
-        if let Some(found) = spec.namespaces.pid_of.as_ref().and_then(|word| self.find(word).ok()) {
-            spec.namespaces.pid_of = Some(found.id.to_string());
+        for of in [&mut spec.namespaces.pid_of, &mut spec.namespaces.ipc_of] {
+            if let Some(found) = of.as_ref().and_then(|word| self.find(word).ok()) {
+                *of = Some(found.id.to_string());
+            }
         }
         let NetworkMode::Container(word) = &spec.network.mode else { return };
         let Ok(found) = self.find(word) else { return };

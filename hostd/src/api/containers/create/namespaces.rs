@@ -13,10 +13,12 @@ pub(super) fn namespaces(config: &Config, host: &HostConfig) -> ApiResult<Namesp
         return Err(ApiError::invalid("conflicting options: hostname and the UTS mode"));
     }
     let pid_of = of_container(&host.pid_mode).map(str::to_owned);
+    let ipc_of = of_container(&host.ipc_mode).map(str::to_owned);
     Ok(Namespaces {
         pid: if pid_of.is_some() { Namespace::Own } else { mode("PidMode", "PID", &host.pid_mode, &[])? },
         pid_of,
-        ipc: ipc(&host.ipc_mode)?,
+        ipc: if ipc_of.is_some() { Ipc::Private } else { ipc(&host.ipc_mode)? },
+        ipc_of,
         uts,
         cgroup: mode("CgroupnsMode", "cgroup namespace", &host.cgroupns_mode, &["private"])?,
         user: mode("UsernsMode", "userns", &host.userns_mode, &[])?,
@@ -39,7 +41,6 @@ fn ipc(mode: &str) -> ApiResult<Ipc> {
         "shareable" => Ok(Ipc::Shareable),
         "none" => Ok(Ipc::WithoutShm),
         "host" => Ok(Ipc::Machine),
-        mode if mode.starts_with("container:") => Err(of_another("IpcMode", mode)),
         mode => Err(ApiError::invalid(format!("invalid IPC mode: {mode}"))),
     }
 }
@@ -51,7 +52,7 @@ fn of_container(mode: &str) -> Option<&str> {
 
 fn of_another(field: &str, mode: &str) -> ApiError {
     ApiError::not_supported(format!(
-        "berth cannot honour HostConfig.{field} \"{mode}\" yet: containers of a machine share networks and processes alone"
+        "berth cannot honour HostConfig.{field} \"{mode}\" yet: containers of a machine share networks, processes and IPC alone"
     ))
 }
 
@@ -79,6 +80,7 @@ mod tests {
             pid: machine,
             pid_of: None,
             ipc: Ipc::Machine,
+            ipc_of: None,
             uts: machine,
             cgroup: machine,
             user: machine,
@@ -88,9 +90,12 @@ mod tests {
     }
 
     #[test]
-    fn processes_may_be_anothers() {
+    fn processes_and_ipc_may_be_anothers() {
         let host = HostConfig { pid_mode: "container:db".into(), ..HostConfig::default() };
         let expected = Namespaces { pid_of: Some("db".into()), ..Namespaces::default() };
+        assert_eq!(of(&host, "web"), Ok(expected));
+        let host = HostConfig { ipc_mode: "container:db".into(), ..HostConfig::default() };
+        let expected = Namespaces { ipc_of: Some("db".into()), ..Namespaces::default() };
         assert_eq!(of(&host, "web"), Ok(expected));
     }
 
@@ -102,7 +107,11 @@ mod tests {
         assert_eq!(of(&wrong, "").unwrap_err(), (400, "invalid PID mode: mine".to_owned()));
         let nobodys = HostConfig { pid_mode: "container:".into(), ..HostConfig::default() };
         assert_eq!(of(&nobodys, "").unwrap_err(), (400, "invalid PID mode: container:".to_owned()));
-        let other = HostConfig { ipc_mode: "container:db".into(), ..HostConfig::default() };
+        for wrong in ["foo", "container", "container:"] {
+            let wrong = HostConfig { ipc_mode: wrong.into(), ..HostConfig::default() };
+            assert_eq!(of(&wrong, "").unwrap_err(), (400, format!("invalid IPC mode: {}", wrong.ipc_mode)));
+        }
+        let other = HostConfig { cgroupns_mode: "container:db".into(), ..HostConfig::default() };
         assert_eq!(of(&other, "").unwrap_err().0, 501);
     }
 }

@@ -28,7 +28,7 @@ fn the_docker_clis_defaults_pass_without_a_warning() {
 
 #[test]
 fn fields_that_ask_for_something_else_are_refused_by_name() {
-    let asking = [("LogConfig", json!({ "Type": "syslog" })), ("IpcMode", json!("container:other"))];
+    let asking = [("LogConfig", json!({ "Type": "syslog" })), ("CgroupnsMode", json!("container:other"))];
     for (field, value) in asking {
         let error = with_host_config(field, &value).unwrap_err();
         assert_eq!(error.status, 501, "{field} {value}");
@@ -105,7 +105,7 @@ fn what_is_removed_at_its_end_cannot_be_restarted() {
 fn names_of_fields_fit_in_any_case_and_none_slips_through() {
     let (spec, _) = decoded(&json!({ "image": "busybox", "hostconfig": { "pidslimit": 7 } })).unwrap();
     assert_eq!((spec.image.as_str(), spec.limits.pids), ("busybox", Some(7)));
-    let refused = decoded(&json!({ "image": "busybox", "hostConfig": { "ipcmode": "container:db" } }));
+    let refused = decoded(&json!({ "image": "busybox", "hostConfig": { "cgroupnsmode": "container:db" } }));
     assert_eq!(refused.unwrap_err().status, 501);
 }
 

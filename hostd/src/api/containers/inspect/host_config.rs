@@ -41,7 +41,7 @@ pub(super) struct HostConfig {
     dns_search: Vec<String>,
     extra_hosts: Option<Vec<String>>,
     group_add: Option<Vec<String>>,
-    ipc_mode: &'static str,
+    ipc_mode: String,
     cgroup: &'static str,
     links: Option<Vec<String>>,
     oom_score_adj: i32,
@@ -138,7 +138,7 @@ impl HostConfig {
             extra_hosts: filled(&spec.extra_hosts),
             group_add: filled(&spec.additional_groups),
             init: spec.init.then_some(true),
-            ipc_mode: ipc(spec.namespaces.ipc),
+            ipc_mode: ipc_mode(&spec.namespaces),
             links: links(&view.name, &spec.network.links),
             masked_paths,
             memory,
@@ -242,7 +242,14 @@ fn machine_or(namespace: Namespace, own: &'static str) -> &'static str {
     }
 }
 
-fn ipc(ipc: Ipc) -> &'static str {
+fn ipc_mode(namespaces: &Namespaces) -> String {
+    match &namespaces.ipc_of {
+        Some(id) => format!("container:{id}"),
+        None => own_ipc(namespaces.ipc).to_owned(),
+    }
+}
+
+fn own_ipc(ipc: Ipc) -> &'static str {
     match ipc {
         Ipc::Private => "private",
         Ipc::Shareable => "shareable",
