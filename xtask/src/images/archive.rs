@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
+use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context, bail};
@@ -102,6 +103,22 @@ pub(super) fn only_layer(archive: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut layer = Vec::new();
     GzDecoder::new(stored.as_slice()).read_to_end(&mut layer).context("cannot decompress the layer")?;
     Ok(layer)
+}
+
+/// Unpacks the image of an archive whose layers are stored as gzip, one above the other; what a layer removes stays.
+///
+/// # Errors
+/// It has another form, or we are not root.
+pub(super) fn unpack(archive: &[u8], root: &Path) -> anyhow::Result<()> {
+    let manifest: Value = serde_json::from_slice(&file(archive, "manifest.json")?)?;
+    for layer in manifest[0]["Layers"].as_array().context("an image has layers")? {
+        let stored = file(archive, layer.as_str().unwrap_or_default())?;
+        let mut layer = tar::Archive::new(GzDecoder::new(stored.as_slice()));
+        layer.set_preserve_permissions(true);
+        layer.set_preserve_ownerships(true);
+        layer.unpack(root).with_context(|| format!("cannot unpack an image into {}", root.display()))?;
+    }
+    Ok(())
 }
 
 fn file(archive: &[u8], path: &str) -> anyhow::Result<Vec<u8>> {

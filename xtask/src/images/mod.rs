@@ -15,7 +15,11 @@ mod debian;
 
 mod layered;
 
+mod installed;
+
 mod servers;
+
+pub(crate) mod workload;
 
 pub(crate) mod traffic;
 
@@ -83,15 +87,44 @@ pub(crate) fn ensure_all(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     let kept = keep(&large, &directory, &debian::NAMES, || one_each(&debian::images(&codename)?));
     or_skipped(kept, "the Debian image", &directory, &debian::NAMES)?;
 
-    let key = Key::new().with("recipe", RECIPE_VERSION.as_bytes()).with("codename", codename.as_bytes());
-    let servers = servers::INPUTS.iter().fold(key, |key, (name, text)| key.with(name, text.as_bytes()));
-    let large = workspace.cache("images").join(servers.digits());
-    let debian = directory.join(format!("{}.tar", debian::NAMES[0]));
-    let kept = keep(&large, &directory, &[servers::NAME], || {
-        Ok(vec![(servers::NAME, archive::archive(&servers::images(&debian)?)?)])
-    });
+    let kept = above_debian(workspace, &directory, servers::NAME, &servers::INPUTS, servers::images);
     or_skipped(kept, "the images of servers", &directory, &[servers::NAME])?;
     Ok(directory)
+}
+
+/// The archive of the image that the benchmark of shares and disks runs.
+///
+/// # Errors
+/// It cannot be made, for instance because we are not root.
+pub(crate) fn ensure_workload(workspace: &Workspace) -> anyhow::Result<PathBuf> {
+    let directory = ensure_all(workspace)?;
+    above_debian(workspace, &directory, workload::NAME, &workload::INPUTS, workload::images)?;
+    Ok(directory.join(format!("{}.tar", workload::NAME)))
+}
+
+/// The files of that archive below `root`.
+///
+/// # Errors
+/// There is no such archive, or we are not root.
+pub(crate) fn unpack_workload(archive: &Path, root: &Path) -> anyhow::Result<()> {
+    let content = fs::read(archive).with_context(|| format!("cannot read {}", archive.display()))?;
+    archive::unpack(&content, root)
+}
+
+/// One archive of images that are above the Debian image of that directory.
+fn above_debian(
+    workspace: &Workspace,
+    directory: &Path,
+    name: &'static str,
+    inputs: &[(&str, &str)],
+    make: impl FnOnce(&Path) -> anyhow::Result<Vec<Image>>,
+) -> anyhow::Result<()> {
+    let key = Key::new().with("recipe", RECIPE_VERSION.as_bytes());
+    let key = key.with("codename", apt::codename()?.as_bytes());
+    let key = inputs.iter().fold(key, |key, (name, text)| key.with(name, text.as_bytes()));
+    let cache = workspace.cache("images").join(key.digits());
+    let debian = directory.join(format!("{}.tar", debian::NAMES[0]));
+    keep(&cache, directory, &[name], || Ok(vec![(name, archive::archive(&make(&debian)?)?)]))
 }
 
 /// Tests that want what could not be made say that they are skipped; everything else goes on.

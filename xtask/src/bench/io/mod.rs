@@ -6,6 +6,8 @@
 
 mod network;
 
+mod files;
+
 mod report;
 mod side;
 mod table;
@@ -52,6 +54,10 @@ pub(crate) struct Options {
 enum Part {
     /// Between containers, to the host, and by a published port
     Network,
+    /// A directory of the host's
+    Share,
+    /// A container's own files, and its image's
+    Disk,
 }
 
 impl Part {
@@ -59,6 +65,8 @@ impl Part {
     fn section(self) -> &'static str {
         match self {
             Self::Network => "io --only network",
+            Self::Share => "io --only share",
+            Self::Disk => "io --only disk",
         }
     }
 }
@@ -94,6 +102,9 @@ pub(super) fn run(workspace: &Workspace, options: &Options) -> anyhow::Result<()
     let bench = Bench { workspace, options, products, peer, directory };
     if options.wants(Part::Network) {
         network::run(&bench)?;
+    }
+    if options.wants(Part::Share) || options.wants(Part::Disk) {
+        files::run(&bench)?;
     }
     Ok(())
 }

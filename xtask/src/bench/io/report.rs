@@ -53,19 +53,23 @@ fn render(table: &Table, peer: &str, text: &mut String) {
     });
     let names: Vec<&str> = names.collect();
     let of = match table.reference {
-        Place::Host => "ratio to the host",
-        _ => "ratio",
+        Some(Place::Host) => " ratio to the host |",
+        Some(_peer) => " ratio |",
+        None => "",
     };
     let mut line = |words: std::fmt::Arguments<'_>| writeln!(text, "{words}").expect("a String takes all");
-    line(format_args!("\n| {}: min / p50 / p90 | {} | {of} |", table.what, names.join(" | ")));
-    line(format_args!("|---|{}---|", "---|".repeat(places.len())));
+    line(format_args!("\n| {}: min / p50 / p90 | {} |{of}", table.what, names.join(" | ")));
+    let columns = places.len() + usize::from(table.reference.is_some());
+    line(format_args!("|---|{}", "---|".repeat(columns)));
     for row in &table.rows {
         let cells = places
             .iter()
             .map(|place| row.figures.get(place).cloned().unwrap_or_default().summary_to(row.unit.digits()));
         let cells: Vec<String> = cells.collect();
-        let ratio = row.ratio(table.reference).map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
-        line(format_args!("| {}, {} | {} | {ratio} |", row.what, row.unit.name(), cells.join(" | ")));
+        let ratio =
+            row.ratio(table.reference).map_or_else(|| " - |".to_owned(), |ratio| format!(" {ratio:.2} |"));
+        let ratio = table.reference.map_or_else(String::new, |_| ratio);
+        line(format_args!("| {}, {} | {} |{ratio}", row.what, row.unit.name(), cells.join(" | ")));
     }
 }
 
@@ -93,7 +97,7 @@ mod tests {
     fn what_was_not_measured_is_not_invented() {
         let mut row = Row::new("sent", Unit::MegabytesPerSecond);
         row.add(Place::Berth, 1.0);
-        let table = Table { what: "a path".to_owned(), reference: Place::Peer, rows: vec![row] };
+        let table = Table { what: "a path".to_owned(), reference: Some(Place::Peer), rows: vec![row] };
         let mut text = String::new();
         render(&table, "dockerd", &mut text);
         assert!(text.ends_with("| sent, MB/s | 1.0 | - / - / - | - |\n"), "{text}");

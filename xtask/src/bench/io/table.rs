@@ -19,6 +19,15 @@ pub(super) enum Unit {
     MegabytesPerSecond,
     NanosecondsPerByte,
     Microseconds,
+    Milliseconds,
+    /// Operations.
+    PerSecond,
+    /// Of processor time, an operation.
+    MicrosecondsEach,
+    Requests,
+    RequestsPerMebibyte,
+    /// For an operation.
+    RequestsEach,
 }
 
 #[derive(Debug)]
@@ -28,11 +37,11 @@ pub(super) struct Row {
     pub(super) figures: BTreeMap<Place, Figures>,
 }
 
-/// Rows under one heading, and whose figures ours are divided by.
+/// Rows under one heading, and whose figures ours are divided by, if anybody else has any.
 #[derive(Debug)]
 pub(super) struct Table {
     pub(super) what: String,
-    pub(super) reference: Place,
+    pub(super) reference: Option<Place>,
     pub(super) rows: Vec<Row>,
 }
 
@@ -46,14 +55,21 @@ impl Unit {
             Self::MegabytesPerSecond => "MB/s",
             Self::NanosecondsPerByte => "ns a byte",
             Self::Microseconds => "µs",
+            Self::Milliseconds => "ms",
+            Self::PerSecond => "a second",
+            Self::MicrosecondsEach => "µs each",
+            Self::Requests => "requests",
+            Self::RequestsPerMebibyte => "requests a MiB",
+            Self::RequestsEach => "requests each",
         }
     }
 
     /// Behind the point.
     pub(super) fn digits(self) -> usize {
         match self {
-            Self::NanosecondsPerByte => 2,
-            Self::MegabytesPerSecond | Self::Microseconds => 1,
+            Self::NanosecondsPerByte | Self::RequestsPerMebibyte | Self::RequestsEach => 2,
+            Self::MegabytesPerSecond | Self::Microseconds | Self::MicrosecondsEach => 1,
+            Self::Milliseconds | Self::PerSecond | Self::Requests => 0,
         }
     }
 }
@@ -68,9 +84,9 @@ impl Row {
     }
 
     /// Ours divided by those of `reference`, of the medians.
-    pub(super) fn ratio(&self, reference: Place) -> Option<f64> {
+    pub(super) fn ratio(&self, reference: Option<Place>) -> Option<f64> {
         let median = |place| self.figures.get(&place)?.percentile(50);
-        let (ours, theirs) = (median(Place::Berth)?, median(reference)?);
+        let (ours, theirs) = (median(Place::Berth)?, median(reference?)?);
         (theirs > 0.0).then(|| ours / theirs)
     }
 }
@@ -80,7 +96,7 @@ impl Table {
     pub(super) fn places(&self) -> Vec<Place> {
         let is_there = |place: &Place| {
             *place == Place::Berth
-                || *place == self.reference
+                || Some(*place) == self.reference
                 || self.rows.iter().any(|row| row.figures.contains_key(place))
         };
         Place::ALL.into_iter().filter(is_there).collect()
@@ -95,9 +111,9 @@ mod tests {
     fn a_ratio_needs_both() {
         let mut row = Row::new("a thing", Unit::Microseconds);
         row.add(Place::Berth, 3.0);
-        assert_eq!(row.ratio(Place::Peer), None);
+        assert_eq!(row.ratio(Some(Place::Peer)), None);
         row.add(Place::Peer, 2.0);
-        assert_eq!(row.ratio(Place::Peer), Some(1.5));
+        assert_eq!(row.ratio(Some(Place::Peer)), Some(1.5));
     }
 
     #[test]
@@ -105,7 +121,7 @@ mod tests {
         let mut row = Row::new("a thing", Unit::Microseconds);
         row.add(Place::Berth, 3.0);
         let table = |reference, rows| Table { what: "things".to_owned(), reference, rows };
-        assert_eq!(table(Place::Host, vec![row]).places(), [Place::Berth, Place::Host]);
-        assert_eq!(table(Place::Peer, Vec::new()).places(), [Place::Berth, Place::Peer]);
+        assert_eq!(table(Some(Place::Host), vec![row]).places(), [Place::Berth, Place::Host]);
+        assert_eq!(table(Some(Place::Peer), Vec::new()).places(), [Place::Berth, Place::Peer]);
     }
 }

@@ -108,7 +108,7 @@ fn measure(rounds: u32, sides: &[Ready<'_>]) -> anyhow::Result<Vec<Table>> {
                 side.go(way, &mut rows).with_context(|| format!("{what}, {:?}", side.side.place))?;
             }
         }
-        tables.push(Table { what: what.to_owned(), reference: Place::Peer, rows: rows.into() });
+        tables.push(Table { what: what.to_owned(), reference: Some(Place::Peer), rows: rows.into() });
     }
     Ok(tables)
 }
