@@ -4,8 +4,8 @@ use std::io::Read;
 
 use berth_protocol::agent::request::Operation;
 use berth_protocol::agent::{
-    Capabilities, Device, ErrorCode, IdRange, Namespace, ProcessLimit, ReadProcessTable, StartContainer,
-    reply,
+    BoundSocket, Capabilities, Device, ErrorCode, IdRange, Mount, Namespace, ProcessLimit, ReadProcessTable,
+    StartContainer, reply,
 };
 
 use crate::client::Client;
@@ -58,6 +58,28 @@ fn a_containers_root_is_nobody_in_the_machine() {
         .replace(" groups=0(root)", "")
         .replace(" groups=0", "");
     assert_eq!(seen, expected);
+}
+
+#[test]
+fn sockets_of_the_hosts_and_memory_for_several_are_in_it_too() {
+    let test = "sockets_of_the_hosts_and_memory_for_several_are_in_it_too";
+    let Some(machine) = Machine::boot(test) else { return };
+    let mut client = machine.client();
+    let look = "stat -c '%F %a %u' /run/x.sock; touch /dev/shm/x && stat -c '%a %u' /dev/shm /dev/shm/x; \
+                grep -c ' /run/x.sock tmpfs ro' /proc/mounts";
+    let socket = BoundSocket { number: 3, mode: 0o660, user_id: 0, group_id: 0 };
+    let container = mapped(look).with(|container| {
+        container.shareable_shm = true;
+        container.mounts = vec![Mount {
+            kind: "socket".into(),
+            target: "/run/x.sock".into(),
+            options: vec!["ro".into()],
+            socket: Some(socket),
+            ..Mount::default()
+        }];
+    });
+    // The machine's root is nobody there.
+    assert_eq!(said(&mut client, container), "socket 660 65534\n1777 65534\n644 0\n1\n");
 }
 
 #[test]
