@@ -16,6 +16,7 @@ use super::error::{EngineError, ErrorKind};
 use super::hub::{Attachment, Hub, Wanted};
 use super::identity::ContainerId;
 use super::launch::{exec_failure, exec_process};
+use super::names::linked;
 use super::spec::TerminalSize;
 use super::stdio::{EndOfInput, Plumbing};
 use crate::agent_client::{CallError, within};
@@ -70,6 +71,8 @@ pub(super) struct Exec {
     pub(super) id: String,
     pub(super) container: Arc<Container>,
     pub(super) spec: ExecSpec,
+    /// Variables of those that the container is linked to.
+    linked: Vec<String>,
     hub: Arc<Hub>,
     state: watch::Sender<ExecState>,
 }
@@ -94,7 +97,9 @@ impl Engine {
         if spec.args.is_empty() {
             return Err(EngineError::invalid("No exec command specified"));
         }
-        let exec = Arc::new(Exec::new(container, spec));
+        // Who is gone by now is no reason not to look into the container.
+        let linked = linked::variables(&self.shared, &container).unwrap_or_default();
+        let exec = Arc::new(Exec::new(container, spec, linked));
         let id = exec.id.clone();
         exec.publish("exec_create", None);
         let mut execs = self.shared.execs();
@@ -146,10 +151,10 @@ fn check_not_paused(container: &Container, name: &str) -> Result<(), EngineError
 }
 
 impl Exec {
-    pub(super) fn new(container: Arc<Container>, spec: ExecSpec) -> Self {
+    pub(super) fn new(container: Arc<Container>, spec: ExecSpec, linked: Vec<String>) -> Self {
         let hub = Arc::new(Hub::new(spec.terminal));
         let id = hex::encode(rand::random::<[u8; 32]>());
-        Self { id, container, spec, hub, state: watch::Sender::new(ExecState::Created) }
+        Self { id, container, spec, linked, hub, state: watch::Sender::new(ExecState::Created) }
     }
 
     pub(super) fn state(&self) -> ExecState {
@@ -205,7 +210,7 @@ impl Exec {
     ) -> Result<(), EngineError> {
         let mut spec = self.spec.clone();
         spec.terminal_size = size.or(spec.terminal_size);
-        let process = exec_process(&self.container, &self.id, &spec)?;
+        let process = exec_process(&self.container, &self.id, &spec, &self.linked)?;
         let request = StartExec { container_id: self.container.id.to_string(), process: Some(process) };
         let starting = live.agent.start_exec(request);
         match within(live.pace.deadline(START_DEADLINE), "the start of a process", starting).await {

@@ -61,7 +61,7 @@ pub(super) fn launch_request(
         scratch_disk: SCRATCH_DISK.into(),
         hostname: hostname(container),
         domainname: spec.domainname.clone().unwrap_or_default(),
-        process: Some(first_process(container)?),
+        process: Some(first_process(container, &names.environment)?),
         resources: Some(spec.limits.resources()),
         mounts: agent_mounts(spec, &container.mounts, sockets),
         readonly_rootfs: spec.readonly_rootfs,
@@ -120,12 +120,12 @@ pub(super) fn hostname(container: &Container) -> String {
     container.spec().hostname.clone().unwrap_or_else(|| container.id.short().to_owned())
 }
 
-fn first_process(container: &Container) -> Result<agent::Process, EngineError> {
+fn first_process(container: &Container, linked: &[String]) -> Result<agent::Process, EngineError> {
     let spec = &*container.spec();
     let process = agent::Process {
         process_id: container.id.to_string(),
         args: spec.args(),
-        env: environment(&hostname(container), spec.stdio.terminal, &spec.env),
+        env: environment(&hostname(container), spec.stdio.terminal, linked, &spec.env),
         working_directory: spec.working_directory.clone().unwrap_or_default(),
         user: spec.user.clone().unwrap_or_default(),
         additional_groups: spec.additional_groups.clone(),
@@ -156,9 +156,10 @@ pub(super) fn exec_process(
     container: &Container,
     exec_id: &str,
     exec: &ExecSpec,
+    linked: &[String],
 ) -> Result<agent::Process, EngineError> {
     let spec = &*container.spec();
-    let mut env = environment(&hostname(container), exec.terminal, &spec.env);
+    let mut env = environment(&hostname(container), exec.terminal, linked, &spec.env);
     for entry in &exec.env {
         let name = entry.split_once('=').map_or(entry.as_str(), |(name, _)| name);
         env.retain(|existing| existing.split_once('=').is_none_or(|(existing, _)| existing != name));
@@ -185,12 +186,13 @@ pub(super) fn exec_process(
     Ok(confined(process, confinement))
 }
 
-/// Docker's own variables, those of image and request in the places of their namesakes, and the others after them.
-fn environment(hostname: &str, terminal: bool, env: &[String]) -> Vec<String> {
+/// Docker's own variables, those of links, those of image and request in the places of their namesakes, and the others after them.
+fn environment(hostname: &str, terminal: bool, linked: &[String], env: &[String]) -> Vec<String> {
     let mut merged = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if terminal {
         merged.push("TERM=xterm".into());
     }
+    merged.extend_from_slice(linked);
     for entry in env {
         let name = |entry: &str| entry.split_once('=').map(|(name, _)| name.to_owned());
         match merged.iter_mut().find(|default| name(default) == name(entry)) {
@@ -255,8 +257,9 @@ mod tests {
 
     #[test]
     fn what_the_image_or_client_sets_replaces_dockers_own_variables() {
-        let env = environment("box", true, &strings(&["PATH=/mine", "A=1"]));
-        assert_eq!(env, ["PATH=/mine", "HOSTNAME=box", "TERM=xterm", "A=1"]);
+        let env =
+            environment("box", true, &strings(&["DB_NAME=/box/db", "A=0"]), &strings(&["PATH=/mine", "A=1"]));
+        assert_eq!(env, ["PATH=/mine", "HOSTNAME=box", "TERM=xterm", "DB_NAME=/box/db", "A=1"]);
     }
 
     #[test]

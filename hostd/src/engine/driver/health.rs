@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Driver;
 use crate::engine::health::{Checked, Health, HealthStatus, Monitor, RESTART_UNHEALTHY_LABEL};
+use crate::engine::names::linked;
 use crate::engine::run::ActiveRun;
 use crate::engine::spec::AutoRemove;
 use crate::engine::stop::end_unhealthy;
@@ -23,7 +24,8 @@ impl Driver {
     }
 
     fn monitor(&mut self, active: &ActiveRun, health: Health) {
-        self.monitor = Monitor::start(&self.container, &active.live(), active.run(), health.clone());
+        let linked = linked::variables(&self.shared, &self.container).unwrap_or_default();
+        self.monitor = Monitor::start(&self.container, &active.live(), active.run(), health.clone(), linked);
         self.record.health = self.monitor.is_some().then_some(health);
     }
 

@@ -39,11 +39,13 @@ impl Monitor {
         live: &Arc<Live>,
         run: Run,
         health: Health,
+        linked: Vec<String>,
     ) -> Option<Self> {
         let check = container.spec().healthcheck.clone()?;
         let command = check.command()?;
         let (sender, checked) = mpsc::channel(1);
-        let asker = Asker { container: Arc::clone(container), live: Arc::clone(live), check, command, run };
+        let asker =
+            Asker { container: Arc::clone(container), live: Arc::clone(live), check, command, run, linked };
         let task = AbortOnDropHandle::new(tokio::spawn(asker.ask(health, sender)));
         Some(Self { checked, _task: task })
     }
@@ -64,6 +66,8 @@ struct Asker {
     check: Healthcheck,
     command: Vec<String>,
     run: Run,
+    /// Variables of those that the container is linked to.
+    linked: Vec<String>,
 }
 
 impl Asker {
@@ -96,7 +100,7 @@ impl Asker {
             attach_stderr: true,
             ..ExecSpec::default()
         };
-        let exec = Arc::new(Exec::new(Arc::clone(&self.container), spec));
+        let exec = Arc::new(Exec::new(Arc::clone(&self.container), spec, self.linked.clone()));
         exec.publish("exec_create", None);
         let mut output = Head::default();
         let (exit_code, output) = match timeout(self.check.timeout(), run(&exec, &mut output)).await {

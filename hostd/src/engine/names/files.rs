@@ -1,6 +1,7 @@
 //! The files in a container's /etc that tell of names: hosts and resolv.conf.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use berth_protocol::agent;
 
@@ -23,6 +24,8 @@ pub(in crate::engine) struct NameFiles {
     pub(in crate::engine) hosts: Vec<String>,
     /// Lines of /etc/resolv.conf; nothing if there is nobody to ask.
     pub(in crate::engine) resolution: Option<agent::NameResolution>,
+    /// Variables of those that it is linked to.
+    pub(in crate::engine) environment: Vec<String>,
     /// Whether it has a name server of its own. It may be used only once the container is connected to a network.
     pub(in crate::engine) name_server: bool,
 }
@@ -44,7 +47,9 @@ impl NameFiles {
             let own = own_network && has_names;
             resolution(asked_or_default, &shared.networks.host_resolution(), own, own_network)
         });
-        Ok(Self { hosts: hosts(shared, container, endpoints)?, resolution, name_server: own_network })
+        let environment = super::linked::variables(shared, container)?;
+        let hosts = hosts(shared, container, endpoints)?;
+        Ok(Self { hosts, resolution, environment, name_server: own_network })
     }
 }
 
@@ -153,11 +158,26 @@ fn host_gateways(shared: &Shared, endpoints: &[Endpoint]) -> Result<Vec<IpAddr>,
 
 /// A container of the default network by the names that this one has for it.
 fn linked(shared: &Shared, container: &Container, link: &Link) -> Result<String, EngineError> {
-    let (own_name, alias) = (container.name(), &link.alias);
+    let (other, address) = linked_address(shared, container, link)?;
+    let (name, hostname, alias) = (other.name(), hostname(&other), &link.alias);
+    let also = if *name == **alias { String::new() } else { format!(" {name}") };
+    Ok(format!("{address}\t{alias} {hostname}{also}"))
+}
+
+/// Whom a container is linked to, and where that is.
+///
+/// # Errors
+/// In Docker's words: it does not run, or is not on the default network.
+pub(super) fn linked_address(
+    shared: &Shared,
+    container: &Container,
+    link: &Link,
+) -> Result<(Arc<Container>, IpAddr), EngineError> {
     let other = shared.find(&link.container)?;
     let name = other.name();
     let is_up = other.current().state.is_up();
     if !is_up {
+        let (own_name, alias) = (container.name(), &link.alias);
         return Err(EngineError::conflict(format!(
             "Cannot link to a non running container: /{name} AS /{own_name}/{alias}"
         )));
@@ -166,9 +186,7 @@ fn linked(shared: &Shared, container: &Container, link: &Link) -> Result<String,
     let address = default.and_then(|active| active.ipv4_of(&other.id)).ok_or_else(|| {
         EngineError::conflict(format!("Cannot link to /{name}, as it does not belong to the default network"))
     })?;
-    let hostname = hostname(&other);
-    let also = if *name == **alias { String::new() } else { format!(" {name}") };
-    Ok(format!("{address}\t{alias} {hostname}{also}"))
+    Ok((other, address))
 }
 
 #[cfg(test)]

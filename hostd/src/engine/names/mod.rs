@@ -4,6 +4,7 @@
 //! [`crate::network::names`]'s. Here the two meet, for one container each.
 
 pub(super) mod files;
+pub(super) mod linked;
 mod server;
 
 pub(super) use files::NameFiles;
