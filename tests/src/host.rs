@@ -6,13 +6,14 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 
 use crate::api::Api;
 use crate::client::Client;
 use crate::environment::{Environment, program, skip};
 use crate::namespace::Namespace;
 use crate::patience::{DEADLINE, eventually};
+use crate::processes::{pid_of, processes_that_name};
 
 /// A running daemon and its world.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub struct Host {
 /// A machine that boots in bearable time where its kernel is interpreted.
 const SMALL_ON_KVM: &[&str] =
     &["--accelerator", "kvm", "--machine-memory", "128m", "--machine-cpus", "1", "--scratch-size", "1g"];
+
+const USER_MODE: &[&str] = &["--bridge", "berth0", "--network-backend", "user"];
 
 /// The user that owns nothing.
 const NOBODY: u32 = 65_534;
@@ -52,18 +55,25 @@ impl Host {
         Some(host)
     }
 
-    /// A daemon whose machines are small and run on `/dev/kvm`, whatever kind of KVM that is, with the image busybox.
-    /// `None`, said aloud, where there is none.
+    /// A daemon whose machines are small and run on `/dev/kvm`, whatever kind of KVM that is, with the image busybox; in
+    /// that network, which is theirs in user mode where it can be. `None`, said aloud, where there is none.
     ///
     /// # Panics
     /// As [`Host::start`].
     #[must_use]
-    pub fn on_kvm() -> Option<Self> {
+    pub fn on_kvm(namespace: Option<&Namespace>) -> Option<Self> {
         if let Err(error) = fs::File::options().read(true).write(true).open("/dev/kvm") {
             skip(&format!("/dev/kvm: {error}"));
             return None;
         }
-        let host = Self::with_daemon(SMALL_ON_KVM, None)?;
+        let flags = match namespace {
+            Some(_) if program("passt").is_some() => [SMALL_ON_KVM, USER_MODE].concat(),
+            _ => {
+                skip("networks in user mode on kvm take a namespace and passt");
+                SMALL_ON_KVM.to_vec()
+            }
+        };
+        let host = Self::with_daemon(&flags, namespace)?;
         eprintln!("accelerator: kvm, for one whole story");
         host.berth().run(["load", "--quiet", "--input", &host.image_archive("busybox")]).exits_with(0);
         Some(host)
@@ -400,6 +410,15 @@ impl Host {
         kill_process(pid_of(*pid), Signal::KILL).expect("the machine's process is ours");
     }
 
+    /// Kills one of the [machines' processes](Self::machine_processes).
+    ///
+    /// # Panics
+    /// If it is none.
+    pub fn kill(&self, pid: u32) {
+        assert!(self.machine_processes().iter().any(|(known, _)| *known == pid), "{pid} is no machine's");
+        kill_process(pid_of(pid), Signal::KILL).expect("the machine's process is ours");
+    }
+
     /// Asks the monitor of the only machine, over its control socket.
     ///
     /// # Panics
@@ -439,27 +458,6 @@ impl Host {
             fs::read_dir(&state).is_ok_and(|mut entries| entries.next().is_none())
         });
     }
-}
-
-/// Processes with that path in their command line, and their programs' names.
-fn processes_that_name(path: &Path) -> Vec<(u32, String)> {
-    let needle = path.to_string_lossy();
-    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let matching = pids.filter_map(|pid| {
-        let command_line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
-        let command_line = String::from_utf8_lossy(&command_line).into_owned();
-        let program = command_line.split('\0').next()?;
-        let name = Path::new(program).file_name()?.to_str()?.to_owned();
-        let ours =
-            ["berthd", "berth-vmm", "qemu-system-x86_64", "passt", "passt.avx2"].contains(&name.as_str());
-        (ours && command_line.contains(&*needle)).then_some((pid, name))
-    });
-    matching.collect()
-}
-
-fn pid_of(pid: u32) -> Pid {
-    i32::try_from(pid).ok().and_then(Pid::from_raw).expect("the kernel's process ids are positive")
 }
 
 impl Drop for Host {

@@ -16,6 +16,7 @@ pub mod name_server;
 mod namespace;
 mod outcome;
 mod patience;
+mod processes;
 mod python;
 pub mod registry;
 mod session;

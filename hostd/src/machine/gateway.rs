@@ -106,6 +106,10 @@ pub(super) struct Gateway {
     process: OwnedFd,
 }
 
+/// A machine's stack, for who wants to know whether it is still there.
+#[derive(Debug)]
+pub(crate) struct GatewayWatch(Option<Gateway>);
+
 /// A process that cannot be mistaken for another one that got its number later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Record {
@@ -114,7 +118,19 @@ struct Record {
     started: u64,
 }
 
+impl GatewayWatch {
+    /// Whether it is no more, however it ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.0.as_ref().is_none_or(|gateway| is_gone_within(&gateway.process, Duration::ZERO))
+    }
+}
+
 impl Machines {
+    /// Looks at the stack of machine `id`, which has one or had.
+    pub(crate) fn gateway_watch(&self, id: &str) -> GatewayWatch {
+        GatewayWatch(Gateway::find(&self.directory(id)))
+    }
+
     /// Starts the stack of machine `id`, if one is asked for.
     pub(super) async fn start_gateway(
         &self,

@@ -32,7 +32,7 @@ use tokio::time::timeout;
 
 use control::ControlClient;
 pub(crate) use dial::connect;
-pub(crate) use gateway::{Forward, GatewayError, GatewayRequest};
+pub(crate) use gateway::{Forward, GatewayError, GatewayRequest, GatewayWatch};
 pub(crate) use jail::HostShare;
 use jail::{Cell, Jails};
 pub use jail::{JailSettings, Profile, UserRange};

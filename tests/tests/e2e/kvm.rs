@@ -6,19 +6,27 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, SystemTime};
 
-use berth_tests::{Host, eventually};
+use berth_tests::{Host, Namespace, eventually};
 
-/// Ends when asked to; one process, for each takes its time.
-const OBEDIENT: &str = "trap 'exit 7' TERM; echo ready; sleep 100000 & wait";
+/// Ends when asked to, and answers by its network; few processes, for each takes its time.
+const OBEDIENT: &str = "trap 'exit 7' TERM; httpd -f -p 80 & echo ready; sleep 100000 & wait";
 
 #[test]
 fn a_container_lives_and_ends_in_a_machine_on_kvm() {
-    let Some(host) = Host::on_kvm() else { return };
+    let namespace = Namespace::new();
+    let Some(host) = Host::on_kvm(namespace.as_ref()) else { return };
     let client = host.berth();
-    client.run(["run", "-d", "--name", "box", "busybox", "sh", "-c", OBEDIENT]).exits_with(0);
+    let network = namespace.filter(|_| client.run(["info"]).stdout.contains("Networks: user mode"));
+    let published: &[&str] = if network.is_some() { &["-p", "8080:80"] } else { &[] };
+    let run = [&["run", "-d", "--name", "box"][..], published, &["busybox", "sh", "-c", OBEDIENT]].concat();
+    client.run(run).exits_with(0);
     eventually("the container speaks", || client.run(["logs", "box"]).stdout.contains("ready"));
     assert!(client.run(["inspect", "box"]).json()[0].to_string().contains("\"Accelerator\":\"kvm\""));
 
+    if let Some(network) = &network {
+        // From behind the jail: a stack of the machine's user's, and a card that is a stream to it.
+        eventually("it answers by its network", || network.get("127.0.0.1", 8080).stdout.contains("HTTP/1"));
+    }
     let groups = the_machine_is_jailed(&host);
 
     let write_and_read = "echo kept > /file; read line < /file; echo $line; exit 11";
@@ -39,7 +47,8 @@ fn a_container_lives_and_ends_in_a_machine_on_kvm() {
 /// Looked at from outside; gives the directories of its control groups.
 fn the_machine_is_jailed(host: &Host) -> Vec<String> {
     assert!(host.berth().run(["info"]).stdout.contains("Jail: full"));
-    let processes = host.machine_processes();
+    let mut processes = host.machine_processes();
+    processes.retain(|(_, program)| program == "berth-vmm");
     let [(pid, _program)] = processes.as_slice() else { panic!("not one process: {processes:?}") };
     let read = |name: &str| {
         std::fs::read_to_string(format!("/proc/{pid}/{name}")).expect("the machine's process lives")

@@ -83,6 +83,73 @@ fn an_ordinary_user_publishes_ports_and_keeps_the_hosts_loopback_closed() {
     assert!(!namespace.get("127.0.0.1", 8080).stdout.contains("ahoy"));
 }
 
+#[test]
+fn whoever_of_them_is_killed_leaves_nothing_and_the_next_start_has_it_all() {
+    let Some(namespace) = Namespace::new() else { return };
+    // Of root, who may choose: each machine's stack is then another user's process.
+    let flags = ["--bridge", "berth0", "--network-backend", "user"];
+    let Some(mut host) = Host::inside(&namespace, &flags) else { return };
+    if !std::path::Path::new("/usr/bin/passt").exists() {
+        eprintln!("skipped: {}: there is no passt", module_path!());
+        return;
+    }
+    let client = host.berth();
+    client.run(["load", "--quiet", "--input", &host.image_archive("busybox")]).exits_with(0);
+    let links = || namespace.run(&["ip", "-brief", "link"]).exits_with(0).stdout.lines().count();
+    assert_eq!(links(), 1, "loopback alone");
+    let run = ["run", "-d", "--name", "server", "-p", "8080-8081:80-81", "busybox", "sh", "-c", SERVER];
+    let id = client.run(run).exits_with(0).text();
+    let answers = || namespace.get("127.0.0.1", 8080).stdout.contains("ahoy");
+    let error = || client.run(["inspect", "-f", "{{.State.Running}} {{.State.Error}}", "server"]).text();
+    eventually("the server answers", answers);
+    assert_eq!((error().as_str(), links()), ("true", 1));
+    kill_the_stack(&host);
+
+    // Its network is gone, and the container says so until it is started again.
+    eventually("what happened is said", || {
+        error().starts_with("true its network is gone: the passt process")
+    });
+    assert!(!answers());
+    client.run(["exec", "server", "true"]).exits_with(0);
+    client.run(["restart", "-t", "0", "server"]).exits_with(0);
+    eventually("the server answers again", answers);
+    assert_eq!(error(), "true");
+
+    // A daemon that was not there meanwhile sees it, too.
+    host.kill_daemon();
+    kill_the_stack(&host);
+    host.start_daemon();
+    eventually("what happened is said", || error().starts_with("true its network is gone"));
+
+    // The machine's death is its stack's.
+    client.run(["restart", "-t", "0", "server"]).exits_with(0);
+    eventually("the server answers again", answers);
+    host.kill_the_machine_of(&id);
+    eventually("the container has ended", || {
+        client.run(["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "server"]).text()
+            == "exited 137"
+    });
+    host.has_nothing_left_of_machines();
+    client.run(["start", "server"]).exits_with(0);
+    eventually("the server answers again", answers);
+    client.run(["rm", "-f", "server"]).exits_with(0);
+    host.has_nothing_left_of_machines();
+    assert!(!answers());
+    assert_eq!(links(), 1);
+}
+
+/// Kills the only machine's network stack, which is not root.
+fn kill_the_stack(host: &Host) {
+    let stack = |(_, program): &&(u32, String)| program.starts_with("passt");
+    let processes = host.machine_processes();
+    let [&(pid, _)] = processes.iter().filter(stack).collect::<Vec<_>>()[..] else {
+        panic!("not one stack: {processes:?}")
+    };
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it lives");
+    assert!(!status.contains("Uid:\t0\t"), "{status}");
+    host.kill(pid);
+}
+
 fn datagrams_are_answered(docker: &Client, namespace: &Namespace, host: &Host) {
     let archive = host.path("perl.tar").to_string_lossy().into_owned();
     let made = namespace.run(&["sh", "-c", &format!("{PERL} > {archive}")]);

@@ -3,6 +3,7 @@
 mod again;
 mod change;
 mod files;
+mod gateway;
 mod health;
 mod hold;
 mod lodge;
@@ -30,6 +31,7 @@ use super::run::{ActiveRun, RunEnd};
 use super::spec::AutoRemove;
 use super::state::{ContainerState, Exit, StartFailure, Step};
 use super::wait::WaitResult;
+use crate::machine::GatewayWatch;
 
 /// Commands that may wait for a driver that is busy; more callers wait for their turn to ask.
 const COMMAND_QUEUE: usize = 16;
@@ -47,6 +49,8 @@ pub(super) struct Driver {
     backoff: Backoff,
     /// Of a container that runs, if it has a health check.
     monitor: Option<Monitor>,
+    /// Of one whose network is a process.
+    gateway: Option<GatewayWatch>,
     /// For whom it stands still.
     still_readers: usize,
     /// When a container that is restarting is to start.
@@ -94,6 +98,7 @@ impl Driver {
             active: None,
             backoff: Backoff::default(),
             monitor: None,
+            gateway: None,
             still_readers: 0,
             restart_at: None,
             teardown: None,
@@ -108,6 +113,7 @@ impl Driver {
             active.connect_streams(&self.container);
             active.serve(&self.shared, &self.container);
             self.go_on_monitoring(&active);
+            self.watch_gateway();
             self.active = Some(active);
             self.end_unfinished_places().await;
             // The daemon before this one ended while it was read.
@@ -123,6 +129,7 @@ impl Driver {
                 end = run_end(&mut self.active) => self.run_ended(end).await,
                 () = sleep_until(self.restart_at) => self.restart().await,
                 checked = next_check(&mut self.monitor) => self.health_checked(checked).await,
+                () = gateway::lost(&self.gateway) => self.network_lost().await,
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command).await,
                     // The engine is being dropped; the machine goes on.
@@ -214,6 +221,7 @@ impl Driver {
                 self.record.endpoints = active.endpoints().to_vec();
                 self.record.sockets = active.sockets().to_vec();
                 self.begin_monitoring(&active);
+                self.watch_gateway();
                 self.commit(running).await;
                 active.connect_streams(&self.container);
                 active.serve(&self.shared, &self.container);
@@ -239,6 +247,7 @@ impl Driver {
     async fn run_ended(&mut self, end: RunEnd) {
         let Some(active) = self.active.take() else { return };
         self.end_monitoring();
+        self.gateway = None;
         self.container.hub.process_ended();
         let (exit, machine) = active.finish(end).await;
         let discard = self.record.spec.auto_remove == AutoRemove::Remove;

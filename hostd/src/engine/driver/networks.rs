@@ -158,7 +158,7 @@ impl Driver {
         Ok(())
     }
 
-    fn show_networks(&self) {
+    pub(super) fn show_networks(&self) {
         self.show(|status| {
             status.spec = Arc::clone(&self.record.spec);
             status.endpoints = self.record.endpoints.clone().into();

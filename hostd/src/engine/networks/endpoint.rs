@@ -128,6 +128,9 @@ pub struct Endpoint {
     /// There is no card: the machine's own network stack has the addresses and the ports.
     #[serde(default)]
     pub is_user_mode: bool,
+    /// That stack has ended, and the machine goes on without it.
+    #[serde(default)]
+    pub is_lost: bool,
     pub published: Vec<PublishedPort>,
     #[serde(default)]
     pub names: EndpointNames,

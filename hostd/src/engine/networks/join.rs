@@ -139,6 +139,7 @@ impl Networks {
             mtu_bytes: network.bridge.mtu_bytes,
             rates,
             is_user_mode: host.is_none(),
+            is_lost: false,
             published: Vec::new(),
             names: EndpointNames::of(container, wanted),
             gateway_priority: wanted.gateway_priority,

@@ -279,6 +279,7 @@ mod tests {
             mtu_bytes: 65_520,
             rates: berth_vmm::config::CardRates::default(),
             is_user_mode: true,
+            is_lost: false,
             published: vec![PublishedPort { protocol: Protocol::Tcp, host: address, port: 80 }],
             names: EndpointNames::default(),
             gateway_priority: 0,

@@ -92,7 +92,7 @@ fn reply(view: &ContainerView, accelerator: &'static str) -> ContainerInspect {
         created: view.created_at.to_string(),
         path: args.next().unwrap_or_default(),
         args: args.collect(),
-        state: State::from(&view.state).with_health(view.health.as_ref()),
+        state: State::from(&view.state).with_health(view.health.as_ref()).with_networks(&view.endpoints),
         image: view.image_id.to_string(),
         resolv_conf_path: "",
         hostname_path: "",

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::engine::{self, ContainerState};
+use crate::engine::{self, ContainerState, Endpoint};
 
 /// Go's zero time: "never".
 const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -44,7 +44,19 @@ struct Probe {
     output: String,
 }
 
+/// Of a container that runs, in user mode.
+const NETWORK_LOST: &str =
+    "its network is gone: the passt process of its machine has ended; start the container again to have one";
+
 impl State {
+    /// What has become of its network meanwhile.
+    pub(super) fn with_networks(self, endpoints: &[Endpoint]) -> Self {
+        if !self.running || !endpoints.iter().any(|endpoint| endpoint.is_lost) {
+            return self;
+        }
+        Self { error: NETWORK_LOST.to_owned(), ..self }
+    }
+
     pub(super) fn with_health(self, health: Option<&engine::Health>) -> Self {
         let probe = |probe: &engine::Probe| Probe {
             start: probe.started_at.to_string(),
