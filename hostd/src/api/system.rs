@@ -276,7 +276,10 @@ fn activity(daemon: &Daemon) -> Value {
 fn absent() -> Value {
     let commit = json!({ "ID": "", "Expected": "" });
     json!({
-        "Plugins": { "Volume": [], "Network": [], "Authorization": null, "Log": ["json-file", "local", "none"] },
+        "Plugins": {
+            "Volume": ["local"], "Network": ["bridge", "host", "null"], "Authorization": null,
+            "Log": ["json-file", "local", "none"],
+        },
         "GenericResources": null,
         "Labels": [],
         "Swarm": {

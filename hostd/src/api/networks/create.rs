@@ -152,13 +152,19 @@ fn optional<T>(text: &str, read: impl FnOnce(&str) -> ApiResult<T>) -> ApiResult
 }
 
 fn net(what: &str, text: &str) -> ApiResult<IpNet> {
-    text.parse().map_err(|_| ApiError::invalid(format!("invalid {what} {text:?}: it is no ADDRESS/PREFIX")))
+    text.parse().map_err(|_| {
+        ApiError::invalid(format!(
+            "invalid network config:\ninvalid {what} {text}: invalid CIDR block notation"
+        ))
+    })
 }
 
 /// Old clients send an address with its prefix.
 fn address(what: &str, text: &str) -> ApiResult<IpAddr> {
     let bare = text.split_once('/').map_or(text, |(address, _prefix)| address);
-    bare.parse().map_err(|_| ApiError::invalid(format!("invalid {what} {text:?}: it is no IP address")))
+    bare.parse().map_err(|_| {
+        ApiError::invalid(format!("invalid network config:\ninvalid {what} {text}: invalid address"))
+    })
 }
 
 #[cfg(test)]
@@ -197,7 +203,11 @@ mod tests {
             (json!({ "Name": "x", "Driver": "overlay" }), 501, "overlay"),
             (json!({ "Name": "x", "Scope": "swarm" }), 501, "swarm"),
             (json!({ "Name": "x", "ConfigOnly": true }), 501, "ConfigOnly"),
-            (json!({ "Name": "x", "IPAM": { "Config": [{ "Subnet": "x" }] } }), 400, "invalid subnet \"x\""),
+            (
+                json!({ "Name": "x", "IPAM": { "Config": [{ "Subnet": "x" }] } }),
+                400,
+                "invalid subnet x: invalid CIDR",
+            ),
             (
                 json!({ "Name": "x", "IPAM": { "Config": [{ "Gateway": "300.1.1.1" }] } }),
                 400,

@@ -30,7 +30,7 @@ pub(in crate::api) struct NetworkResource {
     #[serde(rename = "EnableIPv6")]
     enable_ipv6: bool,
     #[serde(rename = "IPAM")]
-    ipam: Value,
+    ipam: IpamResource,
     internal: bool,
     attachable: bool,
     ingress: bool,
@@ -39,6 +39,26 @@ pub(in crate::api) struct NetworkResource {
     containers: BTreeMap<String, Value>,
     options: BTreeMap<String, String>,
     labels: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct IpamResource {
+    driver: &'static str,
+    /// As they were asked for: none are possible.
+    options: Option<BTreeMap<String, String>>,
+    config: Vec<SubnetResource>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct SubnetResource {
+    subnet: String,
+    #[serde(rename = "IPRange", skip_serializing_if = "Option::is_none")]
+    ip_range: Option<String>,
+    gateway: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    auxiliary_addresses: BTreeMap<String, String>,
 }
 
 pub(in crate::api) async fn list(
@@ -97,11 +117,11 @@ fn resource(view: &NetworkView) -> NetworkResource {
         driver: network.driver.name(),
         enable_ipv4: network.has_ipv4() || network.subnets.is_empty(),
         enable_ipv6: network.has_ipv6(),
-        ipam: json!({
-            "Driver": "default",
-            "Options": null,
-            "Config": network.subnets.iter().map(subnet).collect::<Vec<_>>(),
-        }),
+        ipam: IpamResource {
+            driver: "default",
+            options: (!PREDEFINED.contains(&network.name.as_str())).then(BTreeMap::new),
+            config: network.subnets.iter().map(subnet).collect(),
+        },
         internal: network.reach == Reach::Internal,
         attachable: network.attachable,
         ingress: false,
@@ -113,15 +133,14 @@ fn resource(view: &NetworkView) -> NetworkResource {
     }
 }
 
-fn subnet(subnet: &Subnet) -> Value {
-    let mut config = json!({ "Subnet": subnet.net, "Gateway": subnet.gateway });
-    if let Some(range) = subnet.range {
-        config["IPRange"] = json!(range);
+fn subnet(subnet: &Subnet) -> SubnetResource {
+    let auxiliary = subnet.auxiliary.iter().map(|(name, address)| (name.clone(), address.to_string()));
+    SubnetResource {
+        subnet: subnet.net.to_string(),
+        ip_range: subnet.range.map(|range| range.to_string()),
+        gateway: subnet.gateway.to_string(),
+        auxiliary_addresses: auxiliary.collect(),
     }
-    if !subnet.auxiliary.is_empty() {
-        config["AuxiliaryAddresses"] = json!(subnet.auxiliary);
-    }
-    config
 }
 
 fn endpoint(station: &StationView) -> Value {

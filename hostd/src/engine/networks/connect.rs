@@ -173,8 +173,9 @@ fn not_connected(container: &ContainerId, network: &Network) -> EngineError {
     EngineError::new(ErrorKind::Internal, message)
 }
 
-/// What of an endpoint's settings the network cannot have.
-fn check(network: &Network, wanted: &EndpointSpec) -> Result<(), EngineError> {
+/// # Errors
+/// In Docker's words: what of an endpoint's settings the network cannot have.
+pub(super) fn check(network: &Network, wanted: &EndpointSpec) -> Result<(), EngineError> {
     let mut reasons = Vec::new();
     let fixed = [wanted.ipv4, wanted.ipv6];
     if PREDEFINED.contains(&network.name.as_str()) {

@@ -218,29 +218,27 @@ impl SubnetRequest {
     /// An address or a range that is not in the subnet; a subnet without room.
     fn complete(self, net: IpNet) -> Result<Subnet, EngineError> {
         if net != net.trunc() {
-            let message = format!("invalid subnet {net}: it should be {}", net.trunc());
-            return Err(EngineError::invalid(message));
+            return Err(misfit(&format!("invalid subnet {net}: it should be {}", net.trunc())));
         }
         if net.prefix_len() + 2 > net.max_prefix_len() {
-            return Err(EngineError::invalid(format!(
+            return Err(misfit(&format!(
                 "invalid subnet {net}: it has no room for a gateway and a container"
             )));
         }
         if let Some(range) = self.range.filter(|range| !net.contains(range)) {
-            return Err(EngineError::invalid(format!(
+            return Err(misfit(&format!(
                 "invalid ip-range {range}: parent subnet {net} doesn't contain ip-range"
             )));
         }
         let outside = |what: &str, address: IpAddr| {
-            let message =
-                format!("invalid {what} {address}: parent subnet {net} doesn't contain this address");
-            (!net.contains(&address)).then(|| EngineError::invalid(message))
+            let message = format!("invalid {what}: parent subnet {net} doesn't contain this address");
+            (!net.contains(&address)).then(|| misfit(&message))
         };
         let auxiliary = self
             .auxiliary
             .iter()
             .find_map(|(name, address)| outside(&format!("auxiliary address {name}"), *address));
-        let gateway = self.gateway.and_then(|gateway| outside("gateway", gateway));
+        let gateway = self.gateway.and_then(|gateway| outside(&format!("gateway {gateway}"), gateway));
         if let Some(error) = gateway.or(auxiliary) {
             return Err(error);
         }
@@ -251,6 +249,11 @@ impl SubnetRequest {
         };
         Ok(Subnet { net, gateway, range, auxiliary: self.auxiliary })
     }
+}
+
+/// In Docker's words.
+fn misfit(reason: &str) -> EngineError {
+    EngineError::invalid(format!("invalid network config:\n{reason}"))
 }
 
 /// Docker's choice of a gateway: the first address of what is given out.
@@ -307,7 +310,8 @@ mod tests {
         ];
         for (request, expected) in cases {
             let message = complete(request).unwrap_err();
-            assert!(message.starts_with(expected), "{message}");
+            let reason = message.strip_prefix("invalid network config:\n");
+            assert!(reason.is_some_and(|reason| reason.starts_with(expected)), "{message}");
         }
     }
 

@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use super::super::container::Container;
 use super::super::error::EngineError;
 use super::super::identity::ContainerId;
+use super::connect::check;
 use super::endpoint::{
     Endpoint, EndpointNames, EndpointSpec, PortBinding, PublishedPort, bindings, mac_of, port_carrier,
 };
@@ -80,11 +81,16 @@ impl Networks {
         self: &Arc<Self>,
         container: &Container,
     ) -> Result<Joined, EngineError> {
-        match self.try_join(container).await {
+        let joined = match self.try_join(container).await {
             // It may have been in the way.
             Err(_refused) if self.leaving.wait(|_anybody| true).await => self.try_join(container).await,
             outcome => outcome,
-        }
+        };
+        // In Docker's words.
+        joined.map_err(|error| {
+            let message = format!("failed to set up container networking: {}", error.message);
+            EngineError { message, ..error }
+        })
     }
 
     async fn try_join(self: &Arc<Self>, container: &Container) -> Result<Joined, EngineError> {
@@ -97,6 +103,7 @@ impl Networks {
                 return Err(super::forbidden(message));
             }
             self.check_joinable(&network.network.name)?;
+            check(&network.network, &wanted)?;
             let endpoint = self.join_one(&network, container, &wanted, number).await?;
             joined.endpoints.push(endpoint);
         }
@@ -430,7 +437,7 @@ pub(super) fn port_error(
     EngineError::new(
         super::ErrorKind::Internal,
         format!(
-            "failed to set up container networking: driver failed programming external connectivity on endpoint {name} \
+            "driver failed programming external connectivity on endpoint {name} \
              ({id}): failed to bind host port {host}/{protocol}: {reason}"
         ),
     )

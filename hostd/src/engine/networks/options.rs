@@ -42,6 +42,19 @@ impl BridgeOptions {
         }
     }
 
+    /// As Docker shows them of the default network, where clients look for the interface's name.
+    pub(super) fn of_default_network(&self) -> BTreeMap<String, String> {
+        let options = [
+            ("bridge.default_bridge", true.to_string()),
+            ("bridge.enable_icc", self.icc.to_string()),
+            ("bridge.enable_ip_masquerade", self.masquerade.to_string()),
+            ("bridge.host_binding_ipv4", "0.0.0.0".to_owned()),
+            ("bridge.name", self.name.clone()),
+            ("driver.mtu", self.mtu_bytes.to_string()),
+        ];
+        options.into_iter().map(|(name, value)| (format!("{PREFIX}{name}"), value)).collect()
+    }
+
     /// # Errors
     /// A value that is none, an option that Berth does not have, or one that nobody has.
     pub(super) fn read(mut self, options: &BTreeMap<String, String>) -> Result<Self, EngineError> {

@@ -89,6 +89,9 @@ impl Networks {
             }
         };
         let mut network = predefined("bridge", NetworkDriver::Bridge, vec![subnet], options);
+        if !self.is_user_mode() {
+            network.options = network.bridge.of_default_network();
+        }
         if let Some(before) = before {
             (network.id, network.created_at) = (before.id, before.created_at);
         }

@@ -5,14 +5,15 @@
 //! `BERTH_TEST_PEER=unix:///… cargo test -p berth-tests --test e2e docker_cli -- --ignored` shows where another engine
 //! prints something else.
 
-use berth_tests::{Host, Session};
+use berth_tests::{Host, Namespace, Session};
 
 /// Every session of this directory, and what it is about.
-const SESSIONS: [(&str, &str); 9] = [
+const SESSIONS: [(&str, &str); 10] = [
     ("commit", include_str!("commit.session")),
     ("cp", include_str!("cp.session")),
     ("images", include_str!("images.session")),
     ("lifecycle", include_str!("lifecycle.session")),
+    ("networks", include_str!("networks.session")),
     ("ps", include_str!("ps.session")),
     ("run", include_str!("run.session")),
     ("running", include_str!("running.session")),
@@ -22,6 +23,10 @@ const SESSIONS: [(&str, &str); 9] = [
 
 fn holds(name: &str) {
     let Some(host) = Host::start() else { return };
+    holds_at(&host, name);
+}
+
+fn holds_at(host: &Host, name: &str) {
     let Some(docker) = host.docker() else { return };
     let (_, text) = SESSIONS.iter().find(|(known, _)| *known == name).expect("a session of that name");
     Session::parse(text).holds(&docker);
@@ -60,6 +65,13 @@ fn the_daemon_tells_about_itself_and_what_happened() {
 #[test]
 fn volumes_are_made_listed_pruned_and_removed() {
     holds("volumes");
+}
+
+#[test]
+fn networks_are_made_listed_joined_pruned_and_removed() {
+    let Some(namespace) = Namespace::new() else { return };
+    let Some(host) = Host::with_networks(&namespace) else { return };
+    holds_at(&host, "networks");
 }
 
 #[test]

@@ -84,7 +84,7 @@ pub(super) fn network(
     }
     check_conflicts(&mode, &endpoints)?;
     check_shared(&mode, config, host)?;
-    check_aliases(&mode, &endpoints)?;
+    check_default(&mode, &endpoints)?;
     // On other networks, clients ask for links with the network.
     let links = match &mode {
         NetworkMode::Network(name) if name != "bridge" => Vec::new(),
@@ -149,18 +149,27 @@ fn check_conflicts(mode: &NetworkMode, endpoints: &BTreeMap<String, EndpointSpec
     Ok(())
 }
 
-/// On the default network containers have no names.
-fn check_aliases(mode: &NetworkMode, endpoints: &BTreeMap<String, EndpointSpec>) -> ApiResult<()> {
+/// On the default network containers have neither names nor addresses of their choice.
+fn check_default(mode: &NetworkMode, endpoints: &BTreeMap<String, EndpointSpec>) -> ApiResult<()> {
     let is_default = |name: &str| match name {
         "bridge" => true,
         "default" => matches!(mode, NetworkMode::Default),
         _ => false,
     };
-    if endpoints.iter().any(|(name, endpoint)| is_default(name) && !endpoint.aliases.is_empty()) {
-        let message = "invalid config for network bridge: invalid endpoint settings:\nnetwork-scoped alias is supported only for containers in user defined networks";
-        return Err(ApiError::invalid(message));
+    let mut of_default = endpoints.iter().filter(|(name, _)| is_default(name)).map(|(_, endpoint)| endpoint);
+    let refusal = of_default.find_map(|endpoint| {
+        let has_address = endpoint.ipv4.is_some() || endpoint.ipv6.is_some();
+        let address = "user specified IP address is supported on user defined networks only";
+        let alias = "network-scoped alias is supported only for containers in user defined networks";
+        let has_alias = !endpoint.aliases.is_empty();
+        has_address.then_some(address).or(has_alias.then_some(alias))
+    });
+    match refusal {
+        Some(reason) => Err(ApiError::invalid(format!(
+            "invalid config for network bridge: invalid endpoint settings:\n{reason}"
+        ))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn settings_ask_for_nothing(settings: &EndpointSettings) -> bool {
@@ -405,6 +414,12 @@ mod tests {
                 json!({ "EndpointsConfig": { "web": { "Links": ["db:"] } } }),
                 400,
                 "bad format for links: db:",
+            ),
+            (
+                none.clone(),
+                json!({ "EndpointsConfig": { "default": { "IPAMConfig": { "IPv4Address": "172.17.0.9" } } } }),
+                400,
+                "network bridge: invalid endpoint settings:\nuser specified IP address is supported on user",
             ),
         ] {
             let (found, message) = read(host, networking).unwrap_err();
