@@ -111,6 +111,12 @@ fn icmpv6(from: [u8; 16], to: [u8; 16], message: &[u8]) -> Vec<u8> {
     [&[0x60, 0, 0, 0][..], &length.to_be_bytes(), &[58, 255], &from, &to, &message].concat()
 }
 
+fn udp6(from: [u8; 16], to: [u8; 16], port: u16, to_port: u16, data: &[u8]) -> Vec<u8> {
+    let datagram = udp(port, to_port, data);
+    let length = u16::try_from(datagram.len()).expect("a short datagram").to_be_bytes();
+    [&[0x60, 0, 0, 0][..], &length, &[17, 255], &from, &to, &datagram].concat()
+}
+
 /// `operation` 1 asks, 2 answers.
 fn arp(operation: u8, mac: Mac, address: [u8; 4], of: Mac, asked: [u8; 4], name: &str) -> Vec<u8> {
     [&[0, 1, 8, 0, 6, 4, 0, operation][..], &mac, &address, &of, &asked, &mark(name)].concat()
@@ -162,6 +168,10 @@ fn tricks(
         [0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f]
     };
     let offer = ipv4(me.v4, [255; 4], &udp(67, 68, &mark("dhcp-offer")));
+    // Without a checksum nobody takes it who looks; that it was heard elsewhere would be enough.
+    let advertise = udp6(link_local, ALL_NODES, 547, 546, &mark("dhcpv6-advertise"));
+    let asks_as_gateway =
+        [&[135, 0, 0, 0, 0, 0, 0, 0][..], &victim.v6, &option(me.mac, "ns-gateway")].concat();
     let tagged = [&[0, 7][..], &IPV4.to_be_bytes(), &ipv4(me.v4, victim.v4, &to_port("vlan"))].concat();
     let frames = [
         ("mac", from("mac", STRANGER, me.v4, victim)),
@@ -178,6 +188,9 @@ fn tricks(
         ("na-neighbour", to_all(link_local, &advertisement(victim.v6, "na-neighbour"))),
         ("ra", to_all(link_local, &route("ra"))),
         ("redirect", to_all(link_local, &redirect("redirect"))),
+        ("dhcpv6-advertise", ethernet(ALL_NODES_MAC, me.mac, IPV6, &advertise)),
+        // Who asks tells where it is itself (RFC 4861, section 4.3).
+        ("ns-gateway", to_all(router_v6, &asks_as_gateway)),
         ("dhcp-offer", ethernet(EVERYBODY, me.mac, IPV4, &offer)),
         ("vlan", ethernet(victim.mac, me.mac, 0x8100, &tagged)),
         ("spanning-tree", ethernet([1, 0x80, 0xc2, 0, 0, 0], me.mac, 38, &mark("spanning-tree"))),
@@ -248,7 +261,10 @@ fn nothing_but_its_own_leaves_a_hostile_machine() {
         return;
     }
     let Some(namespace) = Namespace::new() else { return };
-    let Some(host) = Host::with_networks(&namespace) else { return };
+    let Some(mut host) = Host::with_networks(&namespace) else { return };
+    host.stop_daemon();
+    host.set_flags(&["--bridge", "berth0", "--host", "tcp://127.0.0.1:2375"]);
+    host.start_daemon();
     let Some(docker) = host.docker() else { return };
     let both = ["--subnet", "10.91.0.0/24", "--ipv6", "--subnet", "fd00:91::/64"];
     docker
@@ -317,6 +333,31 @@ fn nothing_but_its_own_leaves_a_hostile_machine() {
     assert!(leaked.iter().all(|line| is_for_the_router(line, &index_of("brhome:"))), "{leaked:#?}");
     let services = service.lines();
     assert_eq!(services, ["listening", "honest-to-the-host"]);
+    the_daemon_is_out_of_reach(&docker, &namespace);
+}
+
+/// It listens on loopback; and its port is closed to containers at every address of the host's, while they reach others
+/// there, as with Docker.
+fn the_daemon_is_out_of_reach(docker: &Client, namespace: &Namespace) {
+    let listen = |address: &str| {
+        let listener =
+            namespace.visit(|| std::net::TcpListener::bind(address)).expect("nobody else has the port");
+        listener.set_nonblocking(true).expect("it is a socket");
+        listener
+    };
+    let closed = ["10.91.0.1:2375", "[fd00:91::1]:2375"].map(listen);
+    let open = listen("10.91.0.1:9001");
+    for address in ["10.91.0.1", "fd00:91::1", "127.0.0.1", &namespace.ip().to_string()] {
+        let words = ["exec", "evil", "nc", "-w", "1", address, "2375"];
+        assert!(!docker.run_with_input(words, b"").stdout.contains("HTTP"), "{address}");
+    }
+    docker.run(["exec", "-d", "evil", "nc", "-w", "60", "10.91.0.1", "9001"]).exits_with(0);
+    eventually("a service of the host's is reached", || open.accept().is_ok());
+    for listener in &closed {
+        let reached = listener.accept().map(|(_, from)| from);
+        assert!(reached.is_err(), "{reached:?} reached {listener:?}");
+    }
+    namespace.get("127.0.0.1", 2375).prints("HTTP/1");
 }
 
 /// What is for the gateway's own MAC address reaches the host, whose rules drop it: on its way to another network, or to

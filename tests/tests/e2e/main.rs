@@ -28,6 +28,7 @@ mod names;
 mod networks;
 mod networks_of_a_user;
 mod python;
+mod rates;
 mod recovery;
 mod registry;
 mod run;
