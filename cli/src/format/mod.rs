@@ -1,7 +1,7 @@
 //! `--format`: the part of Go's templates that scripts use on Docker's output.
 //!
 //! Field paths, variables, pipes, `if`, `range` and `with`, and the functions in [`template::FUNCTIONS`]. What there is not is
-//! refused by name instead of printed wrong: templates within templates, `break`, and Go's verbs for numbers.
+//! refused by name instead of printed wrong: templates within templates, `break`, and most verbs of `printf`.
 
 mod indent;
 mod listing;

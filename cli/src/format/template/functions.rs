@@ -6,10 +6,13 @@ use serde_json::Value;
 
 use super::TemplateError;
 
-pub(crate) const FUNCTIONS: [&str; 21] = [
+pub(crate) const FUNCTIONS: [&str; 22] = [
     "and", "eq", "ge", "gt", "index", "join", "json", "le", "len", "lower", "lt", "ne", "not", "or", "print",
-    "println", "slice", "split", "title", "truncate", "upper",
+    "printf", "println", "slice", "split", "title", "truncate", "upper",
 ];
+
+/// Of a formatted value; wider than any terminal.
+const MAX_WIDTH: usize = 10_000;
 
 pub(super) fn exists(name: &str) -> bool {
     FUNCTIONS.contains(&name)
@@ -31,6 +34,9 @@ pub(super) fn call(function: &str, arguments: &[Value]) -> Result<Value, Templat
     Ok(match (function, arguments) {
         ("json", [value]) => value.to_string().into(),
         ("print", values) => printed(values).into(),
+        ("printf", [Value::String(format), values @ ..]) => {
+            formatted(format, values).ok_or_else(wrong)?.into()
+        }
         ("println", values) => format!("{}\n", values.iter().map(print).collect::<Vec<_>>().join(" ")).into(),
         ("upper", [Value::String(text)]) => text.to_uppercase().into(),
         ("lower", [Value::String(text)]) => text.to_lowercase().into(),
@@ -75,6 +81,46 @@ fn printed(values: &[Value]) -> String {
         out.push_str(&print(value));
     }
     out
+}
+
+/// The verbs %s, %v, %d, %t, %q and %%, with a width and a precision. `None` if one is another, or values are too few or many.
+fn formatted(format: &str, values: &[Value]) -> Option<String> {
+    let mut out = String::new();
+    let mut values = values.iter();
+    let mut rest = format;
+    while let Some((before, behind)) = rest.split_once('%') {
+        out.push_str(before);
+        let end = behind.find(|c: char| c.is_ascii_alphabetic() || c == '%')?;
+        let (flags, verb) = (&behind[..end], &behind[end..=end]);
+        rest = &behind[end + 1..];
+        if verb == "%" {
+            out.push('%');
+            continue;
+        }
+        let text = match (verb, values.next()?) {
+            ("s" | "v", value) => print(value),
+            ("d", value) if value.is_number() => print(value),
+            ("t", value) if value.is_boolean() => print(value),
+            ("q", Value::String(text)) => format!("{text:?}"),
+            _ => return None,
+        };
+        out.push_str(&padded(&text, flags)?);
+    }
+    out.push_str(rest);
+    values.next().is_none().then_some(out)
+}
+
+/// `-10.3`: at least so wide, at most so long, and perhaps to the left.
+fn padded(text: &str, flags: &str) -> Option<String> {
+    let (to_left, flags) = flags.strip_prefix('-').map_or((false, flags), |rest| (true, rest));
+    let (width, precision) = flags.split_once('.').unwrap_or((flags, ""));
+    let number = |text: &str, otherwise: usize| match text {
+        "" => Some(otherwise),
+        text => text.parse().ok().filter(|number| *number <= MAX_WIDTH),
+    };
+    let (width, length) = (number(width, 0)?, number(precision, usize::MAX)?);
+    let text: String = text.chars().take(length).collect();
+    Some(if to_left { format!("{text:<width$}") } else { format!("{text:>width$}") })
 }
 
 fn title(text: &str) -> String {

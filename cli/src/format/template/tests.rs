@@ -48,6 +48,11 @@ fn functions_take_fields_texts_and_each_others_results() {
         (r#"{{join (split .State.Status "n") "-"}}"#, "ru--i-g"),
         (r#"{{println "a" 1 .Id}}{{print 1 2 "x" 3}}"#, "a 1 abc\n1 2x3"),
         (r#"{{"say \"}}\" \\ \t"}}{{`raw\n`}}"#, "say \"}}\" \\ \traw\\n"),
+        (
+            r#"{{printf "%-5s|%4d|%.2s|%q|%v%%" .Id .State.Pid .Id .Id .State.Paused}}"#,
+            "abc  |   7|ab|\"abc\"|false%",
+        ),
+        (r#"{{.Id | printf "%s-%s" "x"}}"#, "x-abc"),
         ("{{slice .Id 1}}{{slice .Id 0 2}}{{truncate .Id 1}}{{title .Id}}", "bcabaAbc"),
     ]);
 }
@@ -120,6 +125,11 @@ fn a_field_that_is_not_there_and_a_wrong_argument_are_errors() {
         "{{lt .Id 1}}",
         "{{json}}",
         "{{slice .Id 2 1}}",
+        r#"{{printf "%s"}}"#,
+        r#"{{printf "%d" .Id}}"#,
+        r#"{{printf "%x" .Id}}"#,
+        r#"{{printf "a" 1}}"#,
+        r#"{{printf "%99999d" 1}}"#,
     ] {
         assert!(matches!(render(template), Err(TemplateError::WrongType { .. })), "{template}");
     }
