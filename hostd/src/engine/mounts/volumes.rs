@@ -36,6 +36,9 @@ impl Shared {
         for point in record.mounts.iter() {
             let Some(volume) = point.volume() else { continue };
             self.hold_volume(record, volume).await?;
+            if let Some(ids) = ids {
+                self.volumes.give_to_root_of(&volume.name, ids).await?;
+            }
             if volume.copy {
                 let (image, place) = (record.image_id, point.target.as_str());
                 self.volumes.fill(&self.images, &volume.name, image, place, ids).await?;

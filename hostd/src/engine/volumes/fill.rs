@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, fstat, openat};
 
 use super::super::error::{EngineError, chain};
 use super::super::user_namespace::UserNamespace;
@@ -57,6 +57,29 @@ impl Volumes {
         Ok(())
     }
 
+    /// Gives a volume of ours that is empty, and nobody's yet, to the root of containers whose users are others outside: the
+    /// host's own root, who made it, is nobody to them.
+    ///
+    /// # Errors
+    /// No such volume, or the host refuses.
+    pub(in crate::engine) async fn give_to_root_of(
+        &self,
+        name: &str,
+        ids: &UserNamespace,
+    ) -> Result<(), EngineError> {
+        let volume = self.find(name)?;
+        if !matches!(volume.volume.backing, Backing::Directory | Backing::Limited { .. }) {
+            return Ok(());
+        }
+        let _settled = volume.settled().await?;
+        let mounted = self.mount_alone(&volume).await?;
+        let source = mounted.source().map_err(|error| failed("open", &volume.volume.name, &error))?;
+        let (uid, gid) = ids.outside(0, 0);
+        blocking(move || give(&source, uid, gid)).await.map_err(|error| {
+            EngineError::internal(&format!("cannot give volume {name} to its container's root"), &error)
+        })
+    }
+
     /// What the record says from here on of the volume's first content.
     async fn note(&self, volume: &ActiveVolume, content: Content) -> Result<(), EngineError> {
         self.records.put(&Volume { content, ..volume.volume.clone() }).await
@@ -100,6 +123,16 @@ impl Prepared {
     fn copy(&self) -> io::Result<()> {
         copy::copy(&self.files, self.from, &self.root, self.ids.as_ref())
     }
+}
+
+fn give(root: &OwnedFd, uid: u32, gid: u32) -> io::Result<()> {
+    let open = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let root = openat(root, c".", open, Mode::empty())?;
+    let found = fstat(&root)?;
+    if (found.st_uid, found.st_gid) == (0, 0) && tree::is_empty(root.as_fd())? {
+        fchown(&root, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    }
+    Ok(())
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
