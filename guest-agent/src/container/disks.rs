@@ -1,4 +1,5 @@
-//! A container's two disks joined to one root: the image disk below, the scratch disk's upper layer on it.
+//! A container's two disks joined to one root: the image disk below, the scratch disk's upper layer on it. And what is on
+//! further parts of its image disk, to be mounted in it somewhere else.
 //!
 //! Mounts in the agent's own mount namespace, so that they end when the agent says so and not when the container's last
 //! process happens to. Everything here blocks on devices and runs on a blocking thread.
@@ -6,23 +7,28 @@
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use berth_protocol::agent::{ErrorCode, StartContainer};
+use berth_protocol::agent::{DiskPart, ErrorCode, Mount, StartContainer};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, move_mount, open_tree, unmount,
+    MountFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind, move_mount, open_tree,
+    unmount,
 };
 
 use super::ids::IdMaps;
 use super::parts::Source;
 use crate::failure::{During, Failure};
+use crate::stage::sources;
 use crate::sys;
 
 /// The state of running containers, on a tmpfs: nothing here outlives the machine.
 pub(crate) const CONTAINERS: &str = "/run/containers";
+/// Below a container's directory.
+const FURTHER: &str = "disks";
 
 /// What the container frees comes back to the host. The block bitmaps are read when they are needed, not all at once
 /// while the container starts: most of a scratch disk is never used.
@@ -37,8 +43,15 @@ const RELEASE_PAUSE: Duration = Duration::from_millis(10);
 pub(crate) struct Disks {
     lower_source: Source,
     scratch_source: Source,
+    /// What is mounted in the container beside its root, each at its place below its directory.
+    further: Vec<(Source, PathBuf)>,
     directory: PathBuf,
     ids: IdMaps,
+}
+
+/// Where the further disk of that part is mounted, below the container's directory of state.
+pub(crate) fn further_disk(directory: &Path, part: &DiskPart) -> PathBuf {
+    directory.join(FURTHER).join(part.number.to_string())
 }
 
 impl Disks {
@@ -47,16 +60,29 @@ impl Disks {
         Self {
             lower_source: Source::new(image_disk, None),
             scratch_source: Source::new(scratch_disk, None),
+            further: Vec::new(),
             directory: Path::new(CONTAINERS).join(container_id),
             ids: IdMaps::default(),
         }
     }
 
-    /// The same for those that are disks' parts.
+    /// The same for those that are disks' parts, with the further ones of its mounts.
     pub(super) fn in_parts(self, request: &StartContainer) -> Self {
-        let lower = Source::new(&request.image_disk, request.lower_part.as_ref());
-        let scratch = Source::new(&request.scratch_disk, request.scratch_part.as_ref());
-        Self { lower_source: lower, scratch_source: scratch, ..self }
+        let scratch_source = Source::new(&request.scratch_disk, request.scratch_part.as_ref());
+        Self { scratch_source, ..self.of_parts(request.lower_part.as_ref(), &request.mounts) }
+    }
+
+    /// The same for those of which the image disk alone has parts.
+    pub(super) fn of_parts(self, lower_part: Option<&DiskPart>, mounts: &[Mount]) -> Self {
+        let lower_source = self.lower_source.part(lower_part);
+        let mut further: Vec<(Source, PathBuf)> = Vec::new();
+        for part in mounts.iter().filter_map(|mount| mount.disk_part.as_ref()) {
+            let place = further_disk(&self.directory, part);
+            if further.iter().all(|(_, other)| *other != place) {
+                further.push((lower_source.part(Some(part)), place));
+            }
+        }
+        Self { lower_source, further, ..self }
     }
 
     /// The same for a container in a user namespace of its own.
@@ -77,6 +103,11 @@ impl Disks {
     /// What lies below it, and is never written.
     pub(crate) fn lower(&self) -> PathBuf {
         self.directory.join("lower")
+    }
+
+    /// The root once more, with what is mounted in it for those who copy; there only for a container of which nothing runs.
+    pub(crate) fn furnished_root(&self) -> PathBuf {
+        self.directory.join("furnished")
     }
 
     fn scratch(&self) -> PathBuf {
@@ -128,6 +159,7 @@ impl Disks {
             fs::create_dir_all(&directory)
                 .during(ErrorCode::MountFailed, || format!("create {}", directory.display()))?;
         }
+        self.mount_further()?;
         if !self.ids.is_mapped() {
             return self.mount_overlay(&self.lower(), &self.scratch());
         }
@@ -135,16 +167,58 @@ impl Disks {
         self.mount_overlay(&self.mapped_lower(), &self.mapped_scratch())
     }
 
-    /// Both disks once more, with other owners: what lies on them stays as the container sees it.
+    /// Mounts what the container's processes would have mounted, in a root of its own: that of the disks stays as it is.
+    ///
+    /// # Errors
+    /// MOUNT_FAILED, naming the mount.
+    pub(super) fn furnish(&self, mounts: &[Mount]) -> Result<(), Failure> {
+        let opened = sources::open(&self.directory, mounts)?;
+        let root = self.furnished_root();
+        let step = || format!("mount the root at {}", root.display());
+        fs::create_dir_all(&root).during(ErrorCode::MountFailed, step)?;
+        mount_bind(self.root(), &root).during(ErrorCode::MountFailed, step)?;
+        let root = File::open(&root).during(ErrorCode::MountFailed, step)?;
+        for (requested, opened) in mounts.iter().zip(&opened) {
+            if let Some(opened) = opened {
+                opened.attach_below(&root, requested)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn mount_further(&self) -> Result<(), Failure> {
+        for (source, place) in &self.further {
+            let device = source.device();
+            source.appear().during(ErrorCode::MountFailed, || format!("find {}", device.display()))?;
+            fs::create_dir_all(place)
+                .during(ErrorCode::MountFailed, || format!("create {}", place.display()))?;
+            mount_device(&device, place, "erofs", MountFlags::RDONLY | MountFlags::NODEV)?;
+        }
+        Ok(())
+    }
+
+    /// Both disks once more, with other owners: what lies on them stays as the container sees it. Further ones have them
+    /// in place of their own.
     fn map_owners(&self) -> io::Result<()> {
         let ids = &self.ids;
         let namespace = sys::user_namespace(&ids.users.lines_for_disks(), &ids.groups.lines_for_disks())?;
-        for (disk, mapped) in [(self.lower(), self.mapped_lower()), (self.scratch(), self.mapped_scratch())] {
-            fs::create_dir_all(&mapped)?;
+        let mapped_clone = |disk: &Path| {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
             let tree = open_tree(CWD, disk, flags)?;
             sys::map_owners_of_mount(&tree, &namespace)?;
-            move_mount(&tree, "", CWD, &mapped, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+            io::Result::Ok(tree)
+        };
+        let attach = |tree: &OwnedFd, place: &Path| {
+            move_mount(tree, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+        };
+        for (disk, mapped) in [(self.lower(), self.mapped_lower()), (self.scratch(), self.mapped_scratch())] {
+            fs::create_dir_all(&mapped)?;
+            attach(&mapped_clone(&disk)?, &mapped)?;
+        }
+        for (_, place) in &self.further {
+            let tree = mapped_clone(place)?;
+            unmount(place, UnmountFlags::NOFOLLOW)?;
+            attach(&tree, place)?;
         }
         Ok(())
     }
@@ -171,19 +245,24 @@ impl Disks {
     /// If something still uses one of the file systems, or the scratch disk could not be written.
     pub(crate) fn unmount(&self) -> io::Result<()> {
         let synced = sync_file_system(&self.scratch());
+        detach_if_mounted(&self.furnished_root())?;
         let mapped = [self.mapped_scratch(), self.mapped_lower()];
-        for target in [self.root()].into_iter().chain(mapped).chain([self.scratch(), self.lower()]) {
+        let further = self.further.iter().map(|(_, place)| place.clone());
+        let lowest = [self.scratch(), self.lower()].into_iter().chain(further);
+        for target in [self.root()].into_iter().chain(mapped).chain(lowest) {
             unmount_if_mounted(&target)?;
             // Not with what is in it: were something still mounted there, that would be the container's files.
             absent_is_fine(fs::remove_dir(&target))?;
         }
         absent_is_fine(fs::remove_dir_all(&self.directory))?;
         wait_until_unused(&self.scratch_source.device())?;
-        if self.lower_source.is_part() {
-            wait_until_unused(&self.lower_source.device())?;
+        let read_only = [&self.lower_source].into_iter().chain(self.further.iter().map(|(source, _)| source));
+        for source in read_only.clone().filter(|source| source.is_part()) {
+            wait_until_unused(&source.device())?;
         }
-        self.scratch_source.disappear()?;
-        self.lower_source.disappear()?;
+        for source in [&self.scratch_source].into_iter().chain(read_only) {
+            source.disappear()?;
+        }
         synced
     }
 }
@@ -212,6 +291,15 @@ fn unmount_if_mounted(target: &Path) -> io::Result<()> {
     match unmount(target, UnmountFlags::NOFOLLOW) {
         // EINVAL: nothing is mounted there. ENOENT: a start that failed before it made the directory.
         Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(error) => Err(io::Error::other(format!("unmount {}: {error}", target.display()))),
+    }
+}
+
+/// With all that is mounted below.
+fn detach_if_mounted(target: &Path) -> io::Result<()> {
+    match unmount(target, UnmountFlags::NOFOLLOW | UnmountFlags::DETACH) {
+        Ok(()) => Ok(fs::remove_dir(target)?),
+        Err(Errno::INVAL | Errno::NOENT) => Ok(()),
         Err(error) => Err(io::Error::other(format!("unmount {}: {error}", target.display()))),
     }
 }

@@ -57,6 +57,7 @@ use crate::failure::Failure;
 use crate::processes::Process;
 use cgroup::Cgroup;
 use disks::Disks;
+pub(crate) use disks::further_disk;
 use identity_files::Names;
 
 /// Containers of one machine, starting ones included; each needs disks, of which a machine has a few.
@@ -69,6 +70,8 @@ pub(crate) struct Container {
     first_process: Option<String>,
     cgroup: Cgroup,
     disks: Disks,
+    /// The names of the shares that it mounts.
+    shares: Vec<String>,
     /// Where its /dev/shm is, if others can have it.
     shm: Option<PathBuf>,
     /// Written by what starts and removes it, read by what joins it: neither finds it half-made or half-gone.
@@ -112,6 +115,11 @@ impl Containers {
 
     fn remove(&self, id: &str) {
         self.known.borrow_mut().remove(id);
+    }
+
+    /// Whether another than that one mounts this share.
+    fn have_share(&self, name: &String, but: &str) -> bool {
+        self.known.borrow().values().any(|container| container.id != but && container.shares.contains(name))
     }
 
     fn ids(&self) -> Vec<String> {

@@ -38,6 +38,11 @@ impl Source {
         Self { disk: Path::new("/dev").join(disk), part: part.and_then(Part::of) }
     }
 
+    /// A part of the same disk.
+    pub(super) fn part(&self, part: Option<&DiskPart>) -> Self {
+        Self { disk: self.disk.clone(), part: part.and_then(Part::of) }
+    }
+
     /// The device's node.
     pub(super) fn device(&self) -> PathBuf {
         match self.part {

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use berth_protocol::agent::{ErrorCode, RemoveContainer};
 
-use super::{Container, shm};
+use super::{Container, shares, shm};
 use crate::agent::Agent;
 use crate::failure::{During, Failure};
 
@@ -46,6 +46,7 @@ pub(super) async fn release(agent: &Agent, container: &Container) -> Result<(), 
     let unmounted = tokio::task::spawn_blocking(move || disks.unmount()).await;
     let unmounted = unmounted.map_err(std::io::Error::other).and_then(std::convert::identity);
     unmounted.during(ErrorCode::Internal, step("unmount its disks"))?;
+    shares::unmount_of(agent, container).await.during(ErrorCode::Internal, step("unmount its shares"))?;
     container.cgroup.remove().await.during(ErrorCode::Internal, step("remove its cgroup"))?;
     agent.containers.remove(&container.id);
     Ok(())

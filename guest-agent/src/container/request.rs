@@ -1,6 +1,6 @@
 //! The checks a request passes before anything is done for it. What lies behind them trusts names and counts.
 
-use berth_protocol::agent::{ErrorCode, MountContainer, Process, StartContainer, StartExec};
+use berth_protocol::agent::{ErrorCode, Mount, MountContainer, Process, StartContainer, StartExec};
 use berth_protocol::shares::is_name;
 
 use super::parts;
@@ -30,20 +30,10 @@ pub(super) fn check_start(mut request: StartContainer) -> Result<(StartContainer
     }
     check_length("hostname", request.hostname.len(), MAX_HOSTNAME_BYTES)?;
     check_length("domainname", request.domainname.len(), MAX_HOSTNAME_BYTES)?;
-    check_length("mounts", request.mounts.len(), MAX_MOUNTS)?;
     for path in request.masked_paths.iter().chain(&request.readonly_paths) {
         check_absolute("masked_paths and readonly_paths", path)?;
     }
-    for mount in &request.mounts {
-        check_absolute("mounts.target", &mount.target)?;
-        let is_share = mount.kind == "share";
-        if is_share != is_name(&mount.share) || !is_share && !mount.path_in_share.is_empty() {
-            return Err(Failure::invalid(format!("mounts.share: {:?} names no share", mount.share)));
-        }
-        if (mount.kind == "socket") != mount.socket.is_some() {
-            return Err(Failure::invalid(format!("mounts.socket: {} is no socket", mount.target)));
-        }
-    }
+    check_mounts(&request.mounts)?;
     check_length("devices", request.devices.len(), MAX_MOUNTS)?;
     for device in &request.devices {
         check_absolute("devices.path", &device.path)?;
@@ -58,12 +48,44 @@ pub(super) fn check_start(mut request: StartContainer) -> Result<(StartContainer
     Ok((request, process))
 }
 
+fn check_mounts(mounts: &[Mount]) -> Result<(), Failure> {
+    check_length("mounts", mounts.len(), MAX_MOUNTS)?;
+    for mount in mounts {
+        check_absolute("mounts.target", &mount.target)?;
+        check_source(mount)?;
+    }
+    Ok(())
+}
+
+/// What a mount is of: each kind has something else.
+fn check_source(mount: &Mount) -> Result<(), Failure> {
+    let Mount { kind, share, path_inside, disk_part, .. } = mount;
+    if (kind == "socket") != mount.socket.is_some() {
+        return Err(Failure::invalid(format!("mounts.socket: {} is no socket", mount.target)));
+    }
+    let is_right = match kind.as_str() {
+        "share" => is_name(share) && disk_part.is_none(),
+        "disk" => share.is_empty() && disk_part.is_some(),
+        _ => share.is_empty() && disk_part.is_none() && path_inside.is_empty(),
+    };
+    if !is_right {
+        let message = match kind.as_str() {
+            "share" => format!("mounts.share: {share:?} names no share"),
+            _ => format!("mounts: a {kind:?} cannot be of {share:?}, {path_inside:?}, {disk_part:?}"),
+        };
+        return Err(Failure::invalid(message));
+    }
+    parts::check("mounts.disk_part", disk_part.as_ref())
+}
+
 /// # Errors
 /// INVALID_REQUEST naming the field.
 pub(super) fn check_mount(request: &MountContainer) -> Result<(), Failure> {
     check_id("container_id", &request.container_id)?;
     check_disk("image_disk", &request.image_disk)?;
-    check_disk("scratch_disk", &request.scratch_disk)
+    check_disk("scratch_disk", &request.scratch_disk)?;
+    parts::check("lower_part", request.lower_part.as_ref())?;
+    check_mounts(&request.mounts)
 }
 
 /// # Errors
@@ -121,6 +143,8 @@ fn check_absolute(field: &str, path: &str) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use berth_protocol::agent::DiskPart;
+
     use super::*;
 
     fn process() -> Process {
@@ -138,7 +162,12 @@ mod tests {
     }
 
     fn mount() -> MountContainer {
-        MountContainer { container_id: "abc".into(), image_disk: "vda".into(), scratch_disk: "vdb".into() }
+        MountContainer {
+            container_id: "abc".into(),
+            image_disk: "vda".into(),
+            scratch_disk: "vdb".into(),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -179,6 +208,34 @@ mod tests {
         let failure = exec(Some(Process { working_directory: "tmp".into(), ..process() })).unwrap_err();
         assert_eq!(failure.code, ErrorCode::BadWorkingDirectory);
         assert!(exec(Some(process())).is_ok());
+    }
+
+    #[test]
+    fn a_mount_is_of_what_its_kind_says() {
+        let part = |number| Some(DiskPart { number, start_bytes: 4096, length_bytes: 4096 });
+        let mount = |kind: &str, share: &str, path_inside: &str, disk_part| {
+            let (kind, share, path_inside) = (kind.into(), share.into(), path_inside.into());
+            Mount { kind, target: "/x".into(), share, path_inside, disk_part, ..Mount::default() }
+        };
+        let check = |mount| check_start(StartContainer { mounts: vec![mount], ..start() });
+        for right in
+            [mount("tmpfs", "", "", None), mount("share", "a", "b", None), mount("disk", "", "b", part(2))]
+        {
+            assert!(check(right.clone()).is_ok(), "{right:?}");
+        }
+        for wrong in [
+            mount("tmpfs", "a", "", None),
+            mount("tmpfs", "", "b", None),
+            mount("tmpfs", "", "", part(2)),
+            mount("share", "", "", None),
+            mount("share", "../a", "", None),
+            mount("share", "a", "", part(2)),
+            mount("disk", "", "", None),
+            mount("disk", "a", "", part(2)),
+            mount("disk", "", "", part(0)),
+        ] {
+            assert!(check(wrong.clone()).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

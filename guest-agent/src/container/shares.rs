@@ -1,7 +1,9 @@
 //! The one file system in which everything is that the host shares with the machine, mounted when the first container
 //! wants something of it.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -9,9 +11,10 @@ use berth_protocol::agent::{ErrorCode, Mount};
 use berth_protocol::shares::TAG;
 use rustix::fs::{Mode, OFlags, fstat, major, minor, open};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tokio::sync::Mutex;
 
+use super::Container;
 use crate::agent::Agent;
 use crate::failure::{During, Failure};
 use crate::watches::{self, DeviceNumber, FileSystem};
@@ -26,8 +29,7 @@ static MOUNTED: Mutex<bool> = Mutex::const_new(false);
 /// MOUNT_FAILED: the machine has no shares, or their server does not answer.
 pub(super) async fn mount_for(agent: &Rc<Agent>, mounts: &[Mount]) -> Result<(), Failure> {
     let mut is_mounted = MOUNTED.lock().await;
-    let names = mounts.iter().map(|mount| mount.share.clone()).filter(|share| !share.is_empty());
-    let names: Vec<String> = names.collect();
+    let names = names(mounts);
     if names.is_empty() {
         return Ok(());
     }
@@ -45,6 +47,36 @@ pub(super) async fn mount_for(agent: &Rc<Agent>, mounts: &[Mount]) -> Result<(),
         agent.watches.learn(device, file_system);
     }
     Ok(())
+}
+
+/// Of the shares among these mounts, each once.
+pub(super) fn names(mounts: &[Mount]) -> Vec<String> {
+    let names = mounts.iter().map(|mount| mount.share.clone()).filter(|share| !share.is_empty());
+    names.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// Lets go of those that no other container has: the host takes them away, and may give others.
+///
+/// # Errors
+/// Somebody still uses one.
+pub(super) async fn unmount_of(agent: &Agent, container: &Container) -> io::Result<()> {
+    let is_others = |name: &String| agent.containers.have_share(name, &container.id);
+    let alone: Vec<String> = container.shares.iter().filter(|name| !is_others(name)).cloned().collect();
+    if alone.is_empty() {
+        return Ok(());
+    }
+    agent.watches.forget(&alone);
+    tokio::task::spawn_blocking(move || alone.iter().try_for_each(|name| unmount_one(name)))
+        .await
+        .map_err(io::Error::other)?
+}
+
+fn unmount_one(name: &str) -> io::Result<()> {
+    match unmount(Path::new(DIRECTORY).join(name), UnmountFlags::NOFOLLOW) {
+        // A file; or one that was never looked at.
+        Ok(()) | Err(Errno::INVAL | Errno::NOENT) => Ok(()),
+        Err(error) => Err(io::Error::other(format!("unmount the share {name}: {error}"))),
+    }
 }
 
 fn mount_all() -> Result<(), Failure> {

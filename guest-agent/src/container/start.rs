@@ -36,6 +36,7 @@ pub(crate) async fn start(agent: &Rc<Agent>, request: StartContainer) -> Result<
         disks: Disks::new(&request.container_id, &request.image_disk, &request.scratch_disk)
             .in_parts(&request)
             .owned_as(ids),
+        shares: shares::names(&request.mounts),
         shm: shm::place(agent, &request),
         lifecycle: Arc::new(RwLock::new(())),
         names: RefCell::new(Names::of(&request)),

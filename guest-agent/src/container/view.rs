@@ -16,8 +16,8 @@ use crate::files::View;
 /// The longest path of Linux, its NUL not counted.
 const MAX_PATH_BYTES: usize = 4095;
 
-/// With all that is mounted in it while the container runs. Afterwards only its disks are left: what was mounted by the
-/// container itself, or kept in memory, is gone with its processes.
+/// With all that is mounted in it while the container runs. Otherwise with what the host mounts in it, if that was asked for:
+/// what was mounted by the container itself, or kept in memory, is gone with its processes.
 ///
 /// # Errors
 /// INTERNAL.
@@ -37,7 +37,10 @@ fn open_root(agent: &Agent, container: &Container) -> io::Result<OwnedFd> {
             root => return Ok(root?),
         }
     }
-    Ok(File::open(container.disks.root())?.into())
+    match File::open(container.disks.furnished_root()) {
+        Ok(furnished) => Ok(furnished.into()),
+        Err(_unfurnished) => Ok(File::open(container.disks.root())?.into()),
+    }
 }
 
 /// # Errors

@@ -15,7 +15,7 @@ use rustix::mount::{
 };
 
 use super::spec::StageSpec;
-use super::{devices, mounts, paths, shares, sockets, sysctls};
+use super::{devices, mounts, paths, sockets, sources, sysctls};
 use crate::container::identity_files;
 use crate::failure::{During, Failure};
 
@@ -26,7 +26,7 @@ pub(super) fn enter(container: &StartContainer, spec: &StageSpec) -> Result<(), 
     let identity_files = open_identity_files(&directory.join(identity_files::DIRECTORY), &container.mounts)?;
     let kernels_own = mounts::open_kernels_own(container)?;
     let shm = mounts::open_shm(&spec.shm)?;
-    let shares = shares::open(&container.mounts)?;
+    let sources = sources::open(directory, &container.mounts)?;
     let sockets = container.mounts.iter().map(|mount| sockets::open(directory, mount));
     let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
     let is_mapped = !container.users.is_empty();
@@ -39,9 +39,9 @@ pub(super) fn enter(container: &StartContainer, spec: &StageSpec) -> Result<(), 
         None => devices::create(&spec.devices)?,
     }
     sysctls::set(container)?;
-    for (requested, opened) in container.mounts.iter().zip(shares.iter().zip(&sockets)) {
+    for (requested, opened) in container.mounts.iter().zip(sources.iter().zip(&sockets)) {
         match opened {
-            (Some(share), _) => share.attach(requested)?,
+            (Some(source), _) => source.attach(requested)?,
             (None, Some(socket)) => socket.attach(requested)?,
             (None, None) => mounts::mount_requested(requested)?,
         }

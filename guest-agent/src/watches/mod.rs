@@ -89,6 +89,12 @@ impl Watches {
         self.shares.borrow_mut().insert(device, file_system);
     }
 
+    /// Of those shares there is nothing any more.
+    pub(crate) fn forget(&self, names: &[String]) {
+        let is_gone = |system: &FileSystem| matches!(system, FileSystem::Share(name) if names.contains(name));
+        self.shares.borrow_mut().retain(|_, system| !is_gone(system));
+    }
+
     fn take(&self, told: &Told) {
         let id = told.id;
         let mut known = self.known.borrow_mut();

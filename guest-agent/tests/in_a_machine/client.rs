@@ -93,7 +93,8 @@ impl Client {
     /// Mounts the disks of a container on the first scratch disk.
     pub(crate) fn mount(&mut self, container_id: &str) -> Result<(), (ErrorCode, String)> {
         let (image_disk, scratch_disk) = ("vda".into(), "vdb".into());
-        let mount = MountContainer { container_id: container_id.into(), image_disk, scratch_disk };
+        let container_id = container_id.into();
+        let mount = MountContainer { container_id, image_disk, scratch_disk, ..MountContainer::default() };
         self.ask(Operation::MountContainer(mount)).map(|result| expect_done(&result))
     }
 

@@ -107,8 +107,8 @@ pub(crate) fn share(name: &str, path: &str, target: &str, options: &[&str]) -> M
         target: target.into(),
         options: options.iter().map(|&option| option.into()).collect(),
         share: name.into(),
-        path_in_share: path.into(),
-        socket: None,
+        path_inside: path.into(),
+        ..Mount::default()
     }
 }
 

@@ -8,6 +8,7 @@ use berth_vmm::config::{DiskAccess, Extent, MacAddress, NetworkCardConfig};
 use super::Shared;
 use super::container::Container;
 use super::error::EngineError;
+use super::mounts::ImageParts;
 use super::networks::Endpoint;
 use crate::machine::{Devices, Disk, Machine, MachineError, NewShare};
 
@@ -15,7 +16,7 @@ use crate::machine::{Devices, Disk, Machine, MachineError, NewShare};
 const SPARE_CARDS: usize = 1;
 
 /// The machine's disks in guest order: image, scratch. Blocks.
-pub(super) fn prepare_disks(shared: &Shared, container: &Container) -> Result<Vec<Disk>, EngineError> {
+fn prepare_disks(shared: &Shared, container: &Container) -> Result<Vec<Disk>, EngineError> {
     let image = shared.images.disk(&container.image_id);
     let image = image.map_err(|error| EngineError::internal("cannot find its image disk", &error))?;
     let scratch = container.scratch_path();
@@ -31,6 +32,16 @@ pub(super) fn prepare_disks(shared: &Shared, container: &Container) -> Result<Ve
         Disk { access: DiskAccess::ReadOnly, extents: image.extents },
         Disk { access: DiskAccess::ReadWrite, extents: vec![scratch] },
     ])
+}
+
+/// The same, with the images that it has mounted behind its own.
+pub(super) fn prepare_all_disks(
+    shared: &Shared,
+    container: &Container,
+) -> Result<(Vec<Disk>, ImageParts), EngineError> {
+    let mut disks = prepare_disks(shared, container)?;
+    let images = ImageParts::append(shared, &container.mounts, &mut disks[0])?;
+    Ok((disks, images))
 }
 
 /// One per endpoint, in its order.

@@ -182,6 +182,11 @@ impl Container {
         super::log::attributes(&self.id, &self.name(), self.image_id, &self.spec())
     }
 
+    /// Whether it is made of that image, or has it mounted.
+    pub(super) fn has_image(&self, id: ImageId) -> bool {
+        self.image_id == id || self.mounts.iter().filter_map(MountPoint::image).any(|image| image.id == id)
+    }
+
     pub(super) fn scratch_path(&self) -> PathBuf {
         self.directory.join("scratch.ext4")
     }

@@ -47,8 +47,9 @@ impl Engine {
             ));
         }
         self.prepare_scratch_template(spec.scratch_disk_bytes).await?;
-        let has_parent = spec.cgroup_parent.is_some();
-        let mounts = self.plan_mounts(&spec)?;
+        let lodger_warnings = spec.lodger_warnings();
+        let has_parent = spec.cgroup_parent.is_some() && !spec.is_lodger();
+        let mounts = self.plan_mounts(&spec).await?;
         let record = ContainerRecord {
             id: ContainerId::random(),
             name: String::new(),
@@ -79,7 +80,8 @@ impl Engine {
         let id =
             creating.await.map_err(|error| EngineError::internal("cannot create container", &error))??;
         let warnings = self.without_parent(has_parent).into_iter();
-        Ok(Created { id, warnings: warnings.chain(network_warnings).collect() })
+        let warnings = warnings.chain(network_warnings).chain(lodger_warnings.map(str::to_owned));
+        Ok(Created { id, warnings: warnings.collect() })
     }
 }
 

@@ -11,14 +11,15 @@ use berth_protocol::agent;
 use tokio::time::timeout;
 
 use super::Shared;
-use super::boot::{boot_machine, prepare_disks};
+use super::boot::{boot_machine, prepare_all_disks};
 use super::container::{Container, Live};
 use super::error::EngineError;
 use super::identity::ContainerId;
 use super::launch::{IMAGE_DISK, SCRATCH_DISK};
-use super::mounts::MountedVolumes;
+use super::mounts::{BoundSocket, MachineNames, MountedVolumes, Sources, agent_mounts, open_sources};
 use super::networks::Joined;
 use super::readers::{Readers, Reading};
+use super::user_namespace::UserNamespace;
 use crate::agent_client::{AgentClient, CallError, within};
 use crate::machine::{Machine, Pace};
 
@@ -37,6 +38,8 @@ pub(super) struct Files {
     pub(super) agent: Arc<AgentClient>,
     /// For deadlines of what the guest does.
     pub(super) pace: Pace,
+    /// Why what the container has mounted is not among them, if so.
+    pub(super) without_mounts: Option<Arc<str>>,
     _reading: Reading,
 }
 
@@ -45,6 +48,7 @@ pub(super) struct Files {
 pub(super) struct FilesOfMachine {
     agent: Arc<AgentClient>,
     pace: Pace,
+    without_mounts: Option<Arc<str>>,
     readers: Arc<Readers>,
 }
 
@@ -52,7 +56,8 @@ impl FilesOfMachine {
     /// Nothing if the machine ends already.
     pub(super) fn open(&self) -> Option<Files> {
         let reading = self.readers.begin()?;
-        Some(Files { agent: Arc::clone(&self.agent), pace: self.pace, _reading: reading })
+        let without_mounts = self.without_mounts.clone();
+        Some(Files { agent: Arc::clone(&self.agent), pace: self.pace, without_mounts, _reading: reading })
     }
 
     /// Somebody waits for the machine's end.
@@ -64,7 +69,7 @@ impl FilesOfMachine {
 impl Live {
     pub(super) fn files(&self) -> FilesOfMachine {
         let (agent, readers) = (Arc::clone(&self.agent), Arc::clone(&self.readers));
-        FilesOfMachine { agent, pace: self.pace, readers }
+        FilesOfMachine { agent, pace: self.pace, without_mounts: None, readers }
     }
 }
 
@@ -75,6 +80,7 @@ pub(super) struct IdleMachine {
     readers: Arc<Readers>,
     /// How long it stays for further readers.
     linger: Duration,
+    without_mounts: Option<Arc<str>>,
     joined: Option<Joined>,
     /// In use until it ends.
     _volumes: Arc<MountedVolumes>,
@@ -100,29 +106,43 @@ impl IdleMachine {
             joined.will_leave();
         }
         let (agent, readers) = (Arc::clone(&live.agent), Arc::clone(&live.readers));
-        Self { machine, agent, readers, linger: Duration::ZERO, joined, _volumes: volumes }
+        Self {
+            machine,
+            agent,
+            readers,
+            linger: Duration::ZERO,
+            without_mounts: None,
+            joined,
+            _volumes: volumes,
+        }
     }
 
-    /// Boots one with the container's disks mounted.
+    /// Boots one with the container's disks mounted, and what it has mounted as far as that can be had.
     pub(super) async fn boot(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<Self, EngineError> {
         let failed = |error: &dyn std::error::Error| {
             EngineError::internal(&format!("cannot open the files of container {}", container.id), error)
         };
         let _turn = shared.boots.acquire().await.map_err(|error| failed(&error))?;
+        let (volumes, Sources { shares, sockets }, without_mounts) = mounted(shared, container).await;
         let (task_shared, task_container) = (Arc::clone(shared), Arc::clone(container));
-        let disks = tokio::task::spawn_blocking(move || prepare_disks(&task_shared, &task_container)).await;
-        let disks = disks.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let disks =
+            tokio::task::spawn_blocking(move || prepare_all_disks(&task_shared, &task_container)).await;
+        let (disks, images) = disks.map_err(|error| failed(&error))?.map_err(|error| failed(&error))?;
+        let shares = (!shares.is_empty()).then_some(shares);
         let (machine, _ready) =
-            boot_machine(shared, container, disks, &[], None).await.map_err(|error| failed(&error))?;
+            boot_machine(shared, container, disks, &[], shares).await.map_err(|error| failed(&error))?;
         let deadline = machine.pace().deadline(MOUNT_DEADLINE);
-        match within(deadline, "its disks to be mounted", mount(&machine, container)).await {
+        let names = MachineNames { share_prefix: String::new(), images };
+        let request = mount_request(container, &sockets, &names, without_mounts.is_none());
+        match within(deadline, "its disks to be mounted", mount(&machine, request)).await {
             Ok(agent) => Ok(Self {
                 machine,
                 agent: Arc::new(agent),
                 readers: Readers::new(),
                 linger: LINGER,
+                without_mounts,
                 joined: None,
-                _volumes: Arc::default(),
+                _volumes: Arc::new(volumes),
             }),
             Err(error) => {
                 let failure = failed(&error);
@@ -134,7 +154,8 @@ impl IdleMachine {
 
     pub(super) fn files(&self) -> FilesOfMachine {
         let (agent, readers) = (Arc::clone(&self.agent), Arc::clone(&self.readers));
-        FilesOfMachine { agent, pace: self.machine.pace(), readers }
+        let without_mounts = self.without_mounts.clone();
+        FilesOfMachine { agent, pace: self.machine.pace(), without_mounts, readers }
     }
 
     /// Ends it once nobody reads its files any more.
@@ -167,11 +188,51 @@ impl Shared {
     }
 }
 
-async fn mount(machine: &Machine, container: &Container) -> Result<AgentClient, CallError> {
+/// Volumes and shares of a container that does not run; none, and why, if not all of them can be had: its own files can
+/// be read all the same.
+async fn mounted(shared: &Shared, container: &Arc<Container>) -> (MountedVolumes, Sources, Option<Arc<str>>) {
+    let without = |reason: &str| (MountedVolumes::default(), Sources::default(), Some(Arc::from(reason)));
+    if container.mounts.is_empty() {
+        return (MountedVolumes::default(), Sources::default(), None);
+    }
+    let user_namespace = UserNamespace::of(shared.settings.user_namespace.as_ref(), &container.spec());
+    if !matches!(user_namespace, Ok(None)) {
+        return without("its users are others outside of it");
+    }
+    let volumes = match shared.mount_volumes(&container.mounts).await {
+        Ok(volumes) => Arc::new(volumes),
+        Err(error) => return without(&error.message),
+    };
+    let (of, opening) = (Arc::clone(container), Arc::clone(&volumes));
+    let opened = tokio::task::spawn_blocking(move || open_sources(&of.mounts, &opening, "")).await;
+    match (opened, Arc::try_unwrap(volumes)) {
+        (Ok(Ok(sources)), Ok(volumes)) => (volumes, sources, None),
+        (Ok(Err(error)), _) => without(&error.message),
+        (Ok(Ok(_)) | Err(_), _) => without("they cannot be opened"),
+    }
+}
+
+fn mount_request(
+    container: &Container,
+    sockets: &[BoundSocket],
+    names: &MachineNames,
+    with_mounts: bool,
+) -> agent::MountContainer {
+    // File systems in memory are gone with who wrote to them, and nobody connects to a socket.
+    let kept = |mount: &agent::Mount| with_mounts && matches!(mount.kind.as_str(), "share" | "disk");
+    let mounts = agent_mounts(&container.spec(), &container.mounts, sockets, names).into_iter().filter(kept);
+    agent::MountContainer {
+        container_id: container.id.to_string(),
+        image_disk: IMAGE_DISK.into(),
+        scratch_disk: SCRATCH_DISK.into(),
+        lower_part: names.images.own,
+        mounts: mounts.collect(),
+    }
+}
+
+async fn mount(machine: &Machine, request: agent::MountContainer) -> Result<AgentClient, CallError> {
     let agent = AgentClient::connect(&machine.vsock_path()).await?;
     agent.configure().await?;
-    let (image_disk, scratch_disk) = (IMAGE_DISK.into(), SCRATCH_DISK.into());
-    let request = agent::MountContainer { container_id: container.id.to_string(), image_disk, scratch_disk };
     agent.mount_container(request).await?;
     Ok(agent)
 }

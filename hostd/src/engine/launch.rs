@@ -6,7 +6,7 @@ use super::confinement::{self, Confinement};
 use super::container::{Container, StartError};
 use super::error::{EngineError, ErrorKind, chain};
 use super::exec::ExecSpec;
-use super::mounts::{BoundSocket, agent_mounts};
+use super::mounts::{BoundSocket, MachineNames, agent_mounts};
 use super::names::NameFiles;
 use super::networks::{Endpoint, default_routes};
 use super::security::{Ipc, Namespace};
@@ -50,6 +50,7 @@ pub(super) fn launch_request(
     endpoints: &[Endpoint],
     sockets: &[BoundSocket],
     names: NameFiles,
+    in_machine: &MachineNames,
 ) -> Result<agent::StartContainer, EngineError> {
     let spec = &*container.spec();
     let user_namespace = UserNamespace::of(user_namespace, spec)?;
@@ -63,7 +64,8 @@ pub(super) fn launch_request(
         domainname: spec.domainname.clone().unwrap_or_default(),
         process: Some(first_process(container, &names.environment)?),
         resources: Some(spec.limits.resources()),
-        mounts: agent_mounts(spec, &container.mounts, sockets),
+        mounts: agent_mounts(spec, &container.mounts, sockets, in_machine),
+        lower_part: in_machine.images.own,
         readonly_rootfs: spec.readonly_rootfs,
         masked_paths,
         readonly_paths,

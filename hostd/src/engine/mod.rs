@@ -88,8 +88,8 @@ pub use images::{
 pub use launch::{DEFAULT_SHM_BYTES, MASKED_PATHS, READONLY_PATHS};
 pub use limits::{DeviceThrottle, DeviceWeight, Limits, Throttled, highest};
 pub use mounts::{
-    HostSource, IfMissing, MountPoint, MountRequest, MountRequests, MountSource, MountsBelow, PointSource,
-    Propagation, VolumePoint, VolumeSource, VolumesFrom, Written,
+    HostSource, IfMissing, ImageSource, MountPoint, MountRequest, MountRequests, MountSource, MountsBelow,
+    PointSource, Propagation, VolumePoint, VolumeSource, VolumesFrom, Written,
 };
 pub(crate) use networks::check_endpoint_options;
 pub use networks::{

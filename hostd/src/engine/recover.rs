@@ -105,7 +105,8 @@ async fn recover_running(
     let lost = match shared.machines.find(record.id.machine_id()).await {
         _ if record.place.is_some() => match adopt_lodger(shared, &record, run.clone()).await {
             Ok(active) => {
-                let active = active.with_sockets(record.sockets.clone());
+                let volumes = shared.adopt_volumes(&record.mounts);
+                let active = active.with_volumes(volumes).with_sockets(record.sockets.clone());
                 revive(shared, record, Some(active));
                 return Ok(());
             }

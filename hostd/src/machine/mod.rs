@@ -40,11 +40,10 @@ pub use pace::Pace;
 pub(crate) use process::MachineKiller;
 use process::VmmProcess;
 use ready::ReadyListener;
-use shares::Shares;
 pub(crate) use shares::{
-    NewShare, ShareAccess, ShareWatcher, SharedBelow, SharesError, on_own_thread, open_source,
+    NewShare, ShareAccess, ShareWatcher, SharedBelow, Shares, SharesError, on_own_thread, open_source,
 };
-pub(crate) use spare_disk::{BoundPart, ROOMS, SpareDisk};
+pub(crate) use spare_disk::{BoundPart, MAX_FURTHER_PARTS, ROOMS, SpareDisk, further_number};
 
 /// At [`Pace::Ordinary`]. A guest that does nothing else boots in under a second under tcg; a host that starts dozens at
 /// once on two cores, or nests virtualization, may need a hundred times that. On expiry the message carries the
@@ -221,6 +220,7 @@ impl Machines {
             .await
             .map_err(io_error(id, "connect to its control socket"))?;
         let (control, spare_disk) = (Arc::new(control), spare_disk::index_in(&config));
+        let shares = shares.map(Arc::new);
         let (pace, jails) = (self.settings.pace, Arc::clone(&self.jails));
         let machine = Machine { id: id.into(), directory, control, process, pace, jails, shares, spare_disk };
         Ok(StartingMachine { machine, ready })
@@ -309,7 +309,7 @@ impl Machines {
         let control = ControlClient::connect(&directory.join(files::CONTROL)).await.ok()?;
         let process = VmmProcess::adopt(control.peer()?)?;
         let (pace, jails) = (self.settings.pace, Arc::clone(&self.jails));
-        let shares = Shares::find(&directory);
+        let shares = Shares::find(&directory).map(Arc::new);
         let spare_disk = written_config(&directory).as_ref().and_then(spare_disk::index_in);
         let control = Arc::new(control);
         let machine = Machine { id: id.into(), directory, control, process, pace, jails, shares, spare_disk };
@@ -373,14 +373,14 @@ pub(crate) struct Machine {
     process: VmmProcess,
     pace: Pace,
     jails: Arc<Jails>,
-    shares: Option<Shares>,
+    shares: Option<Arc<Shares>>,
     /// Which of its disks it is.
     spare_disk: Option<usize>,
 }
 
 impl Machine {
     /// What comes into its guest and goes from there while it runs, if it was started with shares.
-    pub(crate) fn shares(&self) -> Option<&Shares> {
+    pub(crate) fn shares(&self) -> Option<&Arc<Shares>> {
         self.shares.as_ref()
     }
 

@@ -24,6 +24,9 @@ use super::{Disk, MachineError};
 pub(crate) const ROOMS: usize = 7;
 /// An image disk and a scratch disk.
 const PARTS_OF_ROOM: usize = 2;
+/// Of the first part of each room, further parts in turn: numbers of parts end at 255.
+pub(crate) const MAX_FURTHER_PARTS: usize = 32;
+const _: () = assert!(ROOMS * (PARTS_OF_ROOM + MAX_FURTHER_PARTS) <= 255);
 /// As large as a file can be on the host's usual file system.
 const PART_BYTES: u64 = 16 << 40;
 const CAPACITY_BYTES: u64 = PART_BYTES * (ROOMS * PARTS_OF_ROOM) as u64;
@@ -129,6 +132,11 @@ impl SpareDisk {
     }
 }
 
+/// What the first of the further parts of a room's first part is called; the others follow it.
+pub(crate) fn further_number(room: usize) -> u32 {
+    u32::try_from(ROOMS * PARTS_OF_ROOM + room * MAX_FURTHER_PARTS + 1).expect("a few parts")
+}
+
 fn number_of(room: usize, part: usize) -> usize {
     room * PARTS_OF_ROOM + part + 1
 }
@@ -152,6 +160,7 @@ mod tests {
         }
         assert_eq!(end, config().capacity_bytes);
         assert_eq!((number_of(0, 0), number_of(ROOMS - 1, PARTS_OF_ROOM - 1)), (1, 14));
+        assert_eq!((further_number(0), further_number(1)), (15, 47));
         config().validate().unwrap();
     }
 }

@@ -1,6 +1,9 @@
 //! Containers in another container's machine: `--network container:`, `--pid container:`, `--ipc container:`.
 
+use std::fs;
+
 use berth_tests::{Client, Host, Namespace, eventually};
+use rustix::process::geteuid;
 
 /// A web server that says one word.
 const SERVER: &str = "mkdir /w; echo ahoy > /w/index.html; exec httpd -f -p 80 -h /w";
@@ -114,6 +117,93 @@ fn processes_are_shared_and_rooms_run_out() {
     assert_eq!(up, "");
     let reason = inspect(&docker, "lodger1", "{{.State.ExitCode}} {{.State.Error}}");
     assert!(reason.starts_with("137 ") && reason.contains("whose machine it shared has ended"), "{reason}");
+}
+
+/// Mounts of anything of that path in any process's table.
+fn mounts_of(path: &str) -> usize {
+    let processes = fs::read_dir("/proc").expect("Linux has it");
+    let tables = processes.flatten().map(|process| process.path().join("mountinfo"));
+    tables.filter(|table| fs::read_to_string(table).is_ok_and(|table| table.contains(path))).count()
+}
+
+/// As compose does it: all containers are made before the first is started, and the owner has no volume itself.
+#[test]
+fn who_shares_a_machine_has_volumes_binds_and_images_of_its_own() {
+    if !geteuid().is_root() {
+        eprintln!("skipped: lodgers: sharing takes root's rights");
+        return;
+    }
+    let Some(mut host) = Host::start() else { return };
+    let Some(docker) = host.docker() else { return };
+    fs::create_dir(host.path("tree")).unwrap();
+    fs::write(host.path("tree/file"), "from the host\n").unwrap();
+    let tree = host.path("tree").display().to_string();
+    let (whole, single) = (format!("{tree}:/tree"), format!("{tree}/file:/etc/single:ro"));
+    docker.run(["create", "--name", "owner", "busybox", "sleep", "1000"]).exits_with(0);
+    let mounts = [
+        ["-v", "data:/data"],
+        ["-v", "/own"],
+        ["-v", &whole],
+        ["--tmpfs", "/memory"],
+        ["--mount", "type=image,src=hello-world,dst=/hello"],
+    ];
+    let create = ["create", "--name", "app", "--network", "container:owner", "--memory", "32m"];
+    let create = [&create[..], &mounts.concat(), &["busybox", "sleep", "1000"]].concat();
+    docker.run(create).exits_with(0).complains("HostConfig.Memory counts within the machine");
+    docker.run(["start", "owner", "app"]).exits_with(0);
+    assert_eq!(host.machine_processes().len(), 1);
+    let sh = |name: &str, script: &str| docker.run(["exec", name, "sh", "-c", script]);
+    let script =
+        "echo kept > /data/file; touch /own/x /memory/y; cat /tree/file; ls /hello; echo new > /tree/made";
+    sh("app", script).exits_with(0).prints_exactly("from the host\nhello");
+    assert_eq!(fs::read_to_string(host.path("tree/made")).unwrap(), "new\n");
+    sh("owner", "ls -d /data /tree /hello").exits_with(1);
+
+    // One that comes while others run, with a volume that one of them has; and its limit is its own.
+    let late = ["run", "--rm", "--network", "container:owner", "-v", "data:/data:ro", "-v", &single];
+    let script = "cat /data/file /etc/single; touch /data/x || echo x > /etc/single || echo read-only";
+    let late = docker.run([&late[..], &["busybox", "sh", "-c", script]].concat());
+    late.exits_with(0).prints_exactly("kept\nfrom the host\nread-only");
+    let greedy = ["run", "--name", "greedy", "--pid", "container:owner", "--memory", "16m", "busybox"];
+    docker.run([&greedy[..], &["tail", "/dev/zero"]].concat()).exits_with(137);
+    assert_eq!(inspect(&docker, "greedy", "{{.State.OOMKilled}}"), "true");
+    sh("app", "cat /data/file").prints_exactly("kept");
+
+    // The next daemon knows what is in use, and what goes with whom: the machine stays, and what is shared with it does not.
+    host.kill_daemon();
+    host.start_daemon();
+    docker.run(["volume", "rm", "data"]).exits_with(1).complains("volume is in use");
+    sh("app", "cat /data/file /tree/made").prints_exactly("kept\nnew");
+    docker.run(["rm", "--force", "--volumes", "app"]).exits_with(0);
+    eventually("nothing is shared any more", || mounts_of(&tree) == 0);
+    docker.run(["volume", "rm", "data"]).exits_with(0);
+    assert_eq!(host.machine_processes().len(), 1);
+    // A new one in the place of the old, of which the machine's kernel remembers nothing.
+    let anew = ["run", "--rm", "--network", "container:owner", "-v", "data:/data", "-v", &whole, "busybox"];
+    docker
+        .run([&anew[..], &["ls", "/data", "/tree/made"]].concat())
+        .exits_with(0)
+        .prints_exactly("/tree/made\n\n/data:");
+
+    // A machine that was started when nobody wanted to share anything says how to get there.
+    docker.run(["run", "-d", "--name", "plain", "busybox", "sleep", "1000"]).exits_with(0);
+    let second = [
+        "run",
+        "-d",
+        "--name",
+        "second",
+        "--network",
+        "container:plain",
+        "-v",
+        &whole,
+        "busybox",
+        "sleep",
+        "1000",
+    ];
+    docker.run(second).exits_with(125).complains("has no shares").complains("restart");
+    docker.run(["restart", "-t", "0", "plain"]).exits_with(0);
+    docker.run(["start", "second"]).exits_with(0);
+    sh("second", "cat /tree/file").prints_exactly("from the host");
 }
 
 #[test]

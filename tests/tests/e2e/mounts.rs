@@ -170,9 +170,66 @@ fn what_an_image_has_in_the_place_of_its_volume_is_in_the_volume() {
     assert!(!empty.stdout.contains("seed"), "{empty:?}");
     assert_eq!(volumes(&berth), ["empty", "named"]);
 
-    // Files in a volume that is not mounted are not mistaken for what lies under it.
+    // A container that never ran has them too, for who copies.
     berth.run(["create", "--name", "made", "-v", "named:/kept", "keeps:1", "true"]).exits_with(0);
-    berth.run(["cp", "made:/kept/below/file", "-"]).exits_with(1).complains("is there only while it does");
+    berth.run(["cp", "made:/kept/below/file", "-"]).exits_with(0).prints("seed\nmore");
     berth.run(["rm", "--volumes", "made"]).exits_with(0);
     berth.run(["volume", "rm", "named", "empty"]).exits_with(0);
+}
+
+#[test]
+fn an_images_files_are_mounted_and_it_stays_for_as_long() {
+    let Some(mut host) = Host::start() else { return };
+    let berth = host.berth();
+    let make = "mkdir -p /tools/deep && echo kept > /tools/deep/file && ln -s deep /tools/link && chown 5:6 /tools/deep/file";
+    berth.run(["run", "--name", "made", "busybox", "sh", "-c", make]).exits_with(0);
+    berth.run(["commit", "made", "tools:1"]).exits_with(0);
+    berth.run(["rm", "made"]).exits_with(0);
+
+    // All of it, a directory in it by way of a link, a single file; of two images; and nobody writes there.
+    let script = "cat /whole/tools/deep/file /part/file /etc/file; stat -c %u:%g /part/file; ls /hello; \
+                  touch /whole/x || touch /part/file || echo x > /etc/file || grep -c ' erofs ro' /proc/mounts";
+    let mounts = [
+        "type=image,src=tools:1,dst=/whole",
+        "type=image,src=tools:1,dst=/part,image-subpath=tools/link",
+        "type=image,src=tools:1,dst=/etc/file,image-subpath=tools/deep/file",
+        "type=image,src=hello-world,dst=/hello",
+    ];
+    let flags: Vec<&str> = mounts.iter().flat_map(|mount| ["--mount", *mount]).collect();
+    for client in host.clients() {
+        let seen = client.run([&["run", "--rm"], &flags[..], &["busybox", "sh", "-c", script]].concat());
+        seen.exits_with(0).prints_exactly("kept\nkept\nkept\n5:6\nhello\n4");
+        let absent = "type=image,src=tools:1,dst=/x,image-subpath=no/such";
+        let refused = client.run(["run", "--rm", "--mount", absent, "busybox", "true"]);
+        refused.exits_with(125).complains("open no/such of the disk for /x");
+    }
+    let missing =
+        ["run", "--rm", "--pull", "never", "--mount", "type=image,src=nosuch,dst=/x", "busybox", "true"];
+    berth.run(missing).exits_with(125).complains("No such image: nosuch");
+
+    // What has it mounted holds it, whether it runs or not, also before the next daemon.
+    let one = [&["run", "-d", "--name", "user"], &flags[..2], &["busybox", "sleep", "1000"]].concat();
+    berth.run(one).exits_with(0);
+    let shown = berth.run(["inspect", "--format", "{{json .Mounts}}", "user"]).exits_with(0).text();
+    let shown: Value = serde_json::from_str(&shown).expect("it was asked for as JSON");
+    let id = berth.run(["image", "inspect", "--format", "{{.Id}}", "tools:1"]).exits_with(0).text();
+    let expected = json!([{
+        "Type": "image", "Name": "tools:1", "Source": id.trim(), "Destination": "/whole", "Mode": "", "RW": false,
+        "Propagation": "rprivate",
+    }]);
+    assert_eq!(shown, expected);
+    host.kill_daemon();
+    host.start_daemon();
+    berth.run(["exec", "user", "cat", "/whole/tools/link/file"]).prints_exactly("kept");
+    berth.run(["rmi", "--force", id.trim()]).exits_with(1).complains("running container");
+    berth.run(["kill", "user"]).exits_with(0);
+    berth.run(["rmi", "tools:1"]).exits_with(1).complains("is using its referenced image");
+    berth.run(["image", "prune", "--all", "--force"]).exits_with(0);
+    berth.run(["start", "user"]).exits_with(0);
+    berth.run(["exec", "user", "cat", "/whole/tools/link/file"]).prints_exactly("kept");
+    // A copy sees it, and only while it is there; a difference does not.
+    berth.run(["cp", "user:/whole/tools/deep/file", "-"]).exits_with(0).prints("kept");
+    assert_eq!(berth.run(["diff", "user"]).exits_with(0).text(), "A /whole");
+    berth.run(["rm", "--force", "user"]).exits_with(0);
+    berth.run(["rmi", "tools:1"]).exits_with(0);
 }

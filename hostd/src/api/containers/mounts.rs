@@ -45,6 +45,11 @@ fn point_of(point: &MountPoint, view: &ContainerView) -> Value {
             "Type": "volume", "Name": volume.name, "Source": view.volume_roots.get(&volume.name), "Destination": target, "Driver": volume.driver,
             "Mode": mode, "RW": !read_only, "Propagation": "",
         }),
+        // It has no place on the host that could be its source.
+        PointSource::Image(image) => json!({
+            "Type": "image", "Name": image.source.reference, "Source": image.id.to_string(), "Destination": target,
+            "Mode": mode, "RW": false, "Propagation": Propagation::default().name(),
+        }),
     }
 }
 
@@ -78,6 +83,7 @@ fn request_of(request: &MountRequest, consistency: &str) -> Value {
     let (kind, source) = match &request.source {
         MountSource::Host(host) => ("bind", host.path.as_str()),
         MountSource::Volume(volume) => ("volume", volume.name.as_deref().unwrap_or_default()),
+        MountSource::Image(image) => ("image", image.reference.as_str()),
     };
     let shown = json!({
         "Type": kind, "Source": source, "Target": request.target, "ReadOnly": request.read_only,
@@ -87,6 +93,9 @@ fn request_of(request: &MountRequest, consistency: &str) -> Value {
     match &request.source {
         MountSource::Host(host) => set_options(&mut shown, "BindOptions", bind_options(host)),
         MountSource::Volume(volume) => set_options(&mut shown, "VolumeOptions", volume_options(volume)),
+        MountSource::Image(image) => {
+            set_options(&mut shown, "ImageOptions", json!({ "Subpath": image.subpath }));
+        }
     }
     Value::Object(shown)
 }

@@ -1,24 +1,23 @@
-//! What of a container can be copied when it does not run: its own files, without what it has mounted.
+//! What of a container can be copied when what it has mounted cannot be had: its own files.
 //!
 //! Goes by a path's text: a link of the container's that leads to a mount's place leads to what lies under it.
 
 use super::ContainerPath;
 use crate::engine::container::Container;
 use crate::engine::error::EngineError;
+use crate::engine::files::Files;
 
 /// # Errors
-/// The path is in a mount of a container that does not run: what lies under it is not what is meant.
-pub(super) fn check(container: &Container, path: &ContainerPath) -> Result<(), EngineError> {
-    if container.current().state.is_up() {
-        return Ok(());
-    }
+/// The path is in a mount that is not there: what lies under it is not what is meant.
+pub(super) fn check(container: &Container, files: &Files, path: &ContainerPath) -> Result<(), EngineError> {
+    let Some(reason) = &files.without_mounts else { return Ok(()) };
     let targets = container.mounts.iter().map(|point| point.target.as_str());
     match targets.filter(|target| is_in(path.as_bytes(), target.as_bytes())).max_by_key(|target| target.len())
     {
         None => Ok(()),
         Some(target) => Err(EngineError::conflict(format!(
-            "cannot reach {path} in container {}, which does not run: what is mounted at {target} is there only while it \
-             does; start it first",
+            "cannot reach {path} in container {}, which does not run: what is mounted at {target} cannot be had: \
+             {reason}; start it first",
             container.id
         ))),
     }

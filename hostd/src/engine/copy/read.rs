@@ -19,8 +19,8 @@ impl Engine {
         path: &ContainerPath,
     ) -> Result<(PathStat, OutgoingArchive), EngineError> {
         let container = self.find(name)?;
-        reach::check(&container, path)?;
         let files = container.command(|reply| Command::OpenFiles { reply }).await??;
+        reach::check(&container, &files, path)?;
         let deadline = files.pace.deadline(PIECE_DEADLINE);
         let opening = files.agent.read_path(container.id.as_str(), path.as_bytes(), path.base());
         let opened = within(deadline, "the begin of an archive", opening).await;

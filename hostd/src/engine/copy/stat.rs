@@ -34,8 +34,8 @@ impl Engine {
     /// No such container or path, or a machine that cannot be booted for it.
     pub async fn stat_path(&self, name: &str, path: &ContainerPath) -> Result<PathStat, EngineError> {
         let container = self.find(name)?;
-        reach::check(&container, path)?;
         let files = container.command(|reply| Command::OpenFiles { reply }).await??;
+        reach::check(&container, &files, path)?;
         let looking = files.agent.stat_path(container.id.as_str(), path.as_bytes());
         let stat = within(files.pace.deadline(STAT_DEADLINE), "a look at a path", looking).await;
         stat.map(|stat| PathStat::new(path, &stat)).map_err(|error| failed(&container, name, path, &error))

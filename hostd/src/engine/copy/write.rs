@@ -51,8 +51,8 @@ impl Engine {
         archive: impl Read + Send + 'static,
     ) -> Result<(), EngineError> {
         let container = self.find(name)?;
-        reach::check(&container, &into.path)?;
         let files = container.command(|reply| Command::OpenFiles { reply }).await??;
+        reach::check(&container, &files, &into.path)?;
         match write(&container, &files, into, archive).await {
             Ok(()) => {
                 container.publish("extract-to-dir", []);

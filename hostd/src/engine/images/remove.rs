@@ -98,7 +98,7 @@ impl Engine {
 impl Shared {
     fn users_of(&self, id: ImageId) -> ImageUsers {
         let mut users = ImageUsers::default();
-        for container in self.containers().values().filter(|container| container.image_id == id) {
+        for container in self.containers().values().filter(|container| container.has_image(id)) {
             let running = container.status.borrow().state.is_up();
             let user = if running { &mut users.running } else { &mut users.stopped };
             user.get_or_insert_with(|| container.id.short().to_owned());

@@ -6,6 +6,7 @@ use berth_protocol::agent::{self, JoinedNamespace};
 
 use super::super::container::{Container, Live};
 use super::super::error::EngineError;
+use super::super::mounts::MountPoint;
 use super::super::networks::NetworkMode;
 use super::super::security::Namespaces;
 use super::super::spec::ContainerSpec;
@@ -42,6 +43,19 @@ impl ContainerSpec {
     pub(in crate::engine) fn is_lodger(&self) -> bool {
         Wanted::of(self) != Wanted::default()
     }
+
+    /// What limits do not do for a container in another's machine.
+    pub(in crate::engine) fn lodger_warnings(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let memory = self.limits.memory_bytes.map(|_| {
+            "HostConfig.Memory counts within the machine of the container whose namespaces are shared: there is no more \
+             than that machine has."
+        });
+        let parent = self.cgroup_parent.as_ref().map(
+            |_| "HostConfig.CgroupParent has no effect: the container runs in another container's machine.",
+        );
+        let is_lodger = self.is_lodger();
+        memory.into_iter().chain(parent).filter(move |_| is_lodger)
+    }
 }
 
 impl Company {
@@ -69,6 +83,35 @@ impl Company {
             joined.push(JoinedNamespace { namespace: namespace.into(), container_id });
         }
         Ok(companion.map(|companion| Self { companion, joined }))
+    }
+}
+
+/// Whether the machine of a container that starts is to have shares although the container has none: another container
+/// that will live in it does.
+pub(in crate::engine) fn expects_shares(shared: &Shared, owner: &Container) -> bool {
+    let containers: Vec<_> = shared.containers().values().cloned().collect();
+    let lodgers = containers.iter().filter(|container| container.mounts.iter().any(MountPoint::is_shared));
+    lodgers.filter(|container| container.spec().is_lodger()).any(|lodger| lives_with(shared, lodger, owner))
+}
+
+/// Whether its way leads there, from the one whose namespace it shares to the next.
+fn lives_with(shared: &Shared, lodger: &Arc<Container>, owner: &Container) -> bool {
+    let mut passed = vec![lodger.id.clone()];
+    let mut here = Arc::clone(lodger);
+    loop {
+        let Wanted { network, pid, ipc } = Wanted::of(&here.spec());
+        let Some(next) = network.or(pid).or(ipc).and_then(|word| shared.find(&word).ok()) else {
+            return false;
+        };
+        if next.id == owner.id {
+            return true;
+        }
+        // Round in a circle it leads nowhere.
+        if passed.contains(&next.id) {
+            return false;
+        }
+        passed.push(next.id.clone());
+        here = next;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Coming into another's machine: the disks bound, the agent asked, the program started.
+//! Coming into another's machine: the disks bound, the shares added, the agent asked, the program started.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use super::super::Shared;
 use super::super::container::{Container, StartError};
 use super::super::error::{EngineError, chain};
 use super::super::launch::{launch_request, start_error};
-use super::super::mounts::BoundSocket;
+use super::super::mounts::{BoundSocket, MountedVolumes};
 use super::super::names::NameFiles;
 use super::super::run::{HostParts, LAUNCH_DEADLINE, Prepared, RunLog, failed};
 use super::super::state::Run;
 use super::super::timeline::Timeline;
-use super::Lodging;
+use super::{Lodging, share_prefix};
 use crate::agent_client::{AgentClient, CallError, within};
-use crate::machine::{BoundPart, Disk, MachineError, MachineKiller, Pace};
+use crate::machine::{BoundPart, Disk, MachineError, MachineKiller, NewShare, Pace, further_number};
 
 /// What has begun to run in another's machine.
 pub(in crate::engine) struct Launched {
@@ -41,7 +41,6 @@ impl Lodging {
     fn request(&self, request: StartContainer, [lower, scratch]: [BoundPart; 2]) -> StartContainer {
         StartContainer {
             image_disk: lower.disk,
-            lower_part: Some(lower.part),
             scratch_disk: scratch.disk,
             scratch_part: Some(scratch.part),
             joined_namespaces: self.joined.clone(),
@@ -72,34 +71,50 @@ impl Lodging {
         format!("the machine of container {}, which it shared, is lost: {}", home.owner, chain(error))
     }
 
+    /// Gives the machine what the container has of the host's.
+    ///
+    /// # Errors
+    /// It has no shares at all, or the host refuses.
+    async fn share(&self, new: Vec<NewShare>) -> Result<(), EngineError> {
+        if new.is_empty() {
+            return Ok(());
+        }
+        let owner = &self.home().owner;
+        let shares = self.home().shares.as_ref().ok_or_else(|| {
+            EngineError::conflict(format!(
+                "the machine of container {owner} has no shares, since it was started before there was a container with \
+                 volumes or binds for it: restart {owner}, then start this one"
+            ))
+        })?;
+        for share in new {
+            shares.add(share).await.map_err(|error| {
+                EngineError::internal(&format!("cannot share with the machine of container {owner}"), &error)
+            })?;
+        }
+        Ok(())
+    }
+
     /// # Errors
     /// Why the program could not be started. [`Self::leave`] clears away what is there then.
     pub(in crate::engine) async fn launch(
         &self,
         shared: &Arc<Shared>,
         container: &Arc<Container>,
+        volumes: &Arc<MountedVolumes>,
     ) -> Result<(Launched, Timeline), StartError> {
-        let cannot_share = || {
-            StartError::Engine(EngineError::invalid(
-                "a container in another container's machine cannot have volumes and binds yet: the machine's shares are \
-                 its owner's",
-            ))
-        };
-        if container.mounts.iter().any(|point| point.volume().is_some()) {
-            return Err(cannot_share());
-        }
-        let prepared = Prepared::new(shared, container, &Arc::default()).await?;
-        let Prepared { mut clock, parts: HostParts { log, disks, shares, sockets } } = prepared;
-        if shares.is_some() {
-            return Err(cannot_share());
-        }
+        let prepared =
+            Prepared::new(shared, container, volumes, share_prefix(&container.id, rand::random())).await?;
+        let Prepared { mut clock, parts } = prepared;
+        let HostParts { log, disks, shares, sockets, names: mut in_machine } = parts;
+        self.share(shares).await.map_err(StartError::Engine)?;
         clock.image_ready();
         let disks = disks.try_into().expect("an image disk and a scratch disk");
         let parts = self.bind(&disks).await.map_err(|error| failed("bind its disks", &error))?;
+        in_machine.images = in_machine.images.on(&parts[0].part, further_number(self.room));
         clock.agent_ready();
         let user_namespace = shared.settings.user_namespace.as_ref();
         let request = NameFiles::of(shared, container, &[])
-            .and_then(|names| launch_request(container, user_namespace, &[], &sockets, names));
+            .and_then(|names| launch_request(container, user_namespace, &[], &sockets, names, &in_machine));
         let request = self.request(request.map_err(StartError::Engine)?, parts);
         let launch = async {
             let agent = AgentClient::connect(self.vsock_path()).await?;

@@ -16,7 +16,7 @@ use super::super::identity::ContainerId;
 use super::super::readers::{Readers, Reading};
 use super::leave::live_in;
 use super::{Company, Place};
-use crate::machine::{Machine, ROOMS, SpareDisk};
+use crate::machine::{Machine, ROOMS, Shares, SpareDisk};
 
 /// Longer than it takes to go when all is well.
 const LEAVING_DEADLINE: Duration = Duration::from_secs(60);
@@ -38,6 +38,8 @@ pub(in crate::engine) struct Home {
     pub(super) vsock_path: PathBuf,
     /// None if the machine had no place for it, or is of a daemon that knew none.
     pub(super) spare_disk: Option<SpareDisk>,
+    /// None if the machine was started before anybody was known to want any.
+    pub(super) shares: Option<Arc<Shares>>,
     rooms: watch::Sender<[Use; ROOMS]>,
     /// Of the owner's files; the machine does not end while there are any.
     readers: Arc<Readers>,
@@ -67,6 +69,7 @@ impl Home {
             since,
             vsock_path: machine.vsock_path(),
             spare_disk: machine.spare_disk(),
+            shares: machine.shares().cloned(),
             rooms: watch::Sender::new([Use::Free; ROOMS]),
             readers,
             ended: CancellationToken::new(),
@@ -206,6 +209,7 @@ mod tests {
             since: Timestamp::UNIX_EPOCH,
             vsock_path: PathBuf::new(),
             spare_disk: None,
+            shares: None,
             rooms: watch::Sender::new([Use::Free; ROOMS]),
             readers: Readers::new(),
             ended: CancellationToken::new(),

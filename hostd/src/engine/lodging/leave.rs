@@ -8,8 +8,9 @@ use super::super::container::Live;
 use super::super::error::chain;
 use super::super::files::{IdleMachine, Unwritten};
 use super::super::identity::ContainerId;
+use super::super::mounts::MountedVolumes;
 use super::super::readers::Readers;
-use super::{Lodging, Place};
+use super::{Home, Lodging, Place, shares_of};
 use crate::agent_client::{AgentClient, CallError, within};
 
 /// Killing what is left, writing a file system back and unmounting it.
@@ -27,6 +28,8 @@ pub(in crate::engine) struct Leaving {
     pub(in crate::engine) container: ContainerId,
     /// Of its files.
     pub(in crate::engine) readers: Arc<Readers>,
+    /// In use until it is gone.
+    pub(in crate::engine) volumes: Arc<MountedVolumes>,
 }
 
 impl Remains {
@@ -44,6 +47,7 @@ impl Leaving {
     async fn end(self) {
         self.readers.close(Duration::ZERO).await;
         self.lodging.leave(&self.container).await;
+        drop(self.volumes);
     }
 }
 
@@ -53,6 +57,7 @@ impl Lodging {
     pub(in crate::engine) async fn leave(self, container: &ContainerId) {
         let home = Arc::clone(self.home());
         let removed = self.remove(container).await;
+        unshare(&home, container).await;
         let Some(spare_disk) = &home.spare_disk else { return };
         match (removed, spare_disk.unbind(self.room).await) {
             (Ok(()), Ok(())) => home.free_room(self.room),
@@ -85,6 +90,17 @@ impl Lodging {
     }
 }
 
+/// The guest has let go of the container's shares, or is not to have them any more all the same.
+async fn unshare(home: &Home, container: &ContainerId) {
+    let Some(shares) = home.shares.as_ref().filter(|_| !home.has_ended()) else { return };
+    if let Err(error) = shares.remove_all(&shares_of(container)).await
+        && !home.has_ended()
+    {
+        let error = chain(&error);
+        tracing::warn!(container = %container, error, "the machine that it was in keeps its shares");
+    }
+}
+
 /// Removes from the machines that this daemon took over what an earlier one was about to remove there, or to start. Who
 /// runs there has its room already.
 pub(in crate::engine) async fn sweep(shared: &Shared, left: &[(ContainerId, Place)]) {
@@ -96,6 +112,7 @@ pub(in crate::engine) async fn sweep(shared: &Shared, left: &[(ContainerId, Plac
             let error = chain(&error);
             tracing::warn!(container = %container, error, "cannot remove what is left of a container in a machine");
         }
+        unshare(&live.home, container).await;
         let Some(spare_disk) = &live.home.spare_disk else { continue };
         for room in live.home.free_rooms() {
             if let Err(error) = spare_disk.unbind(room).await {

@@ -8,7 +8,7 @@ mod enter;
 mod home;
 mod leave;
 
-pub(super) use company::Company;
+pub(super) use company::{Company, expects_shares};
 pub(super) use enter::Launched;
 pub(super) use home::{Home, Lodging};
 pub(super) use leave::{Leaving, Remains, sweep};
@@ -17,6 +17,17 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::identity::ContainerId;
+
+/// How the names of a lodger's shares begin, in one run. None of an earlier run has the same: what the guest still knows
+/// of those is not to be mistaken for the new ones.
+fn share_prefix(lodger: &ContainerId, run: u32) -> String {
+    format!("{}{run:08x}-", shares_of(lodger))
+}
+
+/// The same in all of its runs.
+fn shares_of(lodger: &ContainerId) -> String {
+    format!("{}-", lodger.short())
+}
 
 /// Where a container's current or last run is, if that is another's machine. In its record before anything is there.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

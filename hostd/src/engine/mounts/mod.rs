@@ -3,6 +3,7 @@
 //!
 //! File systems in memory are here only for their places. Where volumes keep their files is not known here.
 
+mod images;
 mod plan;
 mod point;
 mod request;
@@ -12,11 +13,12 @@ mod sockets;
 mod target;
 mod volumes;
 
+pub(super) use images::ImageParts;
 pub use point::{MountPoint, PointSource, VolumePoint};
 pub use request::{
-    HostSource, IfMissing, MountRequest, MountRequests, MountSource, MountsBelow, Propagation, VolumeSource,
-    VolumesFrom, Written,
+    HostSource, IfMissing, ImageSource, MountRequest, MountRequests, MountSource, MountsBelow, Propagation,
+    VolumeSource, VolumesFrom, Written,
 };
-pub(super) use shares::{Sources, agent_mounts, open_sources};
+pub(super) use shares::{MachineNames, Sources, agent_mounts, open_sources};
 pub(super) use sockets::BoundSocket;
 pub(super) use volumes::MountedVolumes;

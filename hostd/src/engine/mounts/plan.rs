@@ -2,16 +2,21 @@
 
 use std::collections::BTreeMap;
 
-use super::point::{MountPoint, PointSource, VolumePoint};
+use super::images::{MAX_IMAGES, distinct};
+use super::point::{ImagePoint, MountPoint, PointSource, VolumePoint};
 use super::request::{MountRequest, MountSource, VolumeSource, VolumesFrom, Written};
 use super::target::{clean, depth};
 use crate::engine::error::EngineError;
 use crate::engine::spec::ContainerSpec;
+use crate::image::ImageId;
 
 /// The driver of volumes that do not say another.
 const LOCAL: &str = "local";
 /// Docker's mode of a volume that was asked for without one: shared between containers, in SELinux's terms.
 const VOLUME_MODE: &str = "z";
+
+/// What references of images stand for.
+pub(in crate::engine) type FoundImages = BTreeMap<String, ImageId>;
 
 /// What one of `--volumes-from` comes to.
 pub(in crate::engine) struct Inherited {
@@ -25,10 +30,11 @@ pub(in crate::engine) struct Inherited {
 /// else is. `new_name` invents names of volumes.
 ///
 /// # Errors
-/// Docker's text for two requests with one target.
+/// Docker's text for two requests with one target, and for an image that is not among those that were found.
 pub(in crate::engine) fn plan(
     spec: &ContainerSpec,
     inherited: Vec<Inherited>,
+    images: &FoundImages,
     mut new_name: impl FnMut() -> String,
 ) -> Result<Vec<MountPoint>, EngineError> {
     let mut points = BTreeMap::new();
@@ -46,8 +52,8 @@ pub(in crate::engine) fn plan(
         if taken.contains(&target) {
             return Err(EngineError::invalid(format!("Duplicate mount point: {target}")));
         }
-        match request.map(|request| point(spec, target.clone(), request, &mut new_name)) {
-            Some(point) => drop(points.insert(target.clone(), point)),
+        match request.map(|request| point(spec, target.clone(), request, images, &mut new_name)) {
+            Some(point) => drop(points.insert(target.clone(), point?)),
             None => drop(points.remove(&target)),
         }
         taken.push(target);
@@ -66,6 +72,11 @@ pub(in crate::engine) fn plan(
         }
     }
     let mut points: Vec<MountPoint> = points.into_values().collect();
+    if distinct(&points).len() > MAX_IMAGES {
+        let message =
+            format!("invalid mount config for type \"image\": more than {MAX_IMAGES} different images");
+        return Err(EngineError::invalid(message));
+    }
     points.sort_by_key(|point| depth(&point.target));
     Ok(points)
 }
@@ -74,18 +85,25 @@ fn point(
     spec: &ContainerSpec,
     target: String,
     request: &MountRequest,
+    images: &FoundImages,
     new_name: impl FnMut() -> String,
-) -> MountPoint {
+) -> Result<MountPoint, EngineError> {
     let mode = match &request.written {
         Written::Line { mode, .. } => mode.clone(),
         Written::Fields { .. } => String::new(),
     };
     let read_only = request.read_only;
-    match &request.source {
+    Ok(match &request.source {
         MountSource::Host(host) => {
             let mut host = host.clone();
             host.path = clean(&host.path);
             MountPoint { target, read_only, mode, source: PointSource::Host(host) }
+        }
+        MountSource::Image(source) => {
+            let id = *images.get(&source.reference).ok_or_else(|| no_such_image(&source.reference))?;
+            let source = PointSource::Image(ImagePoint { id, source: source.clone() });
+            // Whatever was asked for: there is nothing that could be written to.
+            MountPoint { target, read_only: true, mode, source }
         }
         MountSource::Volume(asked) => {
             let mut asked = asked.clone();
@@ -96,7 +114,11 @@ fn point(
             let mode = if mode.is_empty() { VOLUME_MODE.to_owned() } else { mode };
             MountPoint { target, read_only, mode, source: PointSource::Volume(volume(&asked, new_name)) }
         }
-    }
+    })
+}
+
+fn no_such_image(reference: &str) -> EngineError {
+    EngineError::not_found(format!("No such image: {reference}"))
 }
 
 fn volume(asked: &VolumeSource, mut new_name: impl FnMut() -> String) -> VolumePoint {
@@ -118,7 +140,7 @@ impl MountPoint {
         let source = match self.source {
             // It was filled when it was new, or never will be.
             PointSource::Volume(volume) => PointSource::Volume(VolumePoint { copy: false, ..volume }),
-            host @ PointSource::Host(_) => host,
+            other @ (PointSource::Host(_) | PointSource::Image(_)) => other,
         };
         Self { read_only, source, mode: String::new(), ..self }
     }
@@ -131,7 +153,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::engine::mounts::{HostSource, IfMissing, MountRequests, MountsBelow, Propagation};
+    use crate::engine::mounts::{
+        HostSource, IfMissing, ImageSource, MountRequests, MountsBelow, Propagation,
+    };
+    use crate::image::Digest;
+
+    fn image_id() -> ImageId {
+        ImageId(Digest::of(b"an image"))
+    }
 
     fn host(target: &str, path: &str) -> MountRequest {
         let source = MountSource::Host(HostSource {
@@ -163,13 +192,15 @@ mod tests {
             count += 1;
             format!("new{count}")
         };
-        plan(spec, inherited, new_name).map_err(|error| error.message)
+        let images = [("here".to_owned(), image_id())].into();
+        plan(spec, inherited, &images, new_name).map_err(|error| error.message)
     }
 
     fn shown(points: &[MountPoint]) -> Vec<String> {
         let show = |point: &MountPoint| match &point.source {
             PointSource::Host(host) => format!("{} {}", point.target, host.path),
             PointSource::Volume(volume) => format!("{} {}", point.target, volume.name),
+            PointSource::Image(image) => format!("{} {}", point.target, image.source.reference),
         };
         points.iter().map(show).collect()
     }
@@ -218,6 +249,19 @@ mod tests {
         assert_eq!(drivers, ["theirs", "local", "theirs"]);
         let modes: Vec<_> = points.iter().map(|point| point.mode.as_str()).collect();
         assert_eq!(modes, ["ro", "z", ""]);
+    }
+
+    #[test]
+    fn an_image_is_what_its_reference_meant_and_cannot_be_written() {
+        let image = |target: &str, reference: &str| {
+            let source = ImageSource { reference: reference.into(), subpath: "etc".into() };
+            MountRequest { source: MountSource::Image(source), ..named(target, None) }
+        };
+        let points = planned(&spec(vec![image("/a", "here")], &[]), vec![]).unwrap();
+        let point = points[0].image().unwrap();
+        assert_eq!((point.id, point.source.subpath.as_str(), points[0].read_only), (image_id(), "etc", true));
+        let missing = planned(&spec(vec![image("/a", "gone")], &[]), vec![]);
+        assert_eq!(missing.unwrap_err(), "No such image: gone");
     }
 
     proptest! {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::request::HostSource;
+use super::request::{HostSource, ImageSource};
+use crate::image::ImageId;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountPoint {
@@ -20,6 +21,15 @@ pub struct MountPoint {
 pub enum PointSource {
     Host(HostSource),
     Volume(VolumePoint),
+    Image(ImagePoint),
+}
+
+/// An image at its place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImagePoint {
+    /// What the reference meant when the container was made.
+    pub id: ImageId,
+    pub source: ImageSource,
 }
 
 /// A volume at its place.
@@ -43,7 +53,22 @@ impl MountPoint {
     pub fn volume(&self) -> Option<&VolumePoint> {
         match &self.source {
             PointSource::Volume(volume) => Some(volume),
-            PointSource::Host(_) => None,
+            PointSource::Host(_) | PointSource::Image(_) => None,
+        }
+    }
+
+    /// Whether it takes a share.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.image().is_none()
+    }
+
+    /// The image that is there, if it is one.
+    #[must_use]
+    pub fn image(&self) -> Option<&ImagePoint> {
+        match &self.source {
+            PointSource::Image(image) => Some(image),
+            PointSource::Host(_) | PointSource::Volume(_) => None,
         }
     }
 }

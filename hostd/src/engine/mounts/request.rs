@@ -42,6 +42,16 @@ pub enum Written {
 pub enum MountSource {
     Host(HostSource),
     Volume(VolumeSource),
+    Image(ImageSource),
+}
+
+/// The files of an image, which nobody can write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageSource {
+    /// As the client wrote it.
+    pub reference: String,
+    /// What of the image is mounted; empty is all of it.
+    pub subpath: String,
 }
 
 /// A directory or file of the host's.

@@ -113,7 +113,7 @@ impl ActiveRun {
     ) -> Result<(Self, Timeline), StartError> {
         let volumes = shared.mount_volumes(&container.mounts).await.map_err(StartError::Engine)?;
         let volumes = Arc::new(volumes);
-        let prepared = Prepared::new(shared, container, &volumes).await?;
+        let prepared = Prepared::new(shared, container, &volumes, String::new()).await?;
         let booted = prepared.boot(shared, container, endpoints).await?;
         let (active, timeline) = booted.launch(shared, container, endpoints).await?;
         Ok((Self { volumes, ..active }, timeline))
@@ -125,11 +125,19 @@ impl ActiveRun {
         shared: &Arc<Shared>,
         container: &Arc<Container>,
     ) -> Result<(Self, Timeline), StartError> {
-        match lodging.launch(shared, container).await {
+        let volumes = match shared.mount_volumes(&container.mounts).await {
+            Ok(volumes) => Arc::new(volumes),
+            Err(error) => {
+                lodging.give_up();
+                return Err(StartError::Engine(error));
+            }
+        };
+        match lodging.launch(shared, container, &volumes).await {
             Ok((launched, timeline)) => {
                 let (dwelling, Launched { agent, run, log, sockets }) =
                     (Dwelling::Lodging(lodging), launched);
-                Ok((Self::new(dwelling, agent, &container.id, run, log).with_sockets(sockets), timeline))
+                let active = Self::new(dwelling, agent, &container.id, run, log).with_sockets(sockets);
+                Ok((Self { volumes, ..active }, timeline))
             }
             Err(error) => {
                 lodging.leave(&container.id).await;
@@ -320,7 +328,8 @@ impl ActiveRun {
                 };
                 lodging.prepare_to_leave();
                 let (container, readers) = (self.container, Arc::clone(&self.live.readers));
-                (exit, Some(Remains::Lodging(Leaving { lodging, container, readers })))
+                let leaving = Leaving { lodging, container, readers, volumes: self.volumes };
+                (exit, Some(Remains::Lodging(leaving)))
             }
         };
         if let Some(pumps) = self.pumps {

@@ -7,11 +7,12 @@ use berth_protocol::agent::Ready;
 use jiff::Timestamp;
 
 use super::super::Shared;
-use super::super::boot::{boot_machine, prepare_disks};
+use super::super::boot::{boot_machine, prepare_all_disks};
 use super::super::container::{Container, StartError};
 use super::super::error::{EngineError, ErrorKind};
 use super::super::launch::{launch_request, start_error};
-use super::super::mounts::{BoundSocket, MountedVolumes, Sources, open_sources};
+use super::super::lodging::expects_shares;
+use super::super::mounts::{BoundSocket, MachineNames, MountedVolumes, Sources, open_sources};
 use super::super::names::NameFiles;
 use super::super::networks::Endpoint;
 use super::super::state::Run;
@@ -34,13 +35,15 @@ pub(in crate::engine) struct Prepared {
 pub(in crate::engine) struct HostParts {
     pub(in crate::engine) log: RunLog,
     pub(in crate::engine) disks: Vec<Disk>,
-    pub(in crate::engine) shares: Option<Vec<NewShare>>,
+    pub(in crate::engine) shares: Vec<NewShare>,
     pub(in crate::engine) sockets: Vec<BoundSocket>,
+    pub(in crate::engine) names: MachineNames,
 }
 
 pub(super) struct Booted {
     clock: StartClock,
     log: RunLog,
+    names: MachineNames,
     machine: Machine,
     ready: Ready,
     sockets: Vec<BoundSocket>,
@@ -51,10 +54,12 @@ impl Prepared {
         shared: &Arc<Shared>,
         container: &Arc<Container>,
         volumes: &Arc<MountedVolumes>,
+        share_prefix: String,
     ) -> Result<Self, StartError> {
         let clock = StartClock::start();
         let (shared, container, volumes) = (Arc::clone(shared), Arc::clone(container), Arc::clone(volumes));
-        let prepare = tokio::task::spawn_blocking(move || prepare_files(&shared, &container, &volumes));
+        let prepare =
+            tokio::task::spawn_blocking(move || prepare_files(&shared, &container, &volumes, share_prefix));
         let parts = prepare.await.map_err(|error| failed("prepare its disks", &error))??;
         Ok(Self { clock, parts })
     }
@@ -66,12 +71,14 @@ impl Prepared {
         endpoints: &[Endpoint],
     ) -> Result<Booted, StartError> {
         self.clock.image_ready();
-        let HostParts { log, disks, shares, sockets } = self.parts;
+        let HostParts { log, disks, shares, sockets, names } = self.parts;
+        let is_wanted = !shares.is_empty() || expects_shares(shared, container);
+        let shares = is_wanted.then_some(shares);
         let (machine, ready) = boot_machine(shared, container, disks, endpoints, shares)
             .await
             .map_err(|error| failed("start its machine", &error))?;
         self.clock.agent_ready();
-        Ok(Booted { clock: self.clock, log, machine, ready, sockets })
+        Ok(Booted { clock: self.clock, log, names, machine, ready, sockets })
     }
 }
 
@@ -83,8 +90,9 @@ impl Booted {
         endpoints: &[Endpoint],
     ) -> Result<(ActiveRun, Timeline), StartError> {
         let user_namespace = shared.settings.user_namespace.as_ref();
-        let request = NameFiles::of(shared, container, endpoints)
-            .and_then(|names| launch_request(container, user_namespace, endpoints, &self.sockets, names));
+        let request = NameFiles::of(shared, container, endpoints).and_then(|names| {
+            launch_request(container, user_namespace, endpoints, &self.sockets, names, &self.names)
+        });
         let request = match request {
             Ok(request) => request,
             Err(error) => {
@@ -128,9 +136,11 @@ fn prepare_files(
     shared: &Shared,
     container: &Container,
     volumes: &MountedVolumes,
+    share_prefix: String,
 ) -> Result<HostParts, StartError> {
-    let Sources { shares, sockets } = open_sources(&container.mounts, volumes).map_err(StartError::Engine)?;
-    let disks = prepare_disks(shared, container).map_err(|error| {
+    let sources = open_sources(&container.mounts, volumes, &share_prefix).map_err(StartError::Engine)?;
+    let Sources { shares, sockets } = sources;
+    let (disks, images) = prepare_all_disks(shared, container).map_err(|error| {
         StartError::Engine(EngineError {
             message: format!("cannot start container: {}", error.message),
             ..error
@@ -138,7 +148,7 @@ fn prepare_files(
     })?;
     let log = RunLog::open(container.log.clone(), None, container.log_attributes())
         .map_err(|error| failed("open its log", &error))?;
-    Ok(HostParts { log, disks, shares, sockets })
+    Ok(HostParts { log, disks, shares, sockets, names: MachineNames { share_prefix, images } })
 }
 
 pub(in crate::engine) fn failed(step: &str, error: &dyn std::error::Error) -> StartError {

@@ -204,7 +204,6 @@ impl Shares {
     ///
     /// # Errors
     /// There is none of that name, or the host refuses.
-    #[cfg_attr(not(test), expect(dead_code, reason = "a container's mounts stay as long as it runs"))]
     pub(crate) async fn remove(&self, name: &str) -> Result<(), SharesError> {
         let failed = |step| move |source| SharesError::Share { name: name.to_owned(), step, source };
         if !is_name(name) {
@@ -216,6 +215,24 @@ impl Shares {
         let detached = namespace.run(move || mounts::detach(&target)).await;
         detached.and_then(|done| done.ok_or_else(no_server)).map_err(failed("unmount it"))?;
         remove_place(&self.tree.join(name)).map_err(failed("remove its place"))
+    }
+}
+
+impl Shares {
+    /// The same for all whose names begin so, whoever added them. Where there are none there is nothing to do.
+    ///
+    /// # Errors
+    /// The host refuses; the others are removed.
+    pub(crate) async fn remove_all(&self, prefix: &str) -> Result<(), SharesError> {
+        let failed = |source| SharesError::Tree { step: "look into it", source };
+        let mut removed = Ok(());
+        for entry in std::fs::read_dir(&self.tree).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name();
+            if let Some(name) = name.to_str().filter(|name| name.starts_with(prefix)) {
+                removed = self.remove(name).await.and(removed);
+            }
+        }
+        removed
     }
 }
 

@@ -214,7 +214,7 @@ pub(super) struct Mount {
     pub(super) consistency: String,
     pub(super) bind_options: Option<BindOptions>,
     pub(super) volume_options: Option<VolumeOptions>,
-    pub(super) image_options: Option<Value>,
+    pub(super) image_options: Option<ImageOptions>,
     pub(super) tmpfs_options: Option<TmpfsOptions>,
 }
 
@@ -226,6 +226,12 @@ pub(super) struct BindOptions {
     pub(super) create_mountpoint: bool,
     pub(super) read_only_non_recursive: bool,
     pub(super) read_only_force_recursive: bool,
+}
+
+#[derive(Debug, Default, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct ImageOptions {
+    pub(super) subpath: String,
 }
 
 #[derive(Debug, Default, Deserialize, Serialize)]

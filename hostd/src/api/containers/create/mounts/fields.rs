@@ -6,7 +6,9 @@ use super::super::body::{BindOptions, Mount, VolumeOptions};
 use super::places::{check_target, check_volume_name, is_local, not_absolute, wrong};
 use super::propagation;
 use crate::api::error::{ApiError, ApiResult};
-use crate::engine::{HostSource, IfMissing, MountRequest, MountSource, MountsBelow, VolumeSource, Written};
+use crate::engine::{
+    HostSource, IfMissing, ImageSource, MountRequest, MountSource, MountsBelow, VolumeSource, Written,
+};
 
 /// What may be said of when the file system's two sides agree; a share is always the same for both.
 const CONSISTENCIES: [&str; 5] = ["", "default", "consistent", "cached", "delegated"];
@@ -36,9 +38,7 @@ pub(super) fn check(mount: &Mount) -> ApiResult<()> {
         "tmpfs" => Err(wrong(kind, "field Source must not be specified")),
         "bind" => check_bind(mount).map_err(|problem| wrong(kind, &problem)),
         "volume" => check_volume(mount),
-        "image" => {
-            Err(no_mount("a mount of type image: an image's files come into a machine as its root alone"))
-        }
+        "image" => check_image(mount).map_err(|problem| wrong(kind, problem)),
         "npipe" => {
             Err(ApiError::invalid("invalid mount config for type \"npipe\": named pipes are Windows'"))
         }
@@ -95,6 +95,18 @@ fn is_made(mount: &Mount) -> bool {
     mount.bind_options.as_ref().is_some_and(|options| options.create_mountpoint)
 }
 
+fn check_image(mount: &Mount) -> Result<(), &'static str> {
+    if mount.source.is_empty() {
+        return Err("field Source must not be empty");
+    }
+    let subpath = mount.image_options.as_ref().map_or("", |options| &options.subpath);
+    // Docker's word for both: the volume is the image.
+    if !subpath.is_empty() && !is_local(subpath) {
+        return Err("subpath must be a relative path within the volume");
+    }
+    Ok(())
+}
+
 fn check_volume(mount: &Mount) -> ApiResult<()> {
     let is_anonymous = mount.source.is_empty();
     let subpath = mount.volume_options.as_ref().map_or("", |options| &options.subpath);
@@ -131,6 +143,10 @@ pub(super) fn request(mount: &Mount, warnings: &mut Vec<String>) -> ApiResult<Mo
                 below: below(options),
             })
         }
+        "image" => MountSource::Image(ImageSource {
+            reference: mount.source.clone(),
+            subpath: mount.image_options.as_ref().map(|options| options.subpath.clone()).unwrap_or_default(),
+        }),
         _ => MountSource::Volume(volume(&mount.source, mount.volume_options.as_ref())),
     };
     let written = Written::Fields { consistency: mount.consistency.clone() };

@@ -65,9 +65,9 @@ pub(super) fn check_volume_name(name: &str) -> ApiResult<()> {
         return Ok(());
     }
     if name.len() == 1 {
-        return Err(ApiError::invalid(
-            "volume name is too short, names should be at least two alphanumeric characters",
-        ));
+        return Err(ApiError::invalid(format!(
+            "create {name}: volume name is too short, names should be at least two alphanumeric characters"
+        )));
     }
     Err(ApiError::invalid(format!(
         "create {name}: \"{name}\" includes invalid characters for a local volume name, only \

@@ -63,7 +63,7 @@ fn a_line_that_is_none_is_refused_in_dockers_words() {
             "invalid volume specification: '/a:/b:nocopy': invalid mount config for type \"bind\": \
              field VolumeOptions must not be specified",
         ),
-        ("a:/b", "volume name is too short, names should be at least two alphanumeric characters"),
+        ("a:/b", "create a: volume name is too short, names should be at least two alphanumeric characters"),
     ] {
         assert_eq!(line(text).unwrap_err(), (400, message.to_owned()), "{text}");
     }
@@ -83,7 +83,7 @@ fn a_line_says_what_is_mounted_where_and_how() {
     );
     let volume = |text: &str| match line(text).unwrap().source {
         MountSource::Volume(volume) => volume,
-        other @ MountSource::Host(_) => panic!("{other:?}"),
+        other => panic!("{other:?}"),
     };
     assert_eq!((volume("data:/b").name.as_deref(), volume("data:/b").no_copy), (Some("data"), false));
     assert_eq!((volume("/b").name, volume("data:/b:nocopy").no_copy), (None, true));
@@ -154,6 +154,17 @@ fn a_mount_that_is_none_is_refused_in_dockers_words() {
             "volume",
             "subpath must be a relative path within the volume",
         ),
+        (json!({ "Type": "image", "Target": "/b" }), "image", "field Source must not be empty"),
+        (
+            json!({ "Type": "image", "Source": "busybox", "Target": "/b", "ImageOptions": { "Subpath": "../a" } }),
+            "image",
+            "subpath must be a relative path within the volume",
+        ),
+        (
+            json!({ "Type": "image", "Source": "busybox", "Target": "/b", "BindOptions": {} }),
+            "image",
+            "field BindOptions must not be specified",
+        ),
         (
             json!({ "Type": "volume", "Target": "/b", "ReadOnly": true }),
             "volume",
@@ -164,7 +175,6 @@ fn a_mount_that_is_none_is_refused_in_dockers_words() {
         assert_eq!(fields(&mount).unwrap_err(), (400, expected));
     }
     for mount in [
-        json!({ "Type": "image", "Source": "busybox", "Target": "/b" }),
         json!({ "Type": "bind", "Source": "/", "Target": "/b", "Consistency": "strong" }),
         bind(json!({ "Propagation": "rshared" })),
     ] {
