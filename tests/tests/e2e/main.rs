@@ -33,6 +33,7 @@ mod recovery;
 mod registry;
 mod run;
 mod runtime;
+mod shares;
 mod sockets;
 mod store;
 mod truth;
