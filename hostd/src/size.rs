@@ -18,7 +18,11 @@ pub(crate) fn bytes(text: &str, kilo: u64) -> Option<u64> {
         _ => return None,
     };
     let factor = kilo.checked_pow(power)?;
-    let (whole, fraction) = digits.trim_end().split_once('.').unwrap_or((digits.trim_end(), ""));
+    let number = digits.trim_end();
+    if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+        return None;
+    }
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let fraction_digits = u32::try_from(fraction.len()).ok().filter(|count| *count <= 6)?;
     let tenths: u64 = if fraction.is_empty() { 0 } else { fraction.parse().ok()? };
     let part = tenths.checked_mul(factor)? / 10_u64.pow(fraction_digits);
@@ -44,7 +48,7 @@ mod tests {
 
     #[test]
     fn what_is_no_size_is_none() {
-        for text in ["", "m", "-1", "1.x", "1x", "99999999999t", "1.1234567g", "1kbb", "1ib"] {
+        for text in ["", "m", "-1", "+1", "1.+5", "1.x", "1x", "99999999999t", "1.1234567g", "1kbb", "1ib"] {
             assert_eq!(bytes(text, BINARY), None, "{text:?}");
         }
     }

@@ -143,8 +143,9 @@ mod tests {
         let limited = |size_bytes| Ok(Backing::Limited { size_bytes });
         assert_eq!(read(&[("size", "10G")]), limited(10 << 30));
         assert_eq!(read(&[("o", "size=64mb")]), limited(64 << 20));
+        assert_eq!(read(&[("size", "1.5G")]), limited(3 << 29));
         assert_eq!(read(&[("size", "8388609")]), limited(8 << 20));
-        for size in ["x", "-1", "1.5G", "+9G", "", "9999999999999999999g", "1k", "17t"] {
+        for size in ["x", "-1", "1.x", "+9G", "", "9999999999999999999g", "1k", "17t"] {
             let refused = read(&[("size", "10G"), ("o", "size=1g")]).unwrap_err();
             assert!(refused.contains("missing required option"), "{refused}");
             assert!(
