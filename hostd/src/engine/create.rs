@@ -10,6 +10,7 @@ use super::driver::Driver;
 use super::error::EngineError;
 use super::identity::{ContainerId, parse_name, random_name};
 use super::record::ContainerRecord;
+use super::reserved_names::ReservedName;
 use super::spec::ContainerSpec;
 use super::state::ContainerState;
 use super::user_namespace::UserNamespace;
@@ -106,15 +107,15 @@ impl Engine {
 }
 
 /// Gives the container its name, its directory and its record, in the order in which a crash leaves nothing that the
-/// next start does not clear away.
+/// next start does not clear away; then it is there to be found.
 async fn settle(
     shared: &Arc<Shared>,
     record: ContainerRecord,
     name: Option<String>,
 ) -> Result<ContainerId, EngineError> {
-    let (record, container) = reserve(shared, record, name)?;
+    let (record, reserved) = reserve(shared, record, name)?;
     let id = record.id.clone();
-    let directory = container.directory.clone();
+    let directory = shared.container_directory(&id);
     let made = tokio::fs::create_dir(&directory).await;
     let made = made.map_err(|error| EngineError::internal("cannot make the container's directory", &error));
     // Volumes come before the record that names them, and stay if the daemon dies in between.
@@ -129,46 +130,50 @@ async fn settle(
     if let Err(error) = kept {
         shared.give_back_volumes(&id, &record.mounts);
         shared.remove_anonymous(&record.mounts).await;
-        shared.forget(&id);
         // What cannot be removed now is removed when the daemon starts again.
         let _later = tokio::fs::remove_dir_all(&directory).await;
         return Err(error);
     }
+    let container = Driver::spawn(Arc::clone(shared), record, None);
+    shared.containers_mut().insert(id.clone(), Arc::clone(&container));
+    drop(reserved);
     container.publish("create", []);
     Ok(id)
 }
 
-/// # Errors
-/// Who has the name, in Docker's words.
-pub(super) fn check_name_is_free(
-    containers: &HashMap<ContainerId, Arc<Container>>,
-    name: &str,
-) -> Result<(), EngineError> {
-    match containers.values().find(|container| container.holds_name(name)) {
-        None => Ok(()),
-        Some(holder) => Err(EngineError::conflict(format!(
-            "Conflict. The container name \"/{name}\" is already in use by container \"{}\". You have to remove \
-             (or rename) that container to be able to reuse that name.",
-            holder.id
-        ))),
-    }
-}
-
 /// Takes the name: from here on nobody else gets it.
 fn reserve(
-    shared: &Arc<Shared>,
+    shared: &Shared,
     mut record: ContainerRecord,
     name: Option<String>,
-) -> Result<(ContainerRecord, Arc<Container>), EngineError> {
-    let mut containers = shared.containers_mut();
+) -> Result<(ContainerRecord, ReservedName), EngineError> {
+    let containers = shared.containers_mut();
     record.name = match name {
         Some(name) => {
-            check_name_is_free(&containers, &name)?;
+            shared.check_name_is_free(&containers, &name)?;
             name
         }
-        None => random_name(|name| check_name_is_free(&containers, name).is_err()),
+        None => random_name(|name| shared.check_name_is_free(&containers, name).is_err()),
     };
-    let container = Driver::spawn(Arc::clone(shared), record.clone(), None);
-    containers.insert(record.id.clone(), Arc::clone(&container));
-    Ok((record, container))
+    let reserved = shared.reserved_names.reserve(&record.name, &record.id);
+    Ok((record, reserved))
+}
+
+impl Shared {
+    /// # Errors
+    /// Who has the name, or is about to, in Docker's words.
+    pub(super) fn check_name_is_free(
+        &self,
+        containers: &HashMap<ContainerId, Arc<Container>>,
+        name: &str,
+    ) -> Result<(), EngineError> {
+        let holder = containers.values().find(|container| container.holds_name(name));
+        match holder.map(|container| container.id.clone()).or_else(|| self.reserved_names.holder(name)) {
+            None => Ok(()),
+            Some(id) => Err(EngineError::conflict(format!(
+                "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove \
+                 (or rename) that container to be able to reuse that name.",
+            ))),
+        }
+    }
 }

@@ -33,6 +33,7 @@ mod outgoing;
 mod readers;
 mod record;
 mod records;
+mod reserved_names;
 mod restart;
 mod run;
 mod scratch;
@@ -131,6 +132,7 @@ use hub::Hub;
 use networks::Networks;
 use record::ContainerRecord;
 use records::Records;
+use reserved_names::ReservedNames;
 use scratch::ScratchTemplates;
 use volumes::Volumes;
 
@@ -176,6 +178,8 @@ struct Shared {
     /// Turns to boot a machine.
     boots: Semaphore,
     containers: RwLock<HashMap<ContainerId, Arc<Container>>>,
+    /// Changed only by who may change `containers`, but for what is given back.
+    reserved_names: ReservedNames,
     /// Read while a container is made of an image, written while one is removed.
     image_removal: Arc<tokio::sync::RwLock<()>>,
     execs: Mutex<HashMap<String, Arc<Exec>>>,
@@ -257,6 +261,7 @@ impl Shared {
             scratch,
             boots: Semaphore::new(cpus * BOOTS_PER_CPU),
             containers: RwLock::default(),
+            reserved_names: ReservedNames::default(),
             image_removal: Arc::default(),
             execs: Mutex::default(),
             events,

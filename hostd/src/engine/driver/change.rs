@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::Driver;
-use crate::engine::create::check_name_is_free;
 use crate::engine::error::EngineError;
 use crate::engine::restart::RestartPolicy;
 use crate::engine::spec::AutoRemove;
@@ -28,7 +27,7 @@ impl Driver {
     /// From here on nobody else gets the name.
     fn take_name(&self, name: &str) -> Result<(), EngineError> {
         let containers = self.shared.containers_mut();
-        check_name_is_free(&containers, name).map_err(|taken| EngineError {
+        self.shared.check_name_is_free(&containers, name).map_err(|taken| EngineError {
             message: format!("Error when allocating new name: {}", taken.message),
             ..taken
         })?;
