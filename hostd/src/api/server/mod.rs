@@ -1,6 +1,7 @@
 //! Accepts connections and speaks HTTP/1.1 on them, until told to stop.
 
 mod listener;
+mod unread;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::listener::{Connection, Listener};
 pub use self::listener::{ListenError, Listeners};
+use self::unread::ReadOn;
 use super::Api;
 
 /// Each attached client, waiting client and open event stream holds one; a client beyond waits to be accepted.
@@ -91,7 +93,11 @@ async fn serve_connection(
 ) {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let api = api.clone();
-        async move { Ok::<_, std::convert::Infallible>(answer(&api, request.map(Body::new)).await) }
+        async move {
+            Ok::<_, std::convert::Infallible>(
+                answer(&api, request.map(|body| Body::new(ReadOn::new(body)))).await,
+            )
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -66,6 +66,27 @@ async fn old_and_impatient_clients_are_answered() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_refused_while_it_sends_is_read_on() {
+    let daemon = TestDaemon::start().await;
+    let Connected { mut client, served } = connect(&daemon);
+    let body = vec![b'x'; 100_000];
+    let head = format!(
+        "PUT /containers/nosuch/archive?path=/ HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4096];
+    let length = client.read(&mut answer).await.unwrap();
+    assert_eq!(status(str::from_utf8(&answer[..length]).unwrap()), "404");
+    client.write_all(&body).await.unwrap();
+    client.write_all(b"GET /_ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut rest = String::new();
+    timeout(PATIENCE, client.read_to_string(&mut rest)).await.expect("the connection ends").unwrap();
+    assert!(rest.ends_with("\r\n\r\nOK"), "{rest}");
+    served.await.unwrap();
+}
+
+#[tokio::test]
 async fn what_is_no_http_is_refused_and_the_connection_ends() {
     let daemon = TestDaemon::start().await;
     let many = (0..MAX_HEADERS + 1).map(|n| format!("X-{n}: y\r\n")).collect::<String>();
