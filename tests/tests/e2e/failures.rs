@@ -55,7 +55,7 @@ fn a_name_that_is_taken() {
 fn options_that_are_not_there_yet_are_refused_by_name() {
     let Some(host) = Host::start() else { return };
     let Some(docker) = host.docker() else { return };
-    for propagation in ["rshared", "rslave"] {
+    for propagation in ["rshared", "shared"] {
         let mount = format!("type=bind,src=/etc,dst=/x,bind-propagation={propagation}");
         let outcome = docker.run(["run", "--mount", &mount, "busybox", "true"]).exits_with(125);
         outcome.complains(&format!("propagation {propagation}"));
