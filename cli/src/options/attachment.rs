@@ -46,41 +46,32 @@ pub(super) fn attachments(given: &[String], of_first: &Attachment) -> Result<Vec
 }
 
 fn join(first: &mut Attachment, flags: &Attachment) -> Result<(), OptionError> {
-    let both = |flag: &str, what: &str| {
-        OptionError::Conflict(format!("cannot specify both --{flag} and per-network {what}"))
-    };
-    let text = |own: &mut String, of_flag: &String, flag: &str, what: &str| match (
-        own.is_empty(),
-        of_flag.is_empty(),
-    ) {
-        (_, true) => Ok(()),
-        (false, false) => Err(both(flag, what)),
-        (true, false) => {
-            own.clone_from(of_flag);
-            Ok(())
-        }
-    };
-    text(&mut first.addresses.ipv4, &flags.addresses.ipv4, "ip", "IPv4 address")?;
-    text(&mut first.addresses.ipv6, &flags.addresses.ipv6, "ip6", "IPv6 address")?;
-    text(&mut first.settings.mac_address, &flags.settings.mac_address, "mac-address", "MAC address")?;
-    let list = |own: &mut Vec<String>, of_flag: &Vec<String>, flag: &str, what: &str| match (
-        own.is_empty(),
-        of_flag.is_empty(),
-    ) {
-        (_, true) => Ok(()),
-        (false, false) => Err(both(flag, what)),
-        (true, false) => {
-            own.clone_from(of_flag);
-            Ok(())
-        }
-    };
-    list(&mut first.settings.aliases, &flags.settings.aliases, "network-alias", "alias")?;
-    list(
-        &mut first.addresses.link_local,
-        &flags.addresses.link_local,
-        "link-local-ip",
-        "link-local IP addresses",
-    )
+    let (addresses, settings) = (&mut first.addresses, &mut first.settings);
+    said_once(&mut addresses.ipv4, &flags.addresses.ipv4, "ip", "IPv4 address")?;
+    said_once(&mut addresses.ipv6, &flags.addresses.ipv6, "ip6", "IPv6 address")?;
+    said_once(&mut settings.mac_address, &flags.settings.mac_address, "mac-address", "MAC address")?;
+    said_once(&mut settings.aliases, &flags.settings.aliases, "network-alias", "alias")?;
+    let of_flag = &flags.addresses.link_local;
+    said_once(&mut addresses.link_local, of_flag, "link-local-ip", "link-local IP addresses")
+}
+
+/// Takes what a flag says, if it says anything.
+fn said_once<T: Clone + Default + PartialEq>(
+    own: &mut T,
+    of_flag: &T,
+    flag: &str,
+    what: &str,
+) -> Result<(), OptionError> {
+    let nothing = T::default();
+    if *of_flag == nothing {
+        return Ok(());
+    }
+    if *own != nothing {
+        let message = format!("cannot specify both --{flag} and per-network {what}");
+        return Err(OptionError::Conflict(message));
+    }
+    own.clone_from(of_flag);
+    Ok(())
 }
 
 /// # Errors
