@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use crate::api::Api;
 use crate::client::Client;
@@ -350,6 +350,16 @@ impl Host {
     #[must_use]
     pub fn daemon_descriptors(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.daemon_pid())).map_or(0, Iterator::count)
+    }
+
+    /// Leaves the daemon, and what it starts from now on, that many.
+    ///
+    /// # Panics
+    /// If the host does not allow it.
+    pub fn limit_descriptors(&self, most: u64) {
+        let daemon = i32::try_from(self.daemon_pid()).ok().and_then(Pid::from_raw);
+        let limit = Rlimit { current: Some(most), maximum: Some(most) };
+        prlimit(daemon, Resource::Nofile, limit).expect("less is always allowed");
     }
 
     /// What of its memory is the daemon's alone.

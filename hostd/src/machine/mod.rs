@@ -191,7 +191,10 @@ impl Machines {
         if let (Some(request), Some(card)) = (&gateway, config.network_cards.first_mut()) {
             card.gateway = Some(gateway::connection(&directory, request));
         }
-        config.shares.extend(shares.is_some().then(|| shares::device(&directory)));
+        if shares.is_some() {
+            config.shares.push(shares::device(&directory));
+            config.command_line = shares::kernel_parameters();
+        }
         if spare_disk && spare_disk::fits(&config) {
             config.disks.push(spare_disk::config());
         }

@@ -173,3 +173,44 @@ fn users_of_containers_own_in_volumes_what_they_own_on_the_host() {
     let place = berth.run(["volume", "inspect", "-f", "{{.Mountpoint}}", "data"]).exits_with(0).text();
     assert_eq!(owner(&Path::new(place.trim()).join("made")), (first, first));
 }
+
+#[test]
+fn a_tree_may_have_more_files_than_its_server_has_descriptors() {
+    let Some(host) = host("a tree of many files") else { return };
+    host.limit_descriptors(2048);
+    fs::create_dir(host.path("tree")).unwrap();
+    let files = 30 * 100;
+    for number in 0..files {
+        let directory = host.path("tree").join(format!("{}", number % 30));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join(format!("{number}")), "x").unwrap();
+    }
+    let tree = format!("{}:/tree", host.path("tree").display());
+    let berth = host.berth();
+    // What is in use is not forgotten: a directory, a file that is open, and one that has lost its name.
+    let script = "cd /tree/7; exec 7<7 8>gone; rm gone; find /tree -type f | wc -l; \
+                  for turn in 1 2; do find /tree -type f -print0 | xargs -0 cat | wc -c; done; \
+                  echo word >&8; cat 7 - <&7; stat -L -c %s /proc/self/fd/8; ls | wc -l";
+    let seen = berth.run(["run", "--rm", "-v", &tree, "busybox", "sh", "-c", script]).exits_with(0);
+    seen.prints_exactly("3000\n3000\n3000\nxx5\n100");
+}
+
+#[test]
+fn who_writes_to_a_file_takes_the_privileges_that_it_grants() {
+    let Some(host) = host("privileges of files") else { return };
+    let berth = host.berth();
+    let make = "cd /data; for f in written cut kept; do echo x > $f; chmod 6777 $f; done";
+    berth.run(["run", "--rm", "-v", "data:/data", "busybox", "sh", "-c", make]).exits_with(0);
+    // Root may write and leave them.
+    let write = "cd /data; echo y >> kept; stat -c %a kept";
+    berth
+        .run(["run", "--rm", "-v", "data:/data", "busybox", "sh", "-c", write])
+        .exits_with(0)
+        .prints_exactly("6777");
+    let write = "cd /data; echo y >> written; : > cut; stat -c '%a %s' written cut kept";
+    let seen = berth.run(["run", "--rm", "-u", "7", "-v", "data:/data", "busybox", "sh", "-c", write]);
+    seen.exits_with(0).prints_exactly("777 4\n777 0\n6777 4");
+    let place = berth.run(["volume", "inspect", "-f", "{{.Mountpoint}}", "data"]).exits_with(0).text();
+    let mode = |name| fs::metadata(Path::new(place.trim()).join(name)).unwrap().mode() & 0o7777;
+    assert_eq!(["written", "cut", "kept"].map(mode), [0o777, 0o777, 0o6777], "also for the host");
+}

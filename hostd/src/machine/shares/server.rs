@@ -7,6 +7,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use rustix::process::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 use tokio::process::{Child, Command};
 
@@ -20,6 +21,9 @@ const LOG: &str = "shares.log";
 /// Requests that are worked on at the same time: more than processors wait for disks.
 const THREADS: usize = 8;
 
+/// The most descriptors that a server is given, if the host gives so many.
+const MAX_DESCRIPTORS: u64 = 1_000_000;
+
 /// How the server is told to be.
 ///
 /// It makes namespaces of its own for mounts, processes and networks without being told. Besides:
@@ -28,12 +32,15 @@ const THREADS: usize = 8;
 /// - no file handles: with the right to open any file by its number, a server that was taken over would not be confined
 ///   to what is shared. It holds a descriptor of each file that the guest knows instead.
 /// - no right to make devices: a guest must not leave a way to the host's disks where the host's users find it.
+/// - who writes to a file loses its set-id bits and capabilities without being told, and without asking before each
+///   write whether there are any.
 /// - attributes and names are looked up anew after a second, and files' bytes with each opening: what the host changes
 ///   is seen.
-const OPTIONS: [&str; 7] = [
+const OPTIONS: [&str; 8] = [
     "--seccomp=kill",
     "--inode-file-handles=never",
     "--modcaps=-mknod",
+    "--killpriv-v2",
     "--cache=auto",
     "--xattr",
     "--announce-submounts",
@@ -57,6 +64,12 @@ struct Record {
     started: u64,
 }
 
+/// How many files a server may have open: what it opens for itself, for the guest, and one for each file that the guest
+/// knows.
+pub(super) fn descriptors() -> u64 {
+    getrlimit(Resource::Nofile).maximum.map_or(MAX_DESCRIPTORS, |most| most.min(MAX_DESCRIPTORS))
+}
+
 impl Server {
     pub(super) fn spawn(program: &Path, directory: &Path, tree: &Path) -> io::Result<Self> {
         let listener = UnixListener::bind(directory.join(SOCKET))?;
@@ -64,6 +77,7 @@ impl Server {
         let mut command = Command::new(program);
         command.args(["--fd=0", "--shared-dir"]).arg(tree).args(OPTIONS);
         command.arg(format!("--thread-pool-size={THREADS}"));
+        command.arg(format!("--rlimit-nofile={}", descriptors()));
         command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(File::create(&log)?);
         // It outlives this daemon, whatever a terminal sends to the daemon's group.
         command.process_group(0).env_clear().current_dir("/");
