@@ -11,10 +11,12 @@ use super::Devices;
 /// That every machine has, whatever else: the socket to its agent and the source of randomness.
 pub(super) const STANDARD_DEVICES: usize = 2;
 
-/// Adds the spare devices that are wanted, behind all others: what a machine is started for comes first.
+/// Adds the spare cards that are wanted, behind all others: what a machine is started for comes first, then the disk
+/// that makes room for further containers. Who looks into a container comes more often than a network that it lacks.
 pub(super) fn add(accelerator: Accelerator, devices: &mut Devices) {
     let cards = devices.network_cards.len();
-    let taken = STANDARD_DEVICES + devices.disks.len() + cards + usize::from(devices.shares.is_some());
+    let further = usize::from(devices.shares.is_some()) + usize::from(devices.spare_disk);
+    let taken = STANDARD_DEVICES + devices.disks.len() + cards + further;
     let places = match accelerator {
         Accelerator::Tcg => MAX_EMULATED_DEVICES.saturating_sub(taken),
         Accelerator::Kvm => usize::MAX,
@@ -48,7 +50,7 @@ mod tests {
             disks: vec![disk(), disk()],
             network_cards: iter::repeat_with(spare_card).take(cards).collect(),
             spare_cards: 2,
-            spare_disk: false,
+            spare_disk: true,
             gateway: None,
             shares: shares.then(Vec::new),
         };
@@ -61,7 +63,9 @@ mod tests {
     fn what_a_machine_is_started_for_comes_before_its_spares() {
         for (asked, shares, tcg, kvm) in [
             (1, false, 2, 2),
-            (2, true, 1, 2),
+            (1, true, 1, 2),
+            (2, false, 1, 2),
+            (2, true, 0, 2),
             (3, true, 0, 2),
             (4, true, 0, 2),
             (7, false, 0, 1),
