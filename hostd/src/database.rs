@@ -123,6 +123,12 @@ const MIGRATIONS: &[Migration] = &[
             record  TEXT NOT NULL
         ) STRICT;",
     },
+    Migration {
+        name: "when images were tagged",
+        sql: "
+        -- When the image last got a name with a tag; NULL if never since this is kept.
+        ALTER TABLE images ADD COLUMN tagged_at TEXT;",
+    },
 ];
 
 /// Why the database did not open.

@@ -6,6 +6,9 @@ use jiff::{SignedDuration, Span, Timestamp};
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::params::Params;
 
+/// Go's zero time: "never", "not yet".
+pub(super) const NEVER: &str = "0001-01-01T00:00:00Z";
+
 /// The parameter's time; an absent one and 0 set no bound.
 ///
 /// # Errors

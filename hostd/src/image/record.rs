@@ -39,6 +39,8 @@ pub struct Image {
     /// Familiar, with the manifest's digest (`busybox@sha256:…`), sorted.
     pub repo_digests: Vec<String>,
     pub created: Option<Timestamp>,
+    /// When it was last given a name with a tag here.
+    pub tagged_at: Option<Timestamp>,
     /// Bytes of all regular files of all layers.
     pub size_bytes: u64,
     pub os: String,
@@ -49,6 +51,14 @@ pub struct Image {
     /// Diff ids, base first.
     pub layers: Vec<Digest>,
     pub config: ImageConfig,
+}
+
+/// What of an [`Image`] its store decides: each is the image's field of that name.
+#[derive(Debug, Default)]
+pub(crate) struct KnownAs {
+    pub(crate) names: Vec<String>,
+    pub(crate) repo_digests: Vec<String>,
+    pub(crate) tagged_at: Option<Timestamp>,
 }
 
 /// How a container of this image runs unless the request says otherwise.
@@ -222,18 +232,14 @@ impl Configuration {
     }
 
     /// Joins the configuration with what the store knows besides.
-    pub(crate) fn into_image(
-        self,
-        id: ImageId,
-        names: Vec<String>,
-        repo_digests: Vec<String>,
-        size_bytes: u64,
-    ) -> Image {
+    pub(crate) fn into_image(self, id: ImageId, known_as: KnownAs, size_bytes: u64) -> Image {
+        let KnownAs { names, repo_digests, tagged_at } = known_as;
         Image {
             id,
             names,
             repo_digests,
             created: self.created,
+            tagged_at,
             size_bytes,
             os: self.os,
             architecture: self.architecture,
@@ -296,7 +302,7 @@ mod tests {
             "history": [{"created": "not a date", "created_by": "RUN x", "empty_layer": true}]
         }"#;
         let configuration: Configuration = serde_json::from_str(text).unwrap();
-        let image = configuration.into_image(ImageId(Digest::of(b"")), vec![], vec![], 7);
+        let image = configuration.into_image(ImageId(Digest::of(b"")), KnownAs::default(), 7);
         assert_eq!(image.created.unwrap().as_second(), 1_714_979_289);
         assert_eq!(image.variant, None);
         assert_eq!(image.config.cmd, None);

@@ -17,12 +17,11 @@ use super::State;
 use crate::api::Daemon;
 use crate::api::error::{ApiError, ApiResult};
 use crate::api::params::Params;
+use crate::api::time::NEVER;
 use crate::engine::{ContainerView, DiskStatistics, InterfaceStatistics, Statistics};
 
 /// Docker's.
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Go's zero time: "not yet".
-const NEVER: &str = "0001-01-01T00:00:00Z";
 const NANOSECONDS_PER_MICROSECOND: u64 = 1000;
 
 pub(in crate::api) async fn stats(

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{State, platform, with_store};
 use crate::api::error::ApiResult;
 use crate::api::params::Params;
+use crate::api::time::NEVER;
 use crate::image::manifest::RawDocument;
 use crate::image::{History, Image, ImageConfig, Reference, ResolveError};
 
@@ -159,6 +160,7 @@ impl From<Image> for ImageInspect {
     fn from(image: Image) -> Self {
         let comment = image.history.last().map(|entry| entry.comment.clone()).unwrap_or_default();
         let layers: Vec<String> = image.layers.iter().map(ToString::to_string).collect();
+        let tagged_at = image.tagged_at.map_or_else(|| NEVER.to_owned(), |time| time.to_string());
         Self {
             id: image.id.to_string(),
             repo_tags: image.names,
@@ -175,7 +177,7 @@ impl From<Image> for ImageInspect {
             size: image.size_bytes,
             graph_driver: json!({ "Data": null, "Name": "erofs" }),
             root_fs: json!({ "Type": "layers", "Layers": layers }),
-            metadata: json!({ "LastTagTime": "0001-01-01T00:00:00Z" }),
+            metadata: json!({ "LastTagTime": tagged_at }),
             descriptor: None,
         }
     }

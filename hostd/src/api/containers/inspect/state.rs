@@ -2,10 +2,8 @@
 
 use serde::Serialize;
 
+use crate::api::time::NEVER;
 use crate::engine::{self, ContainerState, Endpoint};
-
-/// Go's zero time: "never".
-const NEVER: &str = "0001-01-01T00:00:00Z";
 
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]

@@ -12,7 +12,7 @@ use rusqlite::{OptionalExtension, Params, Transaction};
 use super::StoreError;
 use super::usage::LayerUse;
 use crate::image::digest::Digest;
-use crate::image::record::{Configuration, Image, ImageId};
+use crate::image::record::{Configuration, Image, ImageId, KnownAs};
 use crate::image::reference::{Reference, Repository, Selector};
 
 /// The image tables within one transaction.
@@ -76,12 +76,7 @@ impl Catalog<'_> {
     ) -> Result<(), StoreError> {
         let repository = name.repository.canonical();
         match &name.selector {
-            Selector::Tag(tag) => self.0.execute(
-                "INSERT INTO image_tags (repository, tag, image_id, target) VALUES (?1, ?2, ?3, ?4)
-                 ON CONFLICT (repository, tag)
-                 DO UPDATE SET image_id = excluded.image_id, target = excluded.target",
-                (repository, tag, id.to_string(), target.map(Digest::to_string)),
-            )?,
+            Selector::Tag(tag) => self.set_tag(repository, tag, id, target)?,
             Selector::Manifest(digest) => self.0.execute(
                 "INSERT INTO image_digests (repository, digest, image_id) VALUES (?1, ?2, ?3)
                  ON CONFLICT (repository, digest) DO UPDATE SET image_id = excluded.image_id",
@@ -89,6 +84,23 @@ impl Catalog<'_> {
             )?,
         };
         Ok(())
+    }
+
+    fn set_tag(
+        &self,
+        repository: &str,
+        tag: &str,
+        id: &ImageId,
+        target: Option<&Digest>,
+    ) -> Result<usize, StoreError> {
+        self.0.execute(
+            "INSERT INTO image_tags (repository, tag, image_id, target) VALUES (?1, ?2, ?3, ?4)
+             ON CONFLICT (repository, tag)
+             DO UPDATE SET image_id = excluded.image_id, target = excluded.target",
+            (repository, tag, id.to_string(), target.map(Digest::to_string)),
+        )?;
+        let sql = "UPDATE images SET tagged_at = ?2 WHERE id = ?1";
+        Ok(self.0.execute(sql, (id.to_string(), jiff::Timestamp::now().to_string()))?)
     }
 
     pub(super) fn remove_name(&self, name: &Reference) -> Result<(), StoreError> {
@@ -207,9 +219,10 @@ impl Catalog<'_> {
     }
 
     pub(super) fn image(&self, id: &ImageId) -> Result<Image, StoreError> {
-        let config: Vec<u8> =
-            self.0
-                .query_row("SELECT config FROM images WHERE id = ?1", [id.to_string()], |row| row.get(0))?;
+        let sql = "SELECT config, tagged_at FROM images WHERE id = ?1";
+        let (config, tagged_at) = self.0.query_row(sql, [id.to_string()], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Option<String>>(1)?))
+        })?;
         let unreadable =
             |error: serde_json::Error| StoreError::Record { id: id.to_string(), problem: error.to_string() };
         let configuration: Configuration = serde_json::from_slice(&config).map_err(unreadable)?;
@@ -218,9 +231,12 @@ impl Catalog<'_> {
             let names = names.iter().filter(|name| wanted(&name.selector));
             names.map(Reference::familiar).collect()
         };
-        let tags = familiar(|selector| matches!(selector, Selector::Tag(_)));
-        let manifests = familiar(|selector| matches!(selector, Selector::Manifest(_)));
-        Ok(configuration.into_image(*id, tags, manifests, self.content_bytes(id)?))
+        let known_as = KnownAs {
+            names: familiar(|selector| matches!(selector, Selector::Tag(_))),
+            repo_digests: familiar(|selector| matches!(selector, Selector::Manifest(_))),
+            tagged_at: tagged_at.and_then(|text| text.parse().ok()),
+        };
+        Ok(configuration.into_image(*id, known_as, self.content_bytes(id)?))
     }
 
     /// Every name that leads to the image, sorted.

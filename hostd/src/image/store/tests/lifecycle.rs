@@ -103,6 +103,19 @@ fn a_name_moves_to_the_image_that_was_loaded_last() {
 }
 
 #[test]
+fn an_image_says_when_it_was_last_given_a_name() {
+    let mut host = Host::new();
+    let begun = jiff::Timestamp::now();
+    host.load(&docker_save("a", &[&layer("f", b"bytes")]).bytes()).unwrap();
+    let loaded = host.store().resolve("a").unwrap().tagged_at.expect("it has a name");
+    assert!(loaded >= begun);
+    host.store().tag("a", "b").unwrap();
+    host.restart();
+    let tagged = host.store().resolve("a").unwrap().tagged_at.expect("it has two");
+    assert!(tagged > loaded && tagged <= jiff::Timestamp::now());
+}
+
+#[test]
 fn a_restart_keeps_what_was_loaded_and_clears_what_was_not() {
     let mut host = Host::new();
     host.load(&docker_save("a", &[&layer("f", b"kept")]).bytes()).unwrap();
