@@ -16,8 +16,11 @@ const BASE: &str = "quiet console=hvc0 earlycon=uart8250,io,0x3f8 reboot=k panic
 
 /// On software KVM, guest kernel code is interpreted, and the interpreter lacks instructions whose CPUID bits the
 /// guest sees nevertheless: XSAVE and XRSTOR, STAC and CLAC, POPCNT, CMPXCHG16B, RDFSBASE and its like, CRC32 (ext4's
-/// checksums), and those of the kernel's vectorised ciphers and hashes.
-const SOFTWARE_KVM: &str = " clearcpuid=xsave,smap,smep,popcnt,cx16,fsgsbase,ssse3,sse4_2,aes,pclmulqdq";
+/// checksums), and those of the kernel's vectorised ciphers and hashes. Nor has it VERW, by which a kernel on some
+/// processors, of some microcode, empties their buffers before it returns to a process. There, nothing of the guest's
+/// kernel is in them.
+const SOFTWARE_KVM: &str = " clearcpuid=xsave,smap,smep,popcnt,cx16,fsgsbase,ssse3,sse4_2,aes,pclmulqdq \
+    mds=off tsx_async_abort=off mmio_stale_data=off reg_file_data_sampling=off tsa=off";
 
 /// The longest part of a device's announcement.
 const LONGEST_DEVICE: &str = " virtio_mmio.device=4K@0x00000000:00";
