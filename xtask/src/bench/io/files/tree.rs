@@ -17,7 +17,8 @@ const FILES_EACH: usize = 100;
 /// Counts up when the tree becomes another one.
 const NAME: &str = "bench/share-1";
 
-const COMMIT: &str = "cd /share/tree && git init -q && git add -A && \
+/// No housekeeping begins by itself in the background, where it would be in the way of that which is asked for.
+const COMMIT: &str = "cd /share/tree && git init -q && git config gc.auto 0 && git add -A && \
     git -c user.name=bench -c user.email=bench@localhost commit -q -m 'All of it' && git gc -q";
 
 /// The directory with the tree, as nobody has changed it.
