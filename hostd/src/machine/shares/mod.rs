@@ -102,10 +102,9 @@ pub(super) fn device(directory: &Path) -> ShareConfig {
     ShareConfig { tag: TAG.to_owned(), socket: directory.join(SOCKET) }
 }
 
-/// What a kernel is told that has that device: how many files it may know at a time. As many descriptors are left to
-/// the server for those that the guest opens, and for what it still has to be told to forget.
+/// What a kernel is told that has that device.
 pub(super) fn kernel_parameters() -> String {
-    format!("fuse.max_known_inodes={}", server::descriptors() / 2)
+    format!("fuse.max_known_inodes={}", server::max_known_files())
 }
 
 /// Ends a server that no machine has connected to; one that has a machine ends with it.

@@ -23,6 +23,8 @@ const THREADS: usize = 8;
 
 /// The most descriptors that a server is given, if the host gives so many.
 const MAX_DESCRIPTORS: u64 = 1_000_000;
+/// What it keeps for itself: for each region of memory that a machine may have, for its threads, and some.
+const OWN_DESCRIPTORS: u64 = 640;
 
 /// How the server is told to be.
 ///
@@ -64,10 +66,15 @@ struct Record {
     started: u64,
 }
 
-/// How many files a server may have open: what it opens for itself, for the guest, and one for each file that the guest
-/// knows.
-pub(super) fn descriptors() -> u64 {
+/// Of a server, for all that it opens.
+fn descriptors() -> u64 {
     getrlimit(Resource::Nofile).maximum.map_or(MAX_DESCRIPTORS, |most| most.min(MAX_DESCRIPTORS))
+}
+
+/// How many files a guest may know, for each of which its server holds a descriptor. As many are left for those that the
+/// guest has open, and for what the server has yet to be told to forget.
+pub(super) fn max_known_files() -> u64 {
+    (descriptors().saturating_sub(OWN_DESCRIPTORS) / 2).max(1)
 }
 
 impl Server {
