@@ -57,7 +57,7 @@ class Reaped(unittest.TestCase):
         self.addCleanup(self.client.close)
 
     def names(self) -> list[str]:
-        return sorted(container.name for container in self.client.containers.list(all=True))
+        return sorted(container.name for container in self.client.containers.list(all=True, ignore_removed=True))
 
     def test_what_a_killed_program_leaves_is_removed_and_nothing_else(self):
         bystander = self.client.containers.run("busybox", ["sleep", "1000"], name="bystander", detach=True)

@@ -1,6 +1,7 @@
 //! A share with a real server, asked for a file through the queues in shared memory; and with servers that misbehave.
 
 use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -27,7 +28,7 @@ pub(crate) struct RealServer {
 impl RealServer {
     pub(crate) const TEXT: &str = "read through a share\n";
 
-    /// `None`, and said so, where there is none or it does not start.
+    /// `None`, and said so, where there is none.
     pub(crate) fn start() -> Option<Self> {
         if !Path::new(VIRTIOFSD).exists() {
             crate::stub_guest::skip(&format!("there is no {VIRTIOFSD}"));
@@ -41,18 +42,13 @@ impl RealServer {
         let shared = directory.path().join("shared");
         std::fs::create_dir(&shared).unwrap();
         std::fs::write(shared.join("file"), Self::TEXT).unwrap();
+        // Who connects before it serves waits.
+        let listener = UnixListener::bind(directory.path().join("socket")).unwrap();
         let mut command = Command::new(VIRTIOFSD);
-        command.arg(format!("--socket-path={}", directory.path().join("socket").display()));
-        command.args(["-o", &format!("source={}", shared.display())]);
-        let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut server = Self { process, directory };
-        let end = Instant::now() + DEADLINE;
-        while !server.socket().exists() {
-            assert_eq!(server.process.try_wait().unwrap(), None, "it ended by itself");
-            assert!(Instant::now() < end, "it does not listen");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        Some(server)
+        command.args(["--fd=0", "-o", &format!("source={}", shared.display())]);
+        command.stdin(OwnedFd::from(listener)).stdout(Stdio::null()).stderr(Stdio::null());
+        let process = command.spawn().unwrap();
+        Some(Self { process, directory })
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
