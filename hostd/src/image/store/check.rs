@@ -97,10 +97,13 @@ impl ImageStore {
         repair: bool,
         progress: &mut dyn FnMut(Part, &Digest),
     ) -> Result<CheckReport, StoreError> {
-        let inventory = self.shared.database.with(|tx| Inventory::read(&Catalog(tx)))?;
-        let pins = self.pin(inventory.digests());
-        // What went before it was pinned is not missed.
-        let inventory = self.shared.database.with(|tx| Inventory::read(&Catalog(tx)))?;
+        let (inventory, pins) = {
+            // Nothing that is read goes before it is pinned.
+            let _publication = self.lock_publication();
+            let inventory = self.shared.database.with(|tx| Inventory::read(&Catalog(tx)))?;
+            let pins = self.pin(inventory.digests());
+            (inventory, pins)
+        };
         let mut check = Check {
             store: self,
             inventory,
