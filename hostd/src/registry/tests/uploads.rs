@@ -99,6 +99,33 @@ async fn a_lost_session_begins_anew() {
     assert_eq!(registry.count(&Method::POST, UPLOADS), 2);
 }
 
+/// As Debian's docker-registry does when what had arrived before a break is written only after it was asked.
+#[tokio::test]
+async fn a_session_that_does_not_go_on_after_a_break_begins_anew() {
+    for kept_bytes in [0, 15_000] {
+        let (registry, repository) = open_registry().await;
+        let content = content(SIZE);
+        registry.once(Method::PATCH, UPLOADS, Reply::TakeAndReset(kept_bytes));
+        let moved = Reply::Answer(StatusCode::NOT_FOUND, Vec::new(), error_body("BLOB_UPLOAD_INVALID", ""));
+        registry.once(Method::PATCH, UPLOADS, moved);
+        upload(&repository, &content).await.unwrap();
+        assert_eq!(registry.blob("a/b", &Digest::of(&content)).unwrap(), content);
+        assert_eq!(registry.count(&Method::POST, UPLOADS), 2);
+    }
+}
+
+#[tokio::test]
+async fn sessions_that_never_go_on_have_an_end() {
+    let (registry, repository) = open_registry().await;
+    for _ in 0..10 {
+        registry.once(Method::PATCH, UPLOADS, Reply::TakeAndReset(15_000));
+        let moved = Reply::Answer(StatusCode::NOT_FOUND, Vec::new(), error_body("BLOB_UPLOAD_INVALID", "no"));
+        registry.once(Method::PATCH, UPLOADS, moved);
+    }
+    let error = upload(&repository, &content(SIZE)).await.unwrap_err();
+    assert!(error.message.contains("does not go on after a break: blob upload invalid: no"), "{error}");
+}
+
 #[tokio::test]
 async fn an_upload_that_was_finished_after_all_is_finished() {
     let (registry, repository) = open_registry().await;

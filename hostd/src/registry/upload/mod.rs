@@ -37,6 +37,9 @@ struct Session {
     /// What the registry has.
     offset_bytes: u64,
     chunk_bytes: u64,
+    /// A request of it broke. What arrived of that one may still be on its way to the registry's disk, and move the
+    /// offset after the registry has said where it is.
+    has_broken: bool,
 }
 
 /// One blob's upload, over as many sessions as it takes.
@@ -111,7 +114,7 @@ impl RemoteRepository {
         let _permit = inner.shared.uploads.acquire().await;
         let opened = inner.opened.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
         let chunk_bytes = inner.shared.settings.upload_chunk_bytes.max(1);
-        let session = opened.map(|url| Session { url, offset_bytes: 0, chunk_bytes });
+        let session = opened.map(|url| Session { url, offset_bytes: 0, chunk_bytes, has_broken: false });
         let mut upload = Upload {
             inner,
             digest,
@@ -139,20 +142,26 @@ where
     async fn run(&mut self) -> Result<(), Stopped> {
         let (patience, attempts) = (&self.inner.origin.clients.patience, self.inner.origin.attempts);
         let mut retries = Retries::new(patience, attempts);
+        let mut furthest = 0;
         loop {
-            let before = self.offset();
-            let failure = match self.attempt().await {
+            let mut failure = match self.attempt().await {
                 Ok(()) => return Ok(()),
                 Err(Stopped::Failed(failure)) => failure,
                 Err(source) => return Err(source),
             };
-            if self.takes_one_piece_only(&failure) {
-                self.in_one_piece = true;
-                self.session = None;
-                continue;
-            }
-            if self.offset() > before {
+            if self.offset() > furthest {
+                furthest = self.offset();
                 retries = Retries::new(patience, attempts);
+            }
+            if is_request_refused(&failure) {
+                if self.has_broken() {
+                    self.session = None;
+                    failure = Failure::broken(format!("does not go on after a break: {failure}"));
+                } else if self.takes_one_piece_only() {
+                    self.in_one_piece = true;
+                    self.session = None;
+                    continue;
+                }
             }
             // A request without a good token was not looked at.
             self.is_doubtful = !matches!(failure, Failure::Broken { cause: Cause::Token, .. });
@@ -164,12 +173,13 @@ where
         self.session.as_ref().map_or(0, |session| session.offset_bytes)
     }
 
-    /// The first piece was taken, and the second one refused: such registries want all in one.
-    fn takes_one_piece_only(&self, failure: &Failure) -> bool {
-        let refused = failure.status().is_some_and(|status| {
-            status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 408 | 429)
-        });
-        refused && !self.in_one_piece && self.offset() > 0 && self.offset() < self.size_bytes
+    fn has_broken(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| session.has_broken)
+    }
+
+    /// The first piece was taken, and this one refused: such registries want all in one.
+    fn takes_one_piece_only(&self) -> bool {
+        !self.in_one_piece && self.offset() > 0 && self.offset() < self.size_bytes
     }
 
     async fn attempt(&mut self) -> Result<(), Stopped> {
@@ -202,12 +212,13 @@ where
         let url = url.ok_or_else(|| Failure::invalid("opened an upload without saying where"))?;
         drained(response, &self.inner.origin).await;
         let chunk_bytes = self.inner.shared.settings.upload_chunk_bytes.max(wished.unwrap_or(1)).max(1);
-        Ok(Session { url, offset_bytes: 0, chunk_bytes })
+        Ok(Session { url, offset_bytes: 0, chunk_bytes, has_broken: false })
     }
 
     /// Asks how far the session came; there is none any more if the registry does not know it.
     async fn recover(&mut self) -> Result<(), Stopped> {
-        let Some(session) = &self.session else { return Ok(()) };
+        let Some(session) = &mut self.session else { return Ok(()) };
+        session.has_broken = true;
         let target = Target::Url(session.url.clone());
         let call = Call::to(Method::GET, target, &self.inner.push);
         match self.inner.origin.exchange(call).await {
@@ -305,6 +316,13 @@ where
         }
         Ok(())
     }
+}
+
+/// Refused for what the request says, not for who asks or when.
+fn is_request_refused(failure: &Failure) -> bool {
+    failure
+        .status()
+        .is_some_and(|status| status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 408 | 429))
 }
 
 /// Where an upload goes on. Another host gets no credentials; plain text is refused where TLS was spoken.
