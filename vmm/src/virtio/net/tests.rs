@@ -50,13 +50,16 @@ impl Network {
             skip("there is no /dev/net/tun".into());
             return None;
         }
-        ip("link add bridge type bridge");
-        ip("link set bridge addrgenmode none up");
+        // Without addresses, and without snooping for groups, the host's kernel has nothing to say on it.
+        ip("link add bridge type bridge mcast_snooping 0");
+        ip("link set bridge addrgenmode none");
+        ip("link set bridge up");
         // A port forwards at once if somebody holds the interface before it comes up, otherwise within a second.
         let open = |name| {
             ip(&format!("tuntap add {name} mode tap"));
             let tap = Tap::open(name).unwrap();
-            ip(&format!("link set {name} addrgenmode none master bridge up"));
+            ip(&format!("link set {name} addrgenmode none master bridge"));
+            ip(&format!("link set {name} up"));
             tap
         };
         let (card, other) = (open("card"), open("other"));
