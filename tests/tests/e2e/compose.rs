@@ -81,7 +81,7 @@ fn a_shop_loses_nothing() {
     loses_no_commit_with_its_machine(&host, &docker, &shop);
 
     // What the other tool finds is the volume, and the orders in it. What nobody named, the cache's, is left to be pruned.
-    shop.run(&["down"]).exits_with(0);
+    shop.run(&["--profile", "reports", "down"]).exits_with(0);
     docker.run(["volume", "prune", "--force"]).exits_with(0);
     assert_eq!(volumes(&docker), ["shop_orders"]);
     let predecessor = shop.for_the_predecessor();
