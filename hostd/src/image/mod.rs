@@ -27,6 +27,8 @@ pub mod fuzzing;
 mod layer;
 mod merge;
 pub(crate) mod tar_stream;
+#[cfg(test)]
+pub(crate) mod test_files;
 pub(crate) mod tree;
 
 pub use changes::InvalidChange;

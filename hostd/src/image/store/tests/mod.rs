@@ -19,6 +19,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::*;
+use crate::image::test_files;
 
 /// A store on a temporary data root.
 struct Host {
@@ -59,9 +60,7 @@ impl Host {
 
     /// What the store's files are, by path: to tell whether anything changed.
     fn files(&self) -> BTreeMap<PathBuf, u64> {
-        let mut files = BTreeMap::new();
-        collect(&self.images(), &mut files);
-        files
+        test_files::below(&self.images())
     }
 
     /// Reads a file out of an image's disk by the bytes it must contain.
@@ -71,17 +70,5 @@ impl Host {
         let whole: Vec<u8> = disk.extents.iter().flat_map(|extent| fs::read(&extent.path).unwrap()).collect();
         assert_eq!(whole.len() as u64, disk.total_bytes);
         whole.windows(bytes.len()).any(|window| window == bytes)
-    }
-}
-
-fn collect(directory: &Path, files: &mut BTreeMap<PathBuf, u64>) {
-    for entry in fs::read_dir(directory).unwrap() {
-        let entry = entry.unwrap();
-        let metadata = entry.metadata().unwrap();
-        if metadata.is_dir() {
-            collect(&entry.path(), files);
-        } else {
-            files.insert(entry.path(), metadata.len());
-        }
     }
 }

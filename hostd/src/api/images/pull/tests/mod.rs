@@ -4,7 +4,7 @@ mod lies;
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::api::tests::TestDaemon;
-use crate::image::Digest;
+use crate::image::{Digest, test_files};
 use crate::registry::test_server::{Piece, Reply, TestRegistry};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -153,25 +153,11 @@ impl Story {
 
     /// What the store's directory holds: to tell whether anything changed.
     fn files(&self) -> BTreeMap<PathBuf, u64> {
-        let mut files = BTreeMap::new();
-        collect(&self.daemon.image_root(), &mut files);
-        files
+        test_files::below(&self.daemon.image_root())
     }
 
     fn image(&self, name: &str) -> crate::image::Image {
         self.daemon.engine.images().resolve(&self.name(name)).unwrap()
-    }
-}
-
-fn collect(directory: &Path, files: &mut BTreeMap<PathBuf, u64>) {
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let entry = entry.unwrap();
-        let metadata = entry.metadata().unwrap();
-        if metadata.is_dir() {
-            collect(&entry.path(), files);
-        } else {
-            files.insert(entry.path(), metadata.len());
-        }
     }
 }
 
